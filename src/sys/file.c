@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* file.c - system calls on file descriptors. */
+#include "sys/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "sys/uapi.h"
+
+int gm_sys_memfd(const char *name, unsigned int flags)
+{
+	int fd = memfd_create(name, flags | MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+
+	/* MFD_NOEXEC_SEAL is from Linux 6.3; it is a bonus, not a promise. */
+	if (fd < 0 && errno == EINVAL)
+		fd = memfd_create(name, flags | MFD_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+int gm_sys_open(const char *path, int flags, unsigned int mode)
+{
+	int fd = open(path, flags | O_CLOEXEC, mode);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int gm_sys_close(int fd)
+{
+	return close(fd) ? -errno : 0;
+}
+
+int gm_sys_dup(int fd)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	return copy < 0 ? -errno : copy;
+}
+
+int gm_sys_fstat(int fd, struct stat *ret)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -errno;
+	*ret = st;
+	return 0;
+}
+
+int gm_sys_open_flags(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags < 0 ? -errno : flags;
+}
+
+int gm_sys_ftruncate(int fd, uint64_t len)
+{
+	if (len > (uint64_t)INT64_MAX)
+		return -EFBIG;
+	return ftruncate(fd, (off_t)len) ? -errno : 0;
+}
+
+int gm_sys_fallocate(int fd, int mode, uint64_t off, uint64_t len)
+{
+	if (off > (uint64_t)INT64_MAX || len > (uint64_t)INT64_MAX)
+		return -EFBIG;
+	return fallocate(fd, mode, (off_t)off, (off_t)len) ? -errno : 0;
+}
+
+int gm_sys_add_seals(int fd, int seals)
+{
+	return fcntl(fd, F_ADD_SEALS, seals) ? -errno : 0;
+}
+
+int gm_sys_get_seals(int fd)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	return seals < 0 ? -errno : seals;
+}
+
+ssize_t gm_sys_pread(int fd, void *buf, size_t len, uint64_t off)
+{
+	ssize_t nr;
+
+	if (off > (uint64_t)INT64_MAX)
+		return -EINVAL;
+	nr = pread(fd, buf, len, (off_t)off);
+	return nr < 0 ? -errno : nr;
+}
+
+ssize_t gm_sys_read_text(const char *path, char *buf, size_t cap)
+{
+	size_t len = 0;
+	ssize_t nr;
+	int fd;
+
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	do {
+		nr = read(fd, buf + len, cap - 1 - len);
+		if (nr > 0)
+			len += (size_t)nr;
+	} while (nr > 0 || (nr < 0 && errno == EINTR));
+	if (nr < 0)
+		nr = -errno;
+	close(fd);
+	buf[len] = '\0';
+	return nr < 0 ? nr : (ssize_t)len;
+}
+
+ssize_t gm_sys_readlink(const char *path, char *buf, size_t cap)
+{
+	ssize_t nr = readlink(path, buf, cap - 1);
+
+	if (nr < 0)
+		return -errno;
+	buf[nr] = '\0';
+	return nr;
+}
+
+int gm_sys_ioctl(int fd, unsigned long request, void *arg)
+{
+	int rc = ioctl(fd, request, arg);
+
+	return rc < 0 ? -errno : rc;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* socket.c - messages with file descriptors. SIGPIPE is never raised. */
+#include "sys/sys.h"
+
+#include <errno.h>
+
+ssize_t gm_sys_sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+	ssize_t nr = sendmsg(fd, msg, flags | MSG_NOSIGNAL);
+
+	return nr < 0 ? -errno : nr;
+}
+
+ssize_t gm_sys_recvmsg(int fd, struct msghdr *msg, int flags)
+{
+	ssize_t nr = recvmsg(fd, msg, flags | MSG_CMSG_CLOEXEC);
+
+	return nr < 0 ? -errno : nr;
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * sys.h - the only door to the kernel, the clock, threads and the heap.
+ *
+ * Every wrapper returns 0 or a count, or a negative errno value; outputs are written on success
+ * only. Nothing outside src/sys reads errno. The tests wrap each name at link time to inject faults
+ * (tests/fault.c lists them), therefore no wrapper calls another one that is listed.
+ * EINTR is returned as it is; callers that wait use the gm_sys_*_full forms or repeat.
+ */
+#ifndef GM_SYS_H
+#define GM_SYS_H
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+/* ---- mem.c: address space ---- */
+int gm_sys_mmap(void *addr, size_t len, int prot, int flags, int fd, uint64_t off, void **ret);
+int gm_sys_munmap(void *addr, size_t len);
+/* Moves [from, from+len) to @to, which is replaced. */
+int gm_sys_mremap_to(void *from, size_t len, void *to);
+int gm_sys_mprotect(void *addr, size_t len, int prot);
+int gm_sys_madvise(void *addr, size_t len, int advice);
+int gm_sys_mlock(void *addr, size_t len, bool onfault);
+int gm_sys_munlock(void *addr, size_t len);
+/* @nodes: bit mask of @nr_words words; the kernel's off-by-one in maxnode is hidden here. */
+int gm_sys_mbind(void *addr, size_t len, int mode, const uint64_t *nodes, unsigned int nr_words);
+int gm_sys_home_node(void *addr, size_t len, unsigned int node);
+int gm_sys_name_vma(void *addr, size_t len, const char *name);
+int gm_sys_membarrier(int cmd);
+size_t gm_sys_page_size(void);
+
+/* ---- file.c ---- */
+int gm_sys_memfd(const char *name, unsigned int flags);
+int gm_sys_open(const char *path, int flags, unsigned int mode);
+int gm_sys_close(int fd);
+int gm_sys_dup(int fd); /* close-on-exec */
+int gm_sys_fstat(int fd, struct stat *ret);
+int gm_sys_open_flags(int fd); /* fcntl(F_GETFL) */
+int gm_sys_ftruncate(int fd, uint64_t len);
+int gm_sys_fallocate(int fd, int mode, uint64_t off, uint64_t len);
+int gm_sys_add_seals(int fd, int seals);
+int gm_sys_get_seals(int fd);
+ssize_t gm_sys_pread(int fd, void *buf, size_t len, uint64_t off);
+/* Whole small text file (sysfs, procfs) into @buf, always terminated; the length or -errno. */
+ssize_t gm_sys_read_text(const char *path, char *buf, size_t cap);
+ssize_t gm_sys_readlink(const char *path, char *buf, size_t cap); /* terminated */
+int gm_sys_ioctl(int fd, unsigned long request, void *arg);
+
+/* ---- socket.c ---- */
+ssize_t gm_sys_sendmsg(int fd, const struct msghdr *msg, int flags);
+ssize_t gm_sys_recvmsg(int fd, struct msghdr *msg, int flags);
+
+/* ---- proc.c: clock, threads, signals, limits ---- */
+uint64_t gm_sys_now_ns(void); /* monotonic */
+void gm_sys_sleep_ns(uint64_t ns);
+int gm_sys_cpu_count(void); /* CPUs this process may run on, at least 1 */
+int gm_sys_thread_create(pthread_t *ret, void *(*run)(void *), void *arg);
+int gm_sys_thread_join(pthread_t thread);
+/* Lets the calling thread run on @cpus only. */
+int gm_sys_set_affinity(const void *cpus, size_t len);
+int gm_sys_sigaction(int sig, const struct sigaction *act, struct sigaction *ret_old);
+int gm_sys_getrlimit(int resource, struct rlimit *ret);
+
+/* ---- alloc.c ---- */
+void *gm_sys_alloc(size_t len);				/* zeroed, or NULL */
+void *gm_sys_alloc_array(size_t nr, size_t len);	/* zeroed, overflow checked */
+void *gm_sys_realloc(void *ptr, size_t nr, size_t len); /* overflow checked */
+void *gm_sys_alloc_aligned(size_t align, size_t len);	/* zeroed; len is rounded up to align */
+void gm_sys_free(void *ptr);
+
+#endif
