@@ -511,7 +511,6 @@ int gm_block_info(const struct gm_block *block, struct gm_block_info *ret_info)
 {
 	struct gm_block_info info = {
 		.size = sizeof(info),
-		.hva = block->home.hva,
 		.len = block->len,
 		.backing = block->backing,
 		.flags = block->opts.flags,
@@ -524,6 +523,10 @@ int gm_block_info(const struct gm_block *block, struct gm_block_info *ret_info)
 
 	if (ret_info->size < sizeof(info))
 		return -EINVAL;
+	/* The one thing that can change while others look. */
+	pthread_mutex_lock((pthread_mutex_t *)(uintptr_t)&block->lock);
+	info.hva = block->home.hva;
+	pthread_mutex_unlock((pthread_mutex_t *)(uintptr_t)&block->lock);
 	if (block->got.kind == GM_PAGE_THP)
 		info.page_size = UINT64_C(1) << block->got.log2;
 	memcpy(info.why, block->why, sizeof(info.why));
