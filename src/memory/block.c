@@ -276,6 +276,9 @@ static int settle_choice(struct gm_block *block, struct gm_page_choice choice, s
 	if (choice.kind != GM_PAGE_HUGETLB)
 		return 0;
 	block->got.log2 = log2 ? log2 : gm_pool_default();
+	/* A file has the pages of its file system; check_size() compares. */
+	if (has_file(block))
+		return 0;
 	if (gm_pool_read(block->got.log2, &pool))
 		return gm_error_set(err, -ENOTSUP, 0, 0,
 			"%s: the host has no huge pages of %" PRIu64 " kB (see /sys/kernel/mm/hugepages)",
