@@ -21,6 +21,16 @@ static int by_first(const void *a, const void *b)
 	return (x->item > y->item) - (x->item < y->item);
 }
 
+static int by_priority(const void *a, const void *b)
+{
+	const struct gm_flat_in *x = a;
+	const struct gm_flat_in *y = b;
+
+	if (x->priority != y->priority)
+		return x->priority > y->priority ? -1 : 1;
+	return by_first(a, b);
+}
+
 static bool above(const struct gm_flat_in *in, uint32_t a, uint32_t b)
 {
 	return in[a].priority > in[b].priority;
@@ -111,14 +121,22 @@ size_t gm_flatten(struct gm_flat_in *in, size_t nr, uint32_t *heap, struct gm_fl
 
 bool gm_flatten_clash(struct gm_flat_in *in, size_t nr, uint64_t *ret_addr)
 {
-	qsort(in, nr, sizeof(*in), by_first);
+	bool clash = false;
+	uint64_t last = 0;
+
+	/* Among equals in rising order, the first that begins before an earlier one has ended. */
+	qsort(in, nr, sizeof(*in), by_priority);
 	for (size_t i = 0; i < nr; i++) {
-		for (size_t j = i + 1; j < nr && in[j].range.first <= in[i].range.last; j++) {
-			if (in[i].priority != in[j].priority)
-				continue;
-			*ret_addr = in[j].range.first;
-			return true;
+		if (i == 0 || in[i].priority != in[i - 1].priority) {
+			last = in[i].range.last;
+			continue;
 		}
+		if (in[i].range.first <= last && (!clash || in[i].range.first < *ret_addr)) {
+			clash = true;
+			*ret_addr = in[i].range.first;
+		}
+		if (in[i].range.last > last)
+			last = in[i].range.last;
 	}
-	return false;
+	return clash;
 }

@@ -32,8 +32,8 @@ struct gm_flat_out {
 size_t gm_flatten(struct gm_flat_in *in, size_t nr, uint32_t *heap, struct gm_flat_out *ret);
 
 /*
- * Two inputs of equal priority that overlap: true, with the first common address. @in is sorted in place. O(n^2) at
- * worst, O(n log n) for inputs that overlap little.
+ * Two inputs of equal priority that overlap: true, with the lowest address that two such have in common. @in is sorted in
+ * place. O(n log n).
  */
 bool gm_flatten_clash(struct gm_flat_in *in, size_t nr, uint64_t *ret_addr);
 

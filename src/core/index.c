@@ -7,6 +7,20 @@
 /* With three buckets a span, evenly spread spans share a bucket with at most one neighbour. */
 #define BUCKETS_PER_SPAN 3u
 
+static uint64_t buckets_wanted(uint32_t nr_spans)
+{
+	uint64_t want = (uint64_t)nr_spans * BUCKETS_PER_SPAN;
+
+	if (want < INDEX_MIN)
+		return INDEX_MIN;
+	return want > INDEX_MAX ? INDEX_MAX : want;
+}
+
+size_t gm_index_room(uint32_t nr_spans)
+{
+	return (size_t)buckets_wanted(nr_spans) * 2 + 1;
+}
+
 struct gm_index_shape gm_index_plan(const struct gm_span *spans, uint32_t nr_spans)
 {
 	struct gm_index_shape shape = {0};
@@ -16,11 +30,7 @@ struct gm_index_shape gm_index_plan(const struct gm_span *spans, uint32_t nr_spa
 	if (nr_spans == 0)
 		return shape;
 	top = spans[nr_spans - 1].last;
-	want = (uint64_t)nr_spans * BUCKETS_PER_SPAN;
-	if (want < INDEX_MIN)
-		want = INDEX_MIN;
-	if (want > INDEX_MAX)
-		want = INDEX_MAX;
+	want = buckets_wanted(nr_spans);
 	while ((top >> shape.shift) >= want * 2)
 		shape.shift++;
 	shape.nr = (uint32_t)(top >> shape.shift) + 1;

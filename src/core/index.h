@@ -22,6 +22,9 @@ struct gm_index_shape {
 /* Shape of the table for these spans; nr is 0 without spans. */
 struct gm_index_shape gm_index_plan(const struct gm_span *spans, uint32_t nr_spans);
 
+/* Entries that a table for at most so many spans can need. */
+size_t gm_index_room(uint32_t nr_spans);
+
 /* Fills the shape.nr + 1 entries of @index. */
 void gm_index_fill(const struct gm_span *spans, uint32_t nr_spans, struct gm_index_shape shape,
 	uint32_t *index);

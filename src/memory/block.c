@@ -276,6 +276,9 @@ static int settle_choice(struct gm_block *block, struct gm_page_choice choice, s
 	if (choice.kind != GM_PAGE_HUGETLB)
 		return 0;
 	block->got.log2 = log2 ? log2 : gm_pool_default();
+	/* A file has the pages of its file system; check_size() compares. */
+	if (has_file(block))
+		return 0;
 	if (gm_pool_read(block->got.log2, &pool))
 		return gm_error_set(err, -ENOTSUP, 0, 0,
 			"%s: the host has no huge pages of %" PRIu64 " kB (see /sys/kernel/mm/hugepages)",
@@ -511,7 +514,6 @@ int gm_block_info(const struct gm_block *block, struct gm_block_info *ret_info)
 {
 	struct gm_block_info info = {
 		.size = sizeof(info),
-		.hva = block->home.hva,
 		.len = block->len,
 		.backing = block->backing,
 		.flags = block->opts.flags,
@@ -524,6 +526,10 @@ int gm_block_info(const struct gm_block *block, struct gm_block_info *ret_info)
 
 	if (ret_info->size < sizeof(info))
 		return -EINVAL;
+	/* The one thing that can change while others look. */
+	pthread_mutex_lock((pthread_mutex_t *)(uintptr_t)&block->lock);
+	info.hva = block->home.hva;
+	pthread_mutex_unlock((pthread_mutex_t *)(uintptr_t)&block->lock);
 	if (block->got.kind == GM_PAGE_THP)
 		info.page_size = UINT64_C(1) << block->got.log2;
 	memcpy(info.why, block->why, sizeof(info.why));

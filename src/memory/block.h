@@ -71,6 +71,13 @@ void gm_map_release(struct gm_map *map);
 /* Moves a mapping with its pages into the window at @gpa, or into a reservation of its own if @window is NULL. */
 int gm_map_move(struct gm_map *map, struct gm_window *window, uint64_t gpa, struct gm_error *err);
 
+/*
+ * Takes a reference on a home mapping that nobody uses, after moving it into the window if that is not NULL. -EBUSY if it
+ * has references, -EEXIST if the addresses are claimed.
+ */
+int gm_map_take_home(
+	struct gm_block *block, struct gm_window *window, uint64_t gpa, struct gm_error *err);
+
 struct gm_map *gm_map_get(struct gm_map *map);
 /* The last reference leaves a home mapping where it is, out of the window if its block lives on. */
 void gm_map_put(struct gm_map *map);

@@ -265,7 +265,7 @@ static void leave_hole(const struct gm_map *old)
 	}
 }
 
-int gm_map_move(struct gm_map *map, struct gm_window *window, uint64_t gpa, struct gm_error *err)
+static int move(struct gm_map *map, struct gm_window *window, uint64_t gpa, struct gm_error *err)
 {
 	struct gm_map old = *map;
 	struct gm_map new = *map;
@@ -292,6 +292,32 @@ int gm_map_move(struct gm_map *map, struct gm_window *window, uint64_t gpa, stru
 	return 0;
 }
 
+int gm_map_move(struct gm_map *map, struct gm_window *window, uint64_t gpa, struct gm_error *err)
+{
+	int rc;
+
+	pthread_mutex_lock(&map->block->lock);
+	rc = move(map, window, gpa, err);
+	pthread_mutex_unlock(&map->block->lock);
+	return rc;
+}
+
+int gm_map_take_home(
+	struct gm_block *block, struct gm_window *window, uint64_t gpa, struct gm_error *err)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&block->lock);
+	if (__atomic_load_n(&block->home.refs, __ATOMIC_ACQUIRE) > 0)
+		rc = gm_error_set(err, -EBUSY, gpa, block->len, "%s: pinned or in use", block->name);
+	else if (window)
+		rc = move(&block->home, window, gpa, err);
+	if (!rc)
+		gm_map_get(&block->home);
+	pthread_mutex_unlock(&block->lock);
+	return rc;
+}
+
 struct gm_map *gm_map_get(struct gm_map *map)
 {
 	gm_block_get(map->block);
@@ -307,7 +333,7 @@ static void evict_home(struct gm_map *map)
 	pthread_mutex_lock(&block->lock);
 	if (map->window && __atomic_load_n(&map->refs, __ATOMIC_ACQUIRE) == 0 &&
 		__atomic_load_n(&block->refs, __ATOMIC_RELAXED) > 1)
-		gm_map_move(map, NULL, 0, NULL);
+		move(map, NULL, 0, NULL);
 	pthread_mutex_unlock(&block->lock);
 }
 
