@@ -264,22 +264,6 @@ static void fault_after(struct fault_event *ev, long rc)
 		return rc;                                                                         \
 	}
 
-/* A function that gives something back: it does so, then it reports the fault. */
-#define WRAP_RELEASE(name, params, args, ...)                                                      \
-	int __real_##name params;                                                                  \
-	int __wrap_##name params;                                                                  \
-	int __wrap_##name params                                                                   \
-	{                                                                                          \
-		struct fault_event ev = EVENT(name, __VA_ARGS__);                                  \
-		int fault = fault_before(&ev, NULL);                                               \
-		int rc = __real_##name args;                                                       \
-                                                                                                   \
-		if (ev.injected)                                                                   \
-			rc = fault;                                                                \
-		fault_after(&ev, rc);                                                              \
-		return rc;                                                                         \
-	}
-
 #define ADDR(ptr) .addr = (uint64_t)(uintptr_t)(ptr)
 
 WRAP(int, gm_sys_mprotect, (void *addr, size_t len, int prot), (addr, len, prot), ADDR(addr),
@@ -288,7 +272,7 @@ WRAP(int, gm_sys_madvise, (void *addr, size_t len, int advice), (addr, len, advi
 	.len = len, .flags = (uint64_t)advice)
 WRAP(int, gm_sys_mlock, (void *addr, size_t len, bool onfault), (addr, len, onfault), ADDR(addr),
 	.len = len, .flags = onfault)
-WRAP_RELEASE(gm_sys_munlock, (void *addr, size_t len), (addr, len), ADDR(addr), .len = len)
+WRAP(int, gm_sys_munlock, (void *addr, size_t len), (addr, len), ADDR(addr), .len = len)
 WRAP(int, gm_sys_mbind,
 	(void *addr, size_t len, int mode, const uint64_t *nodes, unsigned int nr_words),
 	(addr, len, mode, nodes, nr_words), ADDR(addr), .len = len, .flags = (uint64_t)mode)
@@ -302,7 +286,6 @@ WRAP(size_t, gm_sys_page_size, (void), ())
 WRAP(int, gm_sys_memfd, (const char *name, unsigned int flags), (name, flags), .flags = flags)
 WRAP(int, gm_sys_open, (const char *path, int flags, unsigned int mode), (path, flags, mode),
 	.flags = (uint64_t)flags)
-WRAP_RELEASE(gm_sys_close, (int fd), (fd), .fd = fd)
 WRAP(int, gm_sys_dup, (int fd), (fd), .fd = fd)
 WRAP(int, gm_sys_fstat, (int fd, struct stat *ret), (fd, ret), .fd = fd)
 WRAP(int, gm_sys_open_flags, (int fd), (fd), .fd = fd)
@@ -311,6 +294,8 @@ WRAP(int, gm_sys_fallocate, (int fd, int mode, uint64_t off, uint64_t len), (fd,
 	.fd = fd, .off = off, .len = len, .flags = (uint64_t)mode)
 WRAP(int, gm_sys_add_seals, (int fd, int seals), (fd, seals), .fd = fd, .flags = (uint64_t)seals)
 WRAP(int, gm_sys_get_seals, (int fd), (fd), .fd = fd)
+WRAP(int, gm_sys_unlink, (const char *path), (path), .addr = 0)
+WRAP(int64_t, gm_sys_huge_page_size, (int fd), (fd), .fd = fd)
 WRAP(ssize_t, gm_sys_read_text, (const char *path, char *buf, size_t cap), (path, buf, cap),
 	.len = cap)
 WRAP(ssize_t, gm_sys_readlink, (const char *path, char *buf, size_t cap), (path, buf, cap),
@@ -327,6 +312,23 @@ WRAP(int, gm_sys_sigaction, (int sig, const struct sigaction *act, struct sigact
 	(sig, act, ret_old), .flags = (uint64_t)sig)
 WRAP(int, gm_sys_getrlimit, (int resource, struct rlimit *ret), (resource, ret),
 	.flags = (uint64_t)resource)
+
+/* It has closed whatever it says, so a fault comes behind the work. */
+int __real_gm_sys_close(int);
+int __wrap_gm_sys_close(int);
+
+int __wrap_gm_sys_close(int fd)
+{
+	struct fault_event ev = EVENT(gm_sys_close, .flags = 0);
+	int fault = fault_before(&ev, NULL);
+	int rc = __real_gm_sys_close(fd);
+
+	ev.fd = fd;
+	if (ev.injected)
+		rc = fault;
+	fault_after(&ev, rc);
+	return rc;
+}
 
 /* ---- those that the ledger of mappings follows ---- */
 
@@ -358,16 +360,15 @@ int __wrap_gm_sys_mmap(
 int __wrap_gm_sys_munmap(void *addr, size_t len)
 {
 	struct fault_event ev = EVENT(gm_sys_munmap, ADDR(addr), .len = len);
-	int fault = fault_before(&ev, NULL);
-	int rc;
+	int rc = fault_before(&ev, NULL);
 
-	/* First the ledger: once it is unmapped another thread may get these addresses. */
-	fault_ledger_unmap(ev.addr, len);
-	rc = __real_gm_sys_munmap(addr, len);
-	if (rc)
-		fault_ledger_map(ev.addr, len);
-	if (ev.injected)
-		rc = fault;
+	if (!ev.injected) {
+		/* First the ledger: once it is unmapped another thread may get these addresses. */
+		fault_ledger_unmap(ev.addr, len);
+		rc = __real_gm_sys_munmap(addr, len);
+		if (rc)
+			fault_ledger_map(ev.addr, len);
+	}
 	fault_after(&ev, rc);
 	return rc;
 }
@@ -401,6 +402,21 @@ ssize_t __wrap_gm_sys_pread(int fd, void *buf, size_t len, uint64_t off)
 	ev.fd = fd;
 	if (rc == 0)
 		rc = __real_gm_sys_pread(fd, buf, len, off);
+	fault_after(&ev, rc);
+	return rc;
+}
+
+ssize_t __real_gm_sys_pwrite(int, const void *, size_t, uint64_t);
+ssize_t __wrap_gm_sys_pwrite(int, const void *, size_t, uint64_t);
+
+ssize_t __wrap_gm_sys_pwrite(int fd, const void *buf, size_t len, uint64_t off)
+{
+	struct fault_event ev = EVENT(gm_sys_pwrite, ADDR(buf), .len = len, .off = off);
+	ssize_t rc = fault_before(&ev, &len);
+
+	ev.fd = fd;
+	if (rc == 0)
+		rc = __real_gm_sys_pwrite(fd, buf, len, off);
 	fault_after(&ev, rc);
 	return rc;
 }

@@ -26,8 +26,9 @@
 #define FAULT_INTERRUPTED 2u /* returns -EINTR in an EINTR storm */
 #define FAULT_SHORT 4u       /* can move fewer bytes than asked for */
 /*
- * Gives something back. Its failure cannot be undone, so FAULT_ANY leaves it alone; when it is
- * planned by name the work is done first and the error is returned then, as close(2) does it.
+ * Gives something back. Nobody can make good its failure, so FAULT_ANY leaves it alone. It can be
+ * planned by name: close() then has closed all the same, as the kernel's does; the others have done
+ * nothing, and something is leaked unless the caller has an answer.
  */
 #define FAULT_RELEASE 8u
 

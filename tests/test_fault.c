@@ -102,6 +102,22 @@ static void a_close_that_fails_has_closed(void **state)
 	assert_int_equal(fault_hits(), 1);
 }
 
+static void a_munmap_that_fails_has_unmapped_nothing(void **state)
+{
+	uint64_t mapped = fault_mapped();
+	void *ptr;
+
+	(void)state;
+	fault_set(&(struct fault_plan){.fn = FAULT_gm_sys_munmap, .nth = 1, .error = ENOMEM});
+	assert_int_equal(map_pages(1, &ptr), 0);
+	assert_int_equal(gm_sys_munmap(ptr, PAGE), -ENOMEM);
+	*(volatile char *)ptr = 1;
+	assert_int_equal(fault_mapped(), mapped + PAGE);
+	assert_int_equal(gm_sys_munmap(ptr, PAGE), 0);
+	assert_int_equal(fault_mapped(), mapped);
+	assert_int_equal(fault_hits(), 1);
+}
+
 static void each_way_to_allocate_can_fail(void **state)
 {
 	void *ptr;
@@ -123,6 +139,18 @@ static void each_way_to_allocate_can_fail(void **state)
 }
 
 /* ---- short counts and interruptions ---- */
+
+static void pwrite_can_fall_short(void **state)
+{
+	int fd = gm_sys_memfd("fault", 0);
+
+	(void)state;
+	fault_set(&(struct fault_plan){.fn = FAULT_gm_sys_pwrite, .nth = 1, .short_len = 3});
+	assert_int_equal(gm_sys_pwrite(fd, "abcdefgh", 8, 0), 3);
+	assert_int_equal(gm_sys_pwrite(fd, "defgh", 5, 3), 5);
+	assert_int_equal(fault_hits(), 1);
+	assert_int_equal(gm_sys_close(fd), 0);
+}
 
 static void pread_can_fall_short(void **state)
 {
@@ -436,8 +464,10 @@ int main(void)
 		cmocka_unit_test(with_forever_all_later_calls_fail),
 		cmocka_unit_test(any_function_counts_those_that_can_fail),
 		cmocka_unit_test(a_close_that_fails_has_closed),
+		cmocka_unit_test(a_munmap_that_fails_has_unmapped_nothing),
 		cmocka_unit_test(each_way_to_allocate_can_fail),
 		cmocka_unit_test(pread_can_fall_short),
+		cmocka_unit_test(pwrite_can_fall_short),
 		cmocka_unit_test(messages_can_fall_short_across_vectors),
 		cmocka_unit_test(in_a_storm_each_call_is_interrupted_so_many_times),
 		cmocka_unit_test(the_clock_can_jump_and_sleep_without_waiting),
