@@ -10,10 +10,6 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "heatmap.h"
-#include "json.h"
-#include "tool.h"
-
 static const struct tool_option options[] = {
 	{"size", 's', "SIZE", "how much memory: bytes, or with K, M, G, T (required)"},
 	{"page-size", 'p', "POLICY", "base, thp, 2M or 1G; without it the host's own ways apply"},
@@ -392,7 +388,7 @@ static int run_child(const struct exec_opts *o, struct exec_child *child, struct
 	return error;
 }
 
-static int report(struct exec_result *result, FILE *json)
+static int report(struct exec_result *result, struct tool_output *json, struct tool_output *picture)
 {
 	const struct exec_opts *o = result->opts;
 	int status = exec_child_exit_status(result->child);
@@ -402,10 +398,12 @@ static int report(struct exec_result *result, FILE *json)
 	exec_judge(result);
 	if (!o->quiet)
 		exec_report_text(result);
-	if (json)
+	if (json->file)
 		well = exec_report_json(result, json);
-	if (o->heatmap)
-		well = exec_report_heatmap(result) && well;
+	if (picture->file)
+		well = exec_report_heatmap(result, picture) && well;
+	well = tool_output_close(json) && well;
+	well = tool_output_close(picture) && well;
 	if (status == 0 && !well)
 		status = EXIT_FAILED;
 	if (status == 0 && o->require && !result->achieved) {
@@ -416,7 +414,8 @@ static int report(struct exec_result *result, FILE *json)
 	return status;
 }
 
-static int run_on(const struct exec_opts *o, const struct gm_host *host, int fd, FILE *json)
+static int run_on(const struct exec_opts *o, const struct gm_host *host, int fd,
+	struct tool_output *json, struct tool_output *picture)
 {
 	struct exec_child child;
 	struct exec_watch watch;
@@ -425,14 +424,14 @@ static int run_on(const struct exec_opts *o, const struct gm_host *host, int fd,
 	int error;
 
 	exec_watch_init(&watch, fd, host);
-	watch.need_cells = o->heatmap != NULL;
+	watch.need_map = o->heatmap != NULL;
 	if (exec_child_fork(&child, o->command, fd)) {
 		error = run_child(o, &child, &watch, &result);
 		if (error) {
 			tool_error("%s: %s", o->command[0], strerror(error));
 			status = error == ENOENT || error == ENOTDIR ? 127 : 126;
 		} else {
-			status = report(&result, json);
+			status = report(&result, json, picture);
 		}
 	}
 	exec_child_fini(&child);
@@ -443,29 +442,22 @@ static int run_on(const struct exec_opts *o, const struct gm_host *host, int fd,
 
 static int run_with(struct exec_opts *o, const struct gm_host *host, char **words, int nr)
 {
-	bool fresh = o->json && strcmp(o->json, "-") != 0 && access(o->json, F_OK) != 0;
-	FILE *json = NULL;
+	struct tool_output json = {0};
+	struct tool_output picture = {0};
 	int status = EXIT_FAILED;
-	int fd;
+	int fd = -1;
 
-	if (o->json) {
-		json = tool_json_open(o->json);
-		if (!json)
-			return EXIT_FAILED;
-	}
-	fd = make_memory(o);
+	if ((!o->json || tool_output_open(&json, o->json)) &&
+		(!o->heatmap || tool_output_open(&picture, o->heatmap)))
+		fd = make_memory(o);
 	if (fd >= 0) {
 		o->command = make_command(words, nr, fd);
-		status = run_on(o, host, fd, json);
+		status = run_on(o, host, fd, &json, &picture);
 		free_command(o->command);
 		close(fd);
 	}
-	if (json && json != stdout) {
-		/* Nothing was reported: then leave nothing. */
-		if (ftell(json) <= 0 && fresh)
-			unlink(o->json);
-		fclose(json);
-	}
+	tool_output_close(&json);
+	tool_output_close(&picture);
 	return status;
 }
 

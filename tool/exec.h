@@ -20,6 +20,9 @@
 #include <guestmem/host.h>
 #include <guestmem/residency.h>
 
+#include "heatmap.h"
+#include "tool.h"
+
 enum exec_policy { EXEC_DEFAULT, EXEC_BASE, EXEC_THP, EXEC_2M, EXEC_1G };
 
 struct exec_opts {
@@ -38,13 +41,6 @@ struct exec_opts {
 };
 
 #define EXEC_CELLS 4096 /* the heat map's resolution */
-
-/* How much of a part of the memory is present, by kind of page. */
-struct exec_cell {
-	uint32_t base; /* pages of 4 KiB */
-	uint32_t multi;
-	uint32_t huge;
-};
 
 /* What was mapped at one moment, by all processes of the command together. */
 struct exec_sample {
@@ -66,8 +62,10 @@ struct exec_watch {
 	uint64_t size;
 	uint64_t base_page;
 	uint64_t thp_page;
+	uint32_t base_log2;
+	uint32_t thp_log2;
 	uint32_t flags; /* GM_RESIDENCY_* */
-	bool need_cells;
+	bool need_map;
 	double started;
 	struct exec_sample *samples;
 	size_t nr;
@@ -77,9 +75,9 @@ struct exec_watch {
 	uint64_t peak_present;
 	uint64_t peak_allocated;
 	uint64_t peak_page_tables;
-	struct exec_cell *cells; /* of last_mapped */
-	uint8_t *pages;          /* scratch: log2 of each base page, where mappings overlap */
-	bool unaligned;          /* a mapping that cannot have THP was seen */
+	struct heatmap *map; /* of last_mapped, if it is needed */
+	uint8_t *pages;      /* scratch: log2 of each base page, where mappings overlap */
+	bool unaligned;      /* a mapping that cannot have THP was seen */
 	bool advice_known;
 	bool advised;    /* a mapping has MADV_HUGEPAGE */
 	bool refused;    /* a mapping has MADV_NOHUGEPAGE, or THP is off for the process */
@@ -154,10 +152,9 @@ const char *exec_policy_name(enum exec_policy policy);
 /* Looks at the last sample: sets effective, achieved and warnings. */
 void exec_judge(struct exec_result *result);
 void exec_report_text(const struct exec_result *result);
-/* The file was opened before the command ran. False after a message. */
-bool exec_report_json(const struct exec_result *result, FILE *file);
-/* Draws the last sample into opts->heatmap. False after a message. */
-bool exec_report_heatmap(const struct exec_result *result);
+/* Both: false after a message. */
+bool exec_report_json(const struct exec_result *result, struct tool_output *out);
+bool exec_report_heatmap(const struct exec_result *result, struct tool_output *out);
 void exec_result_fini(struct exec_result *result);
 
 #endif

@@ -10,9 +10,7 @@
 #include <sys/wait.h>
 
 #include "exec.h"
-#include "heatmap.h"
 #include "json.h"
-#include "tool.h"
 
 /* A size stands for the whole if this share of what is present has it. */
 #define MOST(part, whole) ((part) >= (whole) - (whole) / 20)
@@ -23,25 +21,20 @@ static void warn(struct exec_result *r, char *text)
 	r->warnings[r->nr_warnings++] = text;
 }
 
-static uint32_t log2_of(uint64_t n)
-{
-	return 63 - (uint32_t)__builtin_clzll(n);
-}
-
 /* The name of what was observed: base, thp, 2M, 1G, another size, mixed, none. */
 static const char *observed(const struct exec_result *r)
 {
 	static char name[TOOL_UNIT_CAP];
 	const struct exec_sample *s = &r->watch->last_mapped;
 	bool hugetlb = r->opts->policy == EXEC_2M || r->opts->policy == EXEC_1G;
-	uint32_t pmd = log2_of(r->watch->thp_page);
+	uint32_t pmd = r->watch->thp_log2;
 
 	if (s->present == 0)
 		return "none";
 	for (uint32_t log2 = 0; log2 <= GM_USAGE_LOG2_MAX; log2++) {
 		if (!MOST(s->by_log2[log2], s->present))
 			continue;
-		if (log2 == log2_of(r->watch->base_page))
+		if (log2 == r->watch->base_log2)
 			return "base";
 		if (log2 == pmd && !hugetlb)
 			return "thp";
@@ -150,9 +143,8 @@ static json_t *json_sample(const struct exec_result *r, const struct exec_sample
 	return json_pack("{s:f, s:o, s:o, s:o, s:o, s:i}", "seconds", s->seconds, "present_bytes",
 		tool_json_number(s->present), "allocated_bytes", tool_json_number(s->allocated),
 		"page_table_bytes", tool_json_number(s->page_tables), "present_by_page_size",
-		tool_json_sizes(
-			s->by_log2, log2_of(r->watch->base_page), log2_of(r->watch->thp_page)),
-		"processes", (int)s->processes);
+		tool_json_sizes(s->by_log2, r->watch->base_log2, r->watch->thp_log2), "processes",
+		(int)s->processes);
 }
 
 static json_t *json_samples(const struct exec_result *r)
@@ -225,7 +217,7 @@ static void set_memory(const struct exec_result *r, json_t *json)
 	json_object_set_new(json, "peak_allocated_bytes", tool_json_number(w->peak_allocated));
 	json_object_set_new(json, "present_bytes", tool_json_number(s->present));
 	json_object_set_new(json, "present_by_page_size",
-		tool_json_sizes(s->by_log2, log2_of(w->base_page), log2_of(w->thp_page)));
+		tool_json_sizes(s->by_log2, w->base_log2, w->thp_log2));
 	json_object_set_new(json, "peak_present_bytes", tool_json_number(w->peak_present));
 	json_object_set_new(json, "page_table_bytes", tool_json_number(s->page_tables));
 	json_object_set_new(json, "peak_page_table_bytes", tool_json_number(w->peak_page_tables));
@@ -238,7 +230,7 @@ static void set_memory(const struct exec_result *r, json_t *json)
 								: (uint32_t)GM_UNSEEN_FOLIOS))));
 }
 
-bool exec_report_json(const struct exec_result *r, FILE *file)
+bool exec_report_json(const struct exec_result *r, struct tool_output *out)
 {
 	json_t *json = json_object();
 
@@ -248,13 +240,25 @@ bool exec_report_json(const struct exec_result *r, FILE *file)
 	json_object_set_new(json, "warnings", json_warnings(r));
 	json_object_set_new(json, "interval_seconds", json_real(r->opts->interval));
 	json_object_set_new(json, "samples", json_samples(r));
-	return tool_json_write(json, file, r->opts->json);
+	return tool_json_write(json, out);
 }
 
-bool exec_report_heatmap(const struct exec_result *r)
+bool exec_report_heatmap(const struct exec_result *r, struct tool_output *out)
 {
-	(void)r;
-	return true;
+	struct heatmap *map = r->watch->map;
+	char bytes[TOOL_UNIT_CAP];
+	char *title = tool_printf("%s: %s, page size %s asked, %s got", r->opts->name,
+		tool_bytes(r->opts->size, bytes), exec_policy_name(r->opts->policy), r->effective);
+	bool well;
+
+	/* The memory was never seen mapped: then the picture is empty. */
+	if (!map)
+		map = heatmap_new(0, r->opts->size, r->watch->base_page, EXEC_CELLS);
+	well = heatmap_draw(map, title, tool_output_begin(out), out->path);
+	if (map != r->watch->map)
+		heatmap_free(map);
+	free(title);
+	return well;
 }
 
 void exec_result_fini(struct exec_result *r)

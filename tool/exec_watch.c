@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "exec.h"
-#include "tool.h"
 
 #define PROCESSES_MAX 1024
 #define MAPPINGS_MAX 256
@@ -33,7 +32,7 @@ struct round {
 	size_t nr_mapped;
 	const struct mapped *now; /* the mapping whose extents come in */
 	bool overlap;
-	struct exec_cell *cells;
+	struct heatmap *map;
 };
 
 void exec_watch_init(struct exec_watch *watch, int fd, const struct gm_host *host)
@@ -49,7 +48,9 @@ void exec_watch_init(struct exec_watch *watch, int fd, const struct gm_host *hos
 		.inode = st.st_ino,
 		.size = (uint64_t)st.st_size,
 		.base_page = host->base_page,
+		.base_log2 = tool_log2(host->base_page),
 		.thp_page = host->thp_page,
+		.thp_log2 = tool_log2(host->thp_page),
 	};
 	/* Only multi-size huge pages of shared memory need a look at each page's folio. */
 	for (uint32_t i = 0; i < host->nr_thp; i++) {
@@ -64,7 +65,6 @@ void exec_watch_init(struct exec_watch *watch, int fd, const struct gm_host *hos
 static void add_piece(struct round *r, uint64_t offset, uint64_t len, uint32_t log2)
 {
 	struct exec_watch *w = r->watch;
-	uint64_t cell = (w->size + EXEC_CELLS - 1) / EXEC_CELLS;
 
 	if (offset >= w->size)
 		return;
@@ -72,21 +72,8 @@ static void add_piece(struct round *r, uint64_t offset, uint64_t len, uint32_t l
 		len = w->size - offset;
 	r->sample.present += len;
 	r->sample.by_log2[log2] += len;
-	while (r->cells && len > 0) {
-		struct exec_cell *c = &r->cells[offset / cell];
-		uint64_t some = cell - offset % cell;
-
-		if (some > len)
-			some = len;
-		if (log2 > 20)
-			c->huge += (uint32_t)(some >> 12);
-		else if (log2 > 12)
-			c->multi += (uint32_t)(some >> 12);
-		else
-			c->base += (uint32_t)(some >> 12);
-		offset += some;
-		len -= some;
-	}
+	if (r->map)
+		heatmap_add(r->map, offset, len, heatmap_kind(log2, w->base_log2, w->thp_log2));
 }
 
 static int on_extent(void *arg, const struct gm_extent *e)
@@ -303,9 +290,9 @@ static void keep(struct exec_watch *w, struct round *r)
 	/* A process on its way out unmaps piece by piece: that is not what it ran with. */
 	if (s->processes > 0 && (s->present > 0 || w->last_mapped.processes == 0)) {
 		w->last_mapped = *s;
-		free(w->cells);
-		w->cells = r->cells;
-		r->cells = NULL;
+		heatmap_free(w->map);
+		w->map = r->map;
+		r->map = NULL;
 	}
 }
 
@@ -319,8 +306,8 @@ void exec_watch_sample(struct exec_watch *watch, pid_t root)
 
 	r = (struct round){.watch = watch};
 	r.sample.seconds = tool_now() - watch->started;
-	if (watch->need_cells)
-		r.cells = tool_alloc(EXEC_CELLS, sizeof(*r.cells));
+	if (watch->need_map)
+		r.map = heatmap_new(0, watch->size, watch->base_page, EXEC_CELLS);
 	/* Below ourselves: the command, its children, and what was left to us. */
 	add_children(root, pids, &nr);
 	for (size_t i = 0; i < nr; i++) {
@@ -335,7 +322,7 @@ void exec_watch_sample(struct exec_watch *watch, pid_t root)
 	if (fstat(watch->fd, &st) == 0)
 		r.sample.allocated = (uint64_t)st.st_blocks * 512;
 	keep(watch, &r);
-	free(r.cells);
+	heatmap_free(r.map);
 }
 
 void exec_watch_end(struct exec_watch *watch)
@@ -351,6 +338,6 @@ void exec_watch_end(struct exec_watch *watch)
 void exec_watch_fini(struct exec_watch *watch)
 {
 	free(watch->samples);
-	free(watch->cells);
+	heatmap_free(watch->map);
 	free(watch->pages);
 }

@@ -104,6 +104,11 @@ const char *tool_page_name(uint32_t log2, char buf[TOOL_UNIT_CAP])
 	return buf;
 }
 
+uint32_t tool_log2(uint64_t power_of_two)
+{
+	return power_of_two ? 63 - (uint32_t)__builtin_clzll(power_of_two) : 0;
+}
+
 /* Bytes of a valid UTF-8 sequence of a printable character above ASCII, 0 if it is none. */
 static size_t utf8_length(const unsigned char *s)
 {

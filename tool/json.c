@@ -3,13 +3,9 @@
 #include "json.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <guestmem/residency.h>
-
-#include "tool.h"
 
 json_t *tool_json_text(const char *text)
 {
@@ -61,30 +57,16 @@ json_t *tool_json_unseen(uint32_t unseen)
 	return list;
 }
 
-bool tool_json_write(json_t *json, FILE *file, const char *name)
+bool tool_json_write(json_t *json, struct tool_output *out)
 {
-	bool well = json_dumpf(json, file, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0;
+	FILE *file = tool_output_begin(out);
+	bool well;
 
+	errno = 0;
+	well = json_dumpf(json, file, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0;
 	well = well && fputc('\n', file) != EOF && fflush(file) == 0;
 	if (!well)
-		tool_error("%s: %s", name, strerror(errno ? errno : EIO));
+		tool_error("%s: %s", out->path, strerror(errno ? errno : EIO));
 	json_decref(json);
 	return well;
-}
-
-FILE *tool_json_open(const char *path)
-{
-	FILE *file;
-	int fd;
-
-	if (strcmp(path, "-") == 0)
-		return stdout;
-	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-	file = fd < 0 ? NULL : fdopen(fd, "w");
-	if (!file) {
-		tool_error("%s: %s", path, strerror(errno));
-		if (fd >= 0)
-			close(fd);
-	}
-	return file;
 }

@@ -9,6 +9,8 @@
 
 #include <jansson.h>
 
+#include "tool.h"
+
 /* Text that may be no UTF-8: then what cannot be shown is escaped. */
 json_t *tool_json_text(const char *text);
 /* UINT64_MAX becomes null. */
@@ -17,10 +19,7 @@ json_t *tool_json_number(uint64_t n);
 json_t *tool_json_sizes(const uint64_t *by_log2, uint32_t base_log2, uint32_t pmd_log2);
 /* GM_UNSEEN_* bits as a list of sentences. */
 json_t *tool_json_unseen(uint32_t unseen);
-/* Takes @json. Writes it with a newline; false after a message that names @name. */
-bool tool_json_write(json_t *json, FILE *file, const char *name);
-/* Opens a file for a result that comes later, "-" is stdout; an existing one keeps its content till
- * then. NULL after a message. */
-FILE *tool_json_open(const char *path);
+/* Takes @json. Writes it with a newline; false after a message. */
+bool tool_json_write(json_t *json, struct tool_output *out);
 
 #endif

@@ -28,6 +28,22 @@ double tool_now(void); /* seconds, monotonic */
 /* Flushes stdout; false (and a message) if not everything could be written. */
 bool tool_flush(void);
 
+/*
+ * A file for a result that comes later. It is opened at once, so that a bad name is known before
+ * the work; its old content stays until tool_output_begin(). "-" is standard output.
+ */
+struct tool_output {
+	const char *path;
+	FILE *file;
+	bool fresh; /* it did not exist before */
+	bool begun;
+};
+/* False after a message. */
+bool tool_output_open(struct tool_output *out, const char *path);
+FILE *tool_output_begin(struct tool_output *out);
+/* Removes a fresh file to which nothing was written. False after a message if the rest could not be
+ * written. */
+bool tool_output_close(struct tool_output *out);
 /* A closed pipe is an error like any other, not a death; a command that we start gets back what was
  * before. */
 void tool_ignore_sigpipe(void);
@@ -43,6 +59,7 @@ bool tool_parse_seconds(const char *text, double min, double max, double *ret);
 /* "1.5 GiB"; exact sizes of pages: "4K", "2M", "1G". Both fill and return @buf. */
 const char *tool_bytes(uint64_t bytes, char buf[TOOL_UNIT_CAP]);
 const char *tool_page_name(uint32_t log2, char buf[TOOL_UNIT_CAP]);
+uint32_t tool_log2(uint64_t power_of_two);
 /* A name from a foreign process or file with everything that could move the cursor made visible. */
 const char *tool_escape(const char *name, char *buf, size_t cap);
 

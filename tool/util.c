@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* util.c - messages, memory, time. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "tool.h"
 
@@ -92,6 +94,51 @@ bool tool_flush(void)
 		tool_error("standard output: %s", strerror(failed ? errno : EIO));
 	said = true;
 	return false;
+}
+
+bool tool_output_open(struct tool_output *out, const char *path)
+{
+	int fd;
+
+	*out = (struct tool_output){.path = path};
+	if (strcmp(path, "-") == 0) {
+		out->file = stdout;
+		return true;
+	}
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	out->fresh = fd >= 0;
+	if (fd < 0 && errno == EEXIST)
+		fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+	out->file = fd < 0 ? NULL : fdopen(fd, "w");
+	if (out->file)
+		return true;
+	tool_error("%s: %s", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return false;
+}
+
+FILE *tool_output_begin(struct tool_output *out)
+{
+	/* A pipe or a device cannot be cut, and need not be. */
+	if (out->file != stdout && !out->begun && ftruncate(fileno(out->file), 0))
+		clearerr(out->file);
+	out->begun = true;
+	return out->file;
+}
+
+bool tool_output_close(struct tool_output *out)
+{
+	bool well = true;
+
+	if (out->file && out->file != stdout)
+		well = fclose(out->file) == 0;
+	if (!well)
+		tool_error("%s: %s", out->path, strerror(errno));
+	if (out->fresh && !out->begun)
+		unlink(out->path);
+	*out = (struct tool_output){0};
+	return well;
 }
 
 static struct sigaction old_sigpipe;
