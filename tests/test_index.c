@@ -167,6 +167,9 @@ static void check_shape(struct gm_span *array, uint32_t nr, uint64_t top)
 	assert_true(shape.shift < 64);
 	assert_true(top >> shape.shift == shape.nr - 1);
 	assert_true(shape.nr <= 2 * want);
+	assert_true(shape.nr + 1 <= gm_index_room(nr));
+	assert_true(gm_index_room(nr) <= 2 * want + 1);
+	assert_true(gm_index_room(nr) >= gm_index_room(nr - 1));
 	/* Not coarser than needed. */
 	assert_true(shape.shift == 0 || (top >> (shape.shift - 1)) >= 2 * want);
 }
@@ -181,6 +184,8 @@ static void a_table_has_room_for_its_limits(void **state)
 	(void)state;
 	assert_non_null(array);
 	assert_int_equal(gm_index_plan(array, 0).nr, 0);
+	assert_true(gm_index_room(0) >= 1);
+	assert_true(gm_index_room(UINT32_MAX) == 2 * (1u << 20) + 1);
 	for (size_t i = 0; i < sizeof(tops) / sizeof(tops[0]); i++) {
 		for (size_t j = 0; j < sizeof(nrs) / sizeof(nrs[0]); j++)
 			check_shape(array, nrs[j], tops[i]);
