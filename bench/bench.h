@@ -2,9 +2,9 @@
 /*
  * bench.h - measuring in interleaved pairs.
  *
- * A row compares two functions that do the same work. They run in turn, at least 24 times each, so that a
- * disturbance meets both; the ratio is the median of the pairs' ratios. The same is done with one function against
- * itself (A/A), which shows how much noise there was.
+ * A row compares two functions that do the same work. They run in turn, 121 short samples each, so that a disturbance
+ * meets both; each side counts with its fastest sample, which is the one that nobody disturbed. The same is done with
+ * one function against itself (A/A), which shows how much noise is left.
  */
 #ifndef GM_BENCH_H
 #define GM_BENCH_H

@@ -56,6 +56,8 @@ struct gm_span {
 /**
  * struct gm_view - the frozen part of a view, which inline code reads
  * @window_base: host address of GPA 0 in the space's window, or 0
+ * @hot_first:   first address of the largest span that inline code may read and write
+ * @hot_starts:  number of addresses from there at which an access of 8 bytes may begin; 0 if there is no such span
  * @spans:       @nr_spans spans in rising order, and one with no permission behind them
  * @index:       @nr_index numbers: the first span that ends in or after bucket i
  * @shift:       a bucket is 1 << @shift bytes
@@ -68,6 +70,8 @@ struct gm_span {
  */
 struct gm_view {
 	uint64_t window_base;
+	uint64_t hot_first;
+	uint64_t hot_starts;
 	const struct gm_span *spans;
 	const uint32_t *index;
 	uint32_t shift;

@@ -74,6 +74,24 @@ static uint32_t fill_spans(struct gm_view_full *view, const struct gm_window *wi
 	return nr;
 }
 
+/* The largest span that inline code may read and write is asked before the table. */
+static void pick_hot(struct gm_view *view)
+{
+	uint64_t best = 0;
+
+	for (uint32_t i = 0; i < view->nr_spans; i++) {
+		const struct gm_span *span = &view->spans[i];
+		uint64_t extent = span->last - span->first;
+
+		if ((GM_PERM_RW & ~span->direct) || extent <= best)
+			continue;
+		best = extent;
+		view->hot_first = span->first;
+		/* extent + 1 bytes, of which the last 7 cannot begin an access of 8. A span has whole pages. */
+		view->hot_starts = extent - 6;
+	}
+}
+
 void gm_view_fill(struct gm_view_full *view, const struct gm_window *window,
 	struct gm_region *const *regions, size_t nr, uint64_t generation)
 {
@@ -96,6 +114,7 @@ void gm_view_fill(struct gm_view_full *view, const struct gm_window *window,
 		.version = GM_VIEW_VERSION,
 		.generation = generation,
 	};
+	pick_hot(&view->pub);
 }
 
 static const struct gm_view_full *full(const struct gm_view *view)
