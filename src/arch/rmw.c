@@ -2,8 +2,9 @@
 /*
  * rmw.c - atomic read-modify-write by width, from the assembly's one function for each.
  *
- * Compare-and-exchange, exchange and add are instructions (x86-64) or short loops (arm64); the bitwise operations
- * repeat a compare-and-exchange, as the compiler does when the old value is wanted.
+ * Compare-and-exchange, exchange and add are instructions (x86-64) or short loops (arm64); the
+ * bitwise operations repeat a compare-and-exchange, as the compiler does when the old value is
+ * wanted.
  */
 #include "sys/guard.h"
 
@@ -12,8 +13,8 @@
 		void *guest, uint64_t value, uint64_t *ret_old, struct gm_guard_fault *fault);     \
 	int gm_guard_xadd_##size(                                                                  \
 		void *guest, uint64_t value, uint64_t *ret_old, struct gm_guard_fault *fault);     \
-	int gm_guard_cmpxchg_##size(void *guest, uint64_t *expected, uint64_t desired,             \
-		struct gm_guard_fault *fault);
+	int gm_guard_cmpxchg_##size(                                                               \
+		void *guest, uint64_t *expected, uint64_t desired, struct gm_guard_fault *fault);
 
 DECLARE(1)
 DECLARE(2)
@@ -35,8 +36,8 @@ int gm_guard_cmpxchg(void *guest, size_t size, uint64_t *expected, uint64_t desi
 	}
 }
 
-static int exchange(void *guest, size_t size, uint64_t value, uint64_t *ret_old,
-	struct gm_guard_fault *fault)
+static int exchange(
+	void *guest, size_t size, uint64_t value, uint64_t *ret_old, struct gm_guard_fault *fault)
 {
 	switch (size) {
 	case 1:
@@ -50,8 +51,8 @@ static int exchange(void *guest, size_t size, uint64_t value, uint64_t *ret_old,
 	}
 }
 
-static int add(void *guest, size_t size, uint64_t value, uint64_t *ret_old,
-	struct gm_guard_fault *fault)
+static int add(
+	void *guest, size_t size, uint64_t value, uint64_t *ret_old, struct gm_guard_fault *fault)
 {
 	switch (size) {
 	case 1:

@@ -2,12 +2,12 @@
 /*
  * access.c - bytes to and from guest memory.
  *
- * A range is cut into pieces, each in one span; touch() and move() are the places that move the bytes of a
- * piece. Inline reads and writes that lie whole in one span of the window take a shorter way to the same
- * routines: whoever wants to see every access of a span clears its @direct.
+ * A range is cut into pieces, each in one span; touch() and move() are the places that move the
+ * bytes of a piece. Inline reads and writes that lie whole in one span of the window take a shorter
+ * way to the same routines: whoever wants to see every access of a span clears its @direct.
  *
- * Pieces are done in rising order, so that the count of bytes done is the place of the failure. Ranges
- * are checked by subtraction: gpa + len is never computed when it could wrap.
+ * Pieces are done in rising order, so that the count of bytes done is the place of the failure.
+ * Ranges are checked by subtraction: gpa + len is never computed when it could wrap.
  */
 #include "memory/access.h"
 
@@ -79,8 +79,10 @@ static size_t touch(const struct gm_span *span, uint64_t gpa, size_t len, const 
 
 	switch (op->way) {
 	case WAY_READ:
+		gm_annotate_write(op->buf + at, len);
 		return gm_guard_copy_from(op->buf + at, hva, len, fault);
 	case WAY_WRITE:
+		gm_annotate_read(op->buf + at, len);
 		return gm_guard_copy_to(hva, op->buf + at, len, fault);
 	case WAY_FILL:
 		return gm_guard_fill(hva, op->byte, len, fault);
@@ -88,8 +90,8 @@ static size_t touch(const struct gm_span *span, uint64_t gpa, size_t len, const 
 	return len;
 }
 
-static int transfer(const struct gm_view *view, uint64_t gpa, size_t len, const struct op *op,
-	size_t *done)
+static int transfer(
+	const struct gm_view *view, uint64_t gpa, size_t len, const struct op *op, size_t *done)
 {
 	uint32_t perms = op->way == WAY_READ ? GM_PERM_R : GM_PERM_W;
 	struct gm_guard_fault fault;
@@ -118,7 +120,6 @@ static int transfer(const struct gm_view *view, uint64_t gpa, size_t len, const 
 
 int gm_read_slow(const struct gm_view *view, uint64_t gpa, void *buf, size_t len, size_t *done)
 {
-	gm_annotate_write(buf, len);
 	return transfer(view, gpa, len, &(struct op){.way = WAY_READ, .buf = buf}, done);
 }
 
@@ -127,7 +128,6 @@ int gm_write_slow(
 {
 	struct op op = {.way = WAY_WRITE, .buf = (uint8_t *)(uintptr_t)buf};
 
-	gm_annotate_read(buf, len);
 	return transfer(view, gpa, len, &op, done);
 }
 
@@ -159,8 +159,8 @@ static size_t first_difference(const uint8_t *chunk, const uint8_t *buf, size_t 
 }
 
 /*
- * Counts bytes equal to @buf (to 0 without one) in *same. Returns 0 with *ret_order = 0 (all are), or the sign of the first
- * difference; or an error in front of which all are equal.
+ * Counts bytes equal to @buf (to 0 without one) in *same. Returns 0 with *ret_order = 0 (all are),
+ * or the sign of the first difference; or an error in front of which all are equal.
  */
 static int scan(const struct gm_view *view, uint64_t gpa, const uint8_t *buf, size_t len,
 	int *ret_order, size_t *same)
@@ -210,7 +210,8 @@ int gm_is_zero(const struct gm_view *view, uint64_t gpa, size_t len, size_t *don
 
 /* ---- guest to guest ---- */
 
-/* A piece of at most CHUNK bytes by way of the stack, so that it may overlap. Returns bytes not copied. */
+/* A piece of at most CHUNK bytes by way of the stack, so that it may overlap. Returns bytes not
+ * copied. */
 static size_t bounce(void *dst, const void *src, size_t len, struct gm_guard_fault *fault)
 {
 	uint8_t chunk[CHUNK];
@@ -221,8 +222,8 @@ static size_t bounce(void *dst, const void *src, size_t len, struct gm_guard_fau
 }
 
 /*
- * Every piece that is copied from guest to guest passes here, as through touch(). Returns bytes not copied: the
- * rest of the piece, or all of it when a downward copy fails.
+ * Every piece that is copied from guest to guest passes here, as through touch(). Returns bytes not
+ * copied: the rest of the piece, or all of it when a downward copy fails.
  */
 static size_t move(uint8_t *dst, const uint8_t *src, size_t len, struct gm_guard_fault *fault)
 {
@@ -259,8 +260,8 @@ struct pair {
 	const struct gm_span *src;
 };
 
-static bool find_pair(const struct gm_view *view, uint64_t dst, uint64_t src, struct pair *ret,
-	int *rc)
+static bool find_pair(
+	const struct gm_view *view, uint64_t dst, uint64_t src, struct pair *ret, int *rc)
 {
 	ret->src = gm_access_span(view, src, GM_PERM_R, rc);
 	if (!ret->src)
@@ -269,8 +270,7 @@ static bool find_pair(const struct gm_view *view, uint64_t dst, uint64_t src, st
 	return ret->dst != NULL;
 }
 
-static int copy_up(
-	const struct gm_view *view, uint64_t dst, uint64_t src, size_t len, size_t *done)
+static int copy_up(const struct gm_view *view, uint64_t dst, uint64_t src, size_t len, size_t *done)
 {
 	struct gm_guard_fault fault;
 	struct pair pair;
@@ -296,8 +296,7 @@ static int copy_up(
 }
 
 /* Bytes of both ranges that may be copied; *rc says why it is not all of them. */
-static size_t allowed(
-	const struct gm_view *view, uint64_t dst, uint64_t src, size_t len, int *rc)
+static size_t allowed(const struct gm_view *view, uint64_t dst, uint64_t src, size_t len, int *rc)
 {
 	struct pair pair;
 	size_t at = 0;

@@ -2,8 +2,8 @@
 /*
  * atomic.c - accesses of one to eight bytes: atomic ones, and what the inline ones leave over.
  *
- * One look-up, one guarded instruction. An atomic access is aligned and lies in one span; touch_*() are the places that make it.
- * Read-modify-write is sequentially consistent whatever was asked.
+ * One look-up, one guarded instruction. An atomic access is aligned and lies in one span; touch_*()
+ * are the places that make it. Read-modify-write is sequentially consistent whatever was asked.
  */
 #include <errno.h>
 #include <guestmem/access.h>
@@ -42,8 +42,7 @@ static bool is_plain_store(int order)
 }
 
 /* Where an atomic access of @size bytes goes; NULL with *rc. */
-static void *locate(
-	const struct gm_view *view, uint64_t gpa, size_t size, uint32_t perms, int *rc)
+static void *locate(const struct gm_view *view, uint64_t gpa, size_t size, uint32_t perms, int *rc)
 {
 	const struct gm_span *span;
 	void *hva;
@@ -260,8 +259,8 @@ static int touch_cmpxchg(const struct gm_view *view, uint64_t gpa, size_t size, 
 
 /* gm_atomic_{exchange,fetch_add,fetch_and,fetch_or,fetch_xor,cmpxchg}_u{8,16,32,64} */
 #define DEFINE_RMW(name, op, bits)                                                                 \
-	int gm_atomic_##name##_u##bits(const struct gm_view *view, uint64_t gpa,                   \
-		uint##bits##_t value, uint##bits##_t *ret_old, int order)                          \
+	int gm_atomic_##name##_u##bits(const struct gm_view *view, uint64_t gpa, int order,        \
+		uint##bits##_t value, uint##bits##_t *ret_old)                                     \
 	{                                                                                          \
 		uint64_t old;                                                                      \
 		int rc = touch_rmw(op, view, gpa, bits / 8, value, &old, order);                   \
@@ -277,8 +276,8 @@ static int touch_cmpxchg(const struct gm_view *view, uint64_t gpa, size_t size, 
 	DEFINE_RMW(fetch_and, GM_GUARD_AND, bits)                                                  \
 	DEFINE_RMW(fetch_or, GM_GUARD_OR, bits)                                                    \
 	DEFINE_RMW(fetch_xor, GM_GUARD_XOR, bits)                                                  \
-	int gm_atomic_cmpxchg_u##bits(const struct gm_view *view, uint64_t gpa,                    \
-		uint##bits##_t *expected, uint##bits##_t desired, int order)                       \
+	int gm_atomic_cmpxchg_u##bits(const struct gm_view *view, uint64_t gpa, int order,         \
+		uint##bits##_t *expected, uint##bits##_t desired)                                  \
 	{                                                                                          \
 		uint64_t value = *expected;                                                        \
 		int rc = touch_cmpxchg(view, gpa, bits / 8, &value, desired, order);               \

@@ -2,15 +2,16 @@
 /*
  * guard.c - the handler that turns a fault on guest memory into an error.
  *
- * This is the one process-wide state of the library: the handlers of SIGBUS and SIGSEGV, put in place when
- * asked for, counted, and chained. A signal that is not ours goes to whoever had it before, as
- * the kernel would have given it: with their mask, or the default action with the original siginfo.
+ * This is the one process-wide state of the library: the handlers of SIGBUS and SIGSEGV, put in
+ * place when asked for, counted, and chained. A signal that is not ours goes to whoever had it
+ * before, as the kernel would have given it: with their mask, or the default action with the
+ * original siginfo.
  *
- * The handler may run in any thread at any point. It reads only the slots of the registry and the tables they
- * name. All signals are blocked meanwhile (sa_mask), so that nothing interrupts a thread that holds
- * a slot; a slot is emptied first and reused when nobody holds it. SA_NODEFER is not set: a fault inside the
- * handler would be a bug of ours or a stale table, and the kernel then ends the process.
- * SA_ONSTACK is, since runtimes with small stacks insist on it.
+ * The handler may run in any thread at any point. It reads only the slots of the registry and the
+ * tables they name. All signals are blocked meanwhile (sa_mask), so that nothing interrupts a
+ * thread that holds a slot; a slot is emptied first and reused when nobody holds it. SA_NODEFER is
+ * not set: a fault inside the handler would be a bug of ours or a stale table, and the kernel then
+ * ends the process. SA_ONSTACK is, since runtimes with small stacks insist on it.
  *
  * Control functions take one mutex. They are not called from signal handlers.
  */
@@ -37,8 +38,8 @@ struct table {
 };
 
 /*
- * One of the two signals. @prev is written before our handler can run for it, and again only while it is
- * not installed. @buried: somebody has put a handler over ours and may call it.
+ * One of the two signals. @prev is written before our handler can run for it, and again only while
+ * it is not installed. @buried: somebody has put a handler over ours and may call it.
  */
 struct hook {
 	int sig;
@@ -48,8 +49,8 @@ struct hook {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static unsigned int installs;	 /* under the lock */
-static atomic_bool active;	 /* installs > 0, for the handler */
+static unsigned int installs;    /* under the lock */
+static atomic_bool active;       /* installs > 0, for the handler */
 static _Atomic uint64_t handled; /* faults turned into errors */
 static struct table tables[GM_GUARD_TABLES_MAX];
 static struct hook hooks[] = {{.sig = SIGBUS}, {.sig = SIGSEGV}};
@@ -61,8 +62,7 @@ static struct hook hooks[] = {{.sig = SIGBUS}, {.sig = SIGSEGV}};
 #if GM_GUARD_ASM
 
 /* The library's own tables: of guard.S, and of the inline functions that it exports as symbols. */
-extern const struct gm_extable_entry __start_gm_extable_asm[]
-	__attribute__((visibility("hidden")));
+extern const struct gm_extable_entry __start_gm_extable_asm[] __attribute__((visibility("hidden")));
 extern const struct gm_extable_entry __stop_gm_extable_asm[] __attribute__((visibility("hidden")));
 #define OWN_START ((table_ptr)(const void *)__start_gm_extable)
 #define OWN_END ((table_ptr)(const void *)__stop_gm_extable)
@@ -87,8 +87,7 @@ static uintptr_t lookup_slot(struct table *slot, uintptr_t pc)
 	atomic_fetch_add_explicit(&slot->holders, 1, memory_order_seq_cst);
 	start = atomic_load_explicit(&slot->start, memory_order_seq_cst);
 	if (start)
-		fixup = lookup(
-			start, atomic_load_explicit(&slot->end, memory_order_relaxed), pc);
+		fixup = lookup(start, atomic_load_explicit(&slot->end, memory_order_relaxed), pc);
 	atomic_fetch_sub_explicit(&slot->holders, 1, memory_order_release);
 	return fixup;
 }
@@ -135,7 +134,8 @@ static bool is_sent(const siginfo_t *info)
 	return info->si_code <= 0 || (info->si_signo == SIGBUS && info->si_code == BUS_MCEERR_AO);
 }
 
-/* The default action: a fault happens again without a handler, another signal is sent again as it came. */
+/* The default action: a fault happens again without a handler, another signal is sent again as it
+ * came. */
 static void default_action(int sig, siginfo_t *info)
 {
 	struct sigaction act = {.sa_handler = SIG_DFL};
@@ -210,7 +210,8 @@ static int hook_install(struct hook *hook)
 	hook->buried = false;
 	atomic_store_explicit(&hook->spent, false, memory_order_relaxed);
 	sigfillset(&act.sa_mask);
-	/* System calls go on after a signal that the previous owner ignores or handles with SA_RESTART. */
+	/* System calls go on after a signal that the previous owner ignores or handles with
+	 * SA_RESTART. */
 	if (now.sa_handler == SIG_IGN || (now.sa_flags & SA_RESTART))
 		act.sa_flags |= SA_RESTART;
 	return gm_sys_sigaction(hook->sig, &act, NULL);
@@ -280,8 +281,8 @@ static int remove_locked(void)
 static struct table *find_table(table_ptr start)
 {
 	for (unsigned int i = 0; i < GM_GUARD_TABLES_MAX; i++) {
-		if (tables[i].count && atomic_load_explicit(&tables[i].start,
-					       memory_order_relaxed) == start)
+		if (tables[i].count &&
+			atomic_load_explicit(&tables[i].start, memory_order_relaxed) == start)
 			return &tables[i];
 	}
 	return NULL;

@@ -11,7 +11,7 @@
 
 #define GM_DEFINE_ATOMIC(bits)                                                                     \
 	GM_INLINE int gm_atomic_load_u##bits(                                                      \
-		const struct gm_view *view, uint64_t gpa, uint##bits##_t *ret, int order)          \
+		const struct gm_view *view, uint64_t gpa, int order, uint##bits##_t *ret)          \
 	{                                                                                          \
 		void *hva;                                                                         \
 		uint##bits##_t value;                                                              \
@@ -26,7 +26,7 @@
 		return gm_load_slow(view, gpa, GM_HOW_MAKE_ATOMIC(bits / 8, order), ret);          \
 	}                                                                                          \
 	GM_INLINE int gm_atomic_store_u##bits(                                                     \
-		const struct gm_view *view, uint64_t gpa, uint##bits##_t value, int order)         \
+		const struct gm_view *view, uint64_t gpa, int order, uint##bits##_t value)         \
 	{                                                                                          \
 		void *hva;                                                                         \
                                                                                                    \
@@ -42,12 +42,12 @@
 
 #define GM_DEFINE_ATOMIC(bits)                                                                     \
 	GM_INLINE int gm_atomic_load_u##bits(                                                      \
-		const struct gm_view *view, uint64_t gpa, uint##bits##_t *ret, int order)          \
+		const struct gm_view *view, uint64_t gpa, int order, uint##bits##_t *ret)          \
 	{                                                                                          \
 		return gm_load_slow(view, gpa, GM_HOW_MAKE_ATOMIC(bits / 8, order), ret);          \
 	}                                                                                          \
 	GM_INLINE int gm_atomic_store_u##bits(                                                     \
-		const struct gm_view *view, uint64_t gpa, uint##bits##_t value, int order)         \
+		const struct gm_view *view, uint64_t gpa, int order, uint##bits##_t value)         \
 	{                                                                                          \
 		return gm_store_slow(view, gpa, GM_HOW_MAKE_ATOMIC(bits / 8, order), value);       \
 	}

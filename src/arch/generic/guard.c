@@ -2,13 +2,13 @@
 /*
  * guard.c - the guarded accesses in C, left by siglongjmp when they fault.
  *
- * For CPUs without assembly, and for -Dguard=generic. Each access first says which host addresses it
- * is about to touch; the handler of sys/guard.c asks gm_guard_generic_fault() whether a fault lies there.
- * The accesses are volatile and in rising order, word by word where both sides are aligned alike, so that their
- * progress is known to the byte.
+ * For CPUs without assembly, and for -Dguard=generic. Each access first says which host addresses
+ * it is about to touch; the handler of sys/guard.c asks gm_guard_generic_fault() whether a fault
+ * lies there. The accesses are volatile and in rising order, word by word where both sides are
+ * aligned alike, so that their progress is known to the byte.
  *
- * The variable is thread-local in the static block (initial-exec), because the handler reads it and must not
- * make the loader allocate it.
+ * The variable is thread-local in the static block (initial-exec), because the handler reads it and
+ * must not make the loader allocate it.
  */
 #include "sys/guard.h"
 
@@ -51,7 +51,8 @@ void gm_guard_generic_fault(const siginfo_t *info, const ucontext_t *uc, _Atomic
 		.code = info->si_code,
 	};
 	atomic_fetch_add_explicit(count, 1, memory_order_relaxed);
-	/* siglongjmp() would restore the mask only if sigsetjmp() had saved it, by a system call. */
+	/* siglongjmp() would restore the mask only if sigsetjmp() had saved it, by a system call.
+	 */
 	pthread_sigmask(SIG_SETMASK, &uc->uc_sigmask, NULL);
 	siglongjmp(frame->env, 1);
 }
@@ -127,8 +128,8 @@ RACY static void copy(uint8_t *dst, const uint8_t *src, size_t len, volatile siz
 	}
 }
 
-static size_t copy_guarded(void *dst, const void *src, size_t len, struct frame *frame,
-	struct gm_guard_fault *fault)
+static size_t copy_guarded(
+	void *dst, const void *src, size_t len, struct frame *frame, struct gm_guard_fault *fault)
 {
 	if (GUARDED(frame, copy(dst, src, len, &frame->done)))
 		return 0;
@@ -235,7 +236,7 @@ size_t gm_guard_fill(void *guest_dst, int byte, size_t len, struct gm_guard_faul
 	}                                                                                          \
 	static bool cmpxchg_u##bits(raw##bits *p, uint64_t *expected, uint64_t desired)            \
 	{                                                                                          \
-		uint##bits##_t want = (uint##bits##_t)*expected;                                   \
+		uint##bits##_t want = (uint##bits##_t) * expected;                                 \
 		bool ok = __atomic_compare_exchange_n(p, &want, (uint##bits##_t)desired, false,    \
 			__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                                       \
                                                                                                    \
