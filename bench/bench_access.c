@@ -75,7 +75,7 @@ static void atomic_load(void *ctx, uint64_t iters)
 	for (uint64_t i = 0; i < iters; i++) {
 		uint64_t value;
 
-		if (gm_atomic_load_u64(mine, gpa, &value, __ATOMIC_RELAXED))
+		if (gm_atomic_load_u64(mine, gpa, __ATOMIC_RELAXED, &value))
 			abort();
 		sum += value;
 		gpa = (gpa + 8) & WALK;
@@ -91,7 +91,7 @@ static void atomic_store(void *ctx, uint64_t iters)
 	(void)ctx;
 	UNROLL
 	for (uint64_t i = 0; i < iters; i++) {
-		if (gm_atomic_store_u64(mine, 65536 + gpa, i, __ATOMIC_RELAXED))
+		if (gm_atomic_store_u64(mine, 65536 + gpa, __ATOMIC_RELAXED, i))
 			abort();
 		gpa = (gpa + 8) & WALK;
 	}

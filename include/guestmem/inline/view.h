@@ -19,7 +19,7 @@ _Static_assert(sizeof(struct gm_view) == 64, "frozen");
  * gpa, so that the table look-up is not on the way from the address to the data; the branch keeps
  * the compiler from joining them again.
  *
- * Most accesses go to the main memory, the largest span: for the small ones it is asked first, by one subtraction.
+ * Most accesses go to the main memory, the largest span: it is asked first, by one subtraction.
  */
 static inline __attribute__((unused, always_inline)) int gm_view_find(
 	const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms, void **ret_hva)
@@ -28,8 +28,9 @@ static inline __attribute__((unused, always_inline)) int gm_view_find(
 	const struct gm_span *span;
 	uint64_t last;
 
-	if (__builtin_constant_p(len) && len <= 8 && !(perms & ~GM_PERM_RW) &&
-		__builtin_expect(gpa - view->hot_first < view->hot_starts, 1)) {
+	if (!(perms & ~GM_PERM_RW) &&
+		__builtin_expect(gpa - view->hot_first < view->hot_starts, 1) &&
+		(len <= 8 || len - 8 < view->hot_starts - (gpa - view->hot_first))) {
 		*ret_hva = (void *)(uintptr_t)(view->window_base + gpa);
 		return 1;
 	}
