@@ -183,8 +183,28 @@ static size_t lines_missing(const char *text, const char *other, const char *wha
 
 #endif
 
+static void *nothing(void *arg)
+{
+	return arg;
+}
+
+/* The C library keeps arenas and a stack of threads that have ended; neither is what is looked for. */
+static void settle_libc(void)
+{
+	static bool settled;
+	pthread_t thread;
+
+	if (settled)
+		return;
+	settled = true;
+	mallopt(M_ARENA_MAX, 1);
+	if (pthread_create(&thread, NULL, nothing, NULL) == 0)
+		pthread_join(thread, NULL);
+}
+
 void fault_state_take(struct fault_state *ret)
 {
+	settle_libc();
 	ret->nr_fds = list_fds(ret->fds, sizeof(ret->fds));
 	ret->blocks = fault_blocks();
 	pthread_mutex_lock(&lock);
@@ -280,8 +300,6 @@ unsigned long fault_sweep_opts(
 	size_t nr_errnos = opts->errnos ? opts->nr_errnos : sizeof(usual) / sizeof(usual[0]);
 	unsigned long injected = 0;
 
-	/* Arenas of threads come and stay; they are not what is looked for. */
-	mallopt(M_ARENA_MAX, 1);
 	/* Twice: the first run may leave what is made once in a process. */
 	fault_set(NULL);
 	assert_int_equal(scenario(ctx), 0);

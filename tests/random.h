@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * random.h - repeatable randomness for tests, and their scale.
+ * random.h - repeatable randomness for tests.
  *
- * GM_TEST_SCALE multiplies the counts of random tests (default 1). GM_TEST_SEED takes the place of
- * a test's own seed, so that a failure which printed its seed can be run again.
+ * GM_TEST_SEED takes the place of a test's own seed, so that a failure which printed its seed can
+ * be run again.
  */
 #ifndef GM_TESTS_RANDOM_H
 #define GM_TESTS_RANDOM_H
@@ -14,14 +14,6 @@
 struct rng {
 	uint64_t state;
 };
-
-static inline unsigned long test_scale(void)
-{
-	const char *text = getenv("GM_TEST_SCALE");
-	unsigned long scale = text ? strtoul(text, NULL, 10) : 1;
-
-	return scale ? scale : 1;
-}
 
 static inline uint64_t test_seed(uint64_t usual)
 {

@@ -5,17 +5,12 @@
  * The oracle asks each address who shows there. Named cases; every list of up to three ranges over
  * six addresses with three priorities, at each edge of the space; and random lists of many ranges.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
-#include <cmocka.h>
-
 #include "core/flatten.h"
 #include "random.h"
+#include "support.h"
 
 #define TOP UINT64_MAX
 #define NOBODY UINT32_MAX
@@ -325,7 +320,7 @@ static void random_lists_of_many_ranges(void **state)
 	static struct gm_flat_in in[MANY];
 
 	(void)state;
-	for (uint64_t i = 0; i < 60 * test_scale(); i++) {
+	for (uint64_t i = 0; i < support_scale(60); i++) {
 		uint64_t seed = test_seed(1000 + i);
 		struct rng rng = {seed};
 		uint64_t base = bases[i % 3];

@@ -6,18 +6,13 @@
  * Every set of spans over sixteen addresses at each edge of the space with every width of bucket;
  * and random spans, few and many, crowded and spread, against a linear search.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
-
 #include "core/index.h"
 #include "random.h"
+#include "support.h"
 #include "universe.h"
 
 #define TOP UINT64_MAX
@@ -292,7 +287,7 @@ static void check_random(uint64_t seed)
 static void random_spans_against_a_linear_search(void **state)
 {
 	(void)state;
-	for (uint64_t i = 0; i < 400 * test_scale(); i++)
+	for (uint64_t i = 0; i < support_scale(400); i++)
 		check_random(test_seed(5000 + i));
 }
 

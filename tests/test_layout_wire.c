@@ -7,17 +7,12 @@
  * must be written again as the same bytes.
  */
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
-#include <cmocka.h>
-
 #include "core/layout_wire.h"
 #include "random.h"
+#include "support.h"
 
 #define PAGE 4096u
 #define NR_FILES 2u
@@ -411,7 +406,7 @@ static void random_bytes_over_a_good_layout(void **state)
 	uint8_t buf[LEN];
 
 	(void)state;
-	for (unsigned long i = 0; i < 200000 * test_scale(); i++) {
+	for (unsigned long i = 0; i < support_scale(200000); i++) {
 		struct gm_wire_fault fault;
 		uint64_t nr = 1 + rng_below(&rng, 4);
 

@@ -5,16 +5,11 @@
  * Named geometric cases; every pair of ranges over sixteen addresses at each edge of the space
  * against bit masks; and random numbers against 128-bit arithmetic.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
-
-#include <cmocka.h>
 
 #include "core/range.h"
 #include "random.h"
+#include "support.h"
 #include "universe.h"
 
 __extension__ typedef unsigned __int128 wide;
@@ -331,7 +326,7 @@ static void random_numbers_against_128_bit_arithmetic(void **state)
 	struct rng rng = {test_seed(1)};
 
 	(void)state;
-	for (unsigned long i = 0; i < 300000 * test_scale(); i++) {
+	for (unsigned long i = 0; i < support_scale(300000); i++) {
 		uint64_t a = rng_edge(&rng);
 		uint64_t b = rng_edge(&rng);
 		uint64_t align = UINT64_C(1) << rng_below(&rng, 64);

@@ -5,17 +5,12 @@
  * Named cases for adding and removing; every set over sixteen addresses with every range at each
  * edge of the space against bit masks; and long random runs against a bit array.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
-#include <cmocka.h>
-
 #include "core/rangeset.h"
 #include "random.h"
+#include "support.h"
 #include "universe.h"
 
 #define TOP UINT64_MAX
@@ -276,7 +271,7 @@ static void random_run(uint64_t base, uint64_t seed)
 static void random_runs_over_4096_addresses(void **state)
 {
 	(void)state;
-	for (uint64_t i = 0; i < 20 * test_scale(); i++) {
+	for (uint64_t i = 0; i < support_scale(20); i++) {
 		random_run(0, test_seed(100 + i));
 		random_run(UINT64_MAX - (BITS - 1), test_seed(200 + i));
 		random_run((UINT64_C(1) << 32) - 100, test_seed(300 + i));
