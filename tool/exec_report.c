@@ -240,7 +240,7 @@ bool exec_report_json(const struct exec_result *r, struct tool_output *out)
 	json_object_set_new(json, "warnings", json_warnings(r));
 	json_object_set_new(json, "interval_seconds", json_real(r->opts->interval));
 	json_object_set_new(json, "samples", json_samples(r));
-	return tool_json_write(json, out);
+	return tool_json_write(json, out, false);
 }
 
 bool exec_report_heatmap(const struct exec_result *r, struct tool_output *out)

@@ -46,6 +46,20 @@ void heatmap_add(struct heatmap *map, uint64_t offset, uint64_t len, enum heat_k
 	}
 }
 
+void heatmap_merge(struct heatmap *map, uint64_t offset, const struct heatmap *from)
+{
+	for (size_t i = 0; i < from->nr; i++) {
+		uint64_t at = offset + i * from->cell;
+
+		for (int kind = 0; kind < HEAT_KINDS; kind++) {
+			uint64_t bytes = from->cells[i].bytes[kind];
+
+			heatmap_add(map, at, bytes, (enum heat_kind)kind);
+			at += bytes;
+		}
+	}
+}
+
 enum heat_kind heatmap_kind(uint32_t page_log2, uint32_t base_log2, uint32_t pmd_log2)
 {
 	if (page_log2 <= base_log2)
@@ -61,63 +75,82 @@ bool heatmap_is_file_name(const char *path)
 	       (strcmp(path + len - 4, ".png") == 0 || strcmp(path + len - 4, ".svg") == 0);
 }
 
-/* The kind that most of a cell has, and how full it is in quarters (0: nothing, 4: full). */
-static unsigned int cell_level(const struct heatmap *map, size_t i, enum heat_kind *ret_kind)
+/* What a cell looks like: in part, full. Colours: blue, cyan, red, grey, magenta. */
+static const struct look {
+	const char *ascii[2];
+	const char *unicode[2];
+	const char *colour;
+	const char *name;
+} looks[HEAT_KINDS] = {
+	[HEAT_BASE] = {{"b", "B"}, {"░", "▒"}, "\033[34m", "base"},
+	[HEAT_MULTI] = {{"m", "M"}, {"▖", "▚"}, "\033[36m", "multi-size"},
+	[HEAT_HUGE] = {{"h", "H"}, {"▄", "█"}, "\033[31m", "huge"},
+	[HEAT_ZERO] = {{"z", "Z"}, {"∘", "○"}, "\033[90m", "zero page"},
+	[HEAT_SWAPPED] = {{"s", "S"}, {"‹", "«"}, "\033[35m", "swapped"},
+};
+
+static void print_look(const struct look *look, bool full, enum heat_style style)
 {
-	const struct heat_cell *c = &map->cells[i];
-	uint64_t size = map->cell;
-	uint64_t sum = 0;
-
-	*ret_kind = HEAT_BASE;
-	if (i + 1 == map->nr && map->size % map->cell)
-		size = map->size % map->cell;
-	for (int kind = 0; kind < HEAT_KINDS; kind++) {
-		sum += c->bytes[kind];
-		if (c->bytes[kind] > c->bytes[*ret_kind])
-			*ret_kind = (enum heat_kind)kind;
-	}
-	return sum == 0 ? 0 : (unsigned int)((sum * 4 + size - 1) / size);
-}
-
-static const char *cell_text(unsigned int level, enum heat_kind kind, bool ascii)
-{
-	static const char *const shades[] = {"·", "░", "▒", "▓", "█"};
-	static const char letters[HEAT_KINDS][2] = {"b", "m", "h", "z", "s"};
-	static const char capitals[HEAT_KINDS][2] = {"B", "M", "H", "Z", "S"};
-
-	if (!ascii)
-		return shades[level];
-	if (level == 0)
-		return ".";
-	return level == 4 ? capitals[kind] : letters[kind];
-}
-
-/* Foreground colours of a terminal: blue, cyan, red, grey, magenta. */
-static const char *const colours[HEAT_KINDS] = {
-	"\033[34m", "\033[36m", "\033[31m", "\033[90m", "\033[35m"};
-
-void heatmap_print(const struct heatmap *map, unsigned int width, bool ascii)
-{
-	for (size_t i = 0; i < map->nr; i++) {
-		enum heat_kind kind;
-		unsigned int level = cell_level(map, i, &kind);
-
-		if (i % width == 0)
-			printf("%s%12llx  ", i ? "\n" : "",
-				(unsigned long long)(map->start + i * map->cell));
-		if (!ascii && level)
-			printf("%s%s\033[0m", colours[kind], cell_text(level, kind, ascii));
-		else
-			fputs(cell_text(level, kind, ascii), stdout);
-	}
-	fputs("\n\n              ", stdout);
-	if (ascii)
-		puts("B base, M multi-size, H huge, Z zero page, S swapped; small letter: in part; "
-		     ". absent");
+	if (style == HEAT_COLOUR)
+		printf("%s%s\033[0m", look->colour, look->unicode[full]);
 	else
-		printf("%s█\033[0m base  %s█\033[0m multi-size  %s█\033[0m huge  %s█\033[0m zero "
-		       "page  "
-		       "%s█\033[0m swapped  · absent\n",
-			colours[HEAT_BASE], colours[HEAT_MULTI], colours[HEAT_HUGE],
-			colours[HEAT_ZERO], colours[HEAT_SWAPPED]);
+		fputs(style == HEAT_ASCII ? look->ascii[full] : look->unicode[full], stdout);
+}
+
+/* The cells [first, end) as one character. */
+static void print_cells(const struct heatmap *map, size_t first, size_t end, enum heat_style style)
+{
+	uint64_t size = end * map->cell < map->size ? end * map->cell : map->size;
+	uint64_t bytes[HEAT_KINDS] = {0};
+	uint64_t sum = 0;
+	int most = 0;
+
+	size -= first * map->cell;
+	for (size_t i = first; i < end; i++) {
+		for (int kind = 0; kind < HEAT_KINDS; kind++) {
+			bytes[kind] += map->cells[i].bytes[kind];
+			sum += map->cells[i].bytes[kind];
+		}
+	}
+	for (int kind = 0; kind < HEAT_KINDS; kind++) {
+		if (bytes[kind] > bytes[most])
+			most = kind;
+	}
+	if (sum == 0)
+		fputs(style == HEAT_ASCII ? "." : "·", stdout);
+	else
+		print_look(&looks[most], sum >= size, style);
+}
+
+void heatmap_print(
+	const struct heatmap *map, unsigned int width, unsigned int lines, enum heat_style style)
+{
+	size_t max = (size_t)width * lines;
+	size_t group = (map->nr + max - 1) / max;
+	size_t column = 0;
+
+	for (size_t i = 0; i < map->nr; i += group) {
+		size_t end = i + group < map->nr ? i + group : map->nr;
+
+		if (column == 0)
+			printf("%16llx  ", (unsigned long long)(map->start + i * map->cell));
+		print_cells(map, i, end, style);
+		column = (column + 1) % width;
+		if (column == 0 || end == map->nr)
+			putchar('\n');
+	}
+}
+
+void heatmap_print_legend(enum heat_style style)
+{
+	fputs("\nmap:", stdout);
+	for (int kind = 0; kind < HEAT_KINDS; kind++) {
+		putchar(' ');
+		print_look(&looks[kind], false, style);
+		putchar(' ');
+		print_look(&looks[kind], true, style);
+		printf(" %s,", looks[kind].name);
+	}
+	printf(" %s absent (a character of the pair: in part, full)\n",
+		style == HEAT_ASCII ? "." : "·");
 }

@@ -39,16 +39,25 @@ struct heatmap *heatmap_new(uint64_t start, uint64_t size, uint64_t page, size_t
 void heatmap_free(struct heatmap *map);
 /* @offset from the start; what lies outside is cut off. */
 void heatmap_add(struct heatmap *map, uint64_t offset, uint64_t len, enum heat_kind kind);
+/* Adds all of @from, whose start goes to @offset; inside its cells the places of pages are not
+ * known any more. */
+void heatmap_merge(struct heatmap *map, uint64_t offset, const struct heatmap *from);
 /* The kind of present pages of a size. */
 enum heat_kind heatmap_kind(uint32_t page_log2, uint32_t base_log2, uint32_t pmd_log2);
 
 /* Ends in .png or .svg? */
 bool heatmap_is_file_name(const char *path);
-/* False after a message if this build cannot draw. */
+/* Can this build draw? */
+bool heatmap_built(void);
+/* False after a message if it cannot. */
 bool heatmap_available(void);
 /* Draws into @file, a PNG or SVG by the end of @name. False after a message. */
 bool heatmap_draw(const struct heatmap *map, const char *title, FILE *file, const char *name);
-/* Lines of @width characters on stdout, at most @lines; a legend stands below. */
-void heatmap_print(const struct heatmap *map, unsigned int width, bool ascii);
+enum heat_style { HEAT_ASCII, HEAT_UNICODE, HEAT_COLOUR };
+
+/* At most @lines lines of @width characters on stdout. */
+void heatmap_print(
+	const struct heatmap *map, unsigned int width, unsigned int lines, enum heat_style style);
+void heatmap_print_legend(enum heat_style style);
 
 #endif

@@ -3,6 +3,11 @@
 #include "heatmap.h"
 #include "tool.h"
 
+bool heatmap_built(void)
+{
+	return false;
+}
+
 bool heatmap_available(void)
 {
 	tool_error("--heatmap: this guestmem was built without cairo");

@@ -57,13 +57,14 @@ json_t *tool_json_unseen(uint32_t unseen)
 	return list;
 }
 
-bool tool_json_write(json_t *json, struct tool_output *out)
+bool tool_json_write(json_t *json, struct tool_output *out, bool compact)
 {
+	size_t flags = (compact ? JSON_COMPACT : JSON_INDENT(2)) | JSON_REAL_PRECISION(9);
 	FILE *file = tool_output_begin(out);
 	bool well;
 
 	errno = 0;
-	well = json_dumpf(json, file, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0;
+	well = json_dumpf(json, file, flags) == 0;
 	well = well && fputc('\n', file) != EOF && fflush(file) == 0;
 	if (!well)
 		tool_error("%s: %s", out->path, strerror(errno ? errno : EIO));

@@ -19,7 +19,7 @@ json_t *tool_json_number(uint64_t n);
 json_t *tool_json_sizes(const uint64_t *by_log2, uint32_t base_log2, uint32_t pmd_log2);
 /* GM_UNSEEN_* bits as a list of sentences. */
 json_t *tool_json_unseen(uint32_t unseen);
-/* Takes @json. Writes it with a newline; false after a message. */
-bool tool_json_write(json_t *json, struct tool_output *out);
+/* Takes @json. Writes it with a newline, on one line if @compact; false after a message. */
+bool tool_json_write(json_t *json, struct tool_output *out, bool compact);
 
 #endif

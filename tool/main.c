@@ -12,6 +12,8 @@ static const struct command {
 	const char *help;
 } commands[] = {
 	{"exec", cmd_exec, "run a command on memory that is lent to it"},
+	{"doctor", cmd_doctor, "list what this host offers and lacks"},
+	{"inspect", cmd_inspect, "show what backs the guest memory of a process"},
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))

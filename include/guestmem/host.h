@@ -22,6 +22,7 @@ extern "C" {
 
 #define GM_HOST_UNKNOWN UINT64_MAX
 #define GM_HOST_WORD_MAX 24
+#define GM_HOST_PATH_MAX 256
 #define GM_HOST_THP_MAX 16   /* sizes of transparent huge pages */
 #define GM_HOST_POOLS_MAX 8  /* sizes of explicit huge pages */
 #define GM_HOST_NODES_MAX 64 /* memory nodes that are described */
@@ -100,6 +101,7 @@ struct gm_host_node {
  * @cgroup_limit:   smallest memory limit of this process's control group and its parents; UNKNOWN
  * if unlimited or unreadable
  * @cgroup_current: bytes charged to the group that has that limit
+ * @cgroup_file:    the file that has that limit; empty if there is none
  * @thp_enabled:    always, madvise, never
  * @thp_defrag:     always, defer, defer+madvise, madvise, never
  * @shmem_enabled:  always, within_size, advise, never, deny, force
@@ -145,6 +147,7 @@ struct gm_host {
 	uint64_t cgroup_current;
 	uint32_t cgroup_version;
 	uint32_t nr_thp;
+	char cgroup_file[GM_HOST_PATH_MAX];
 	char thp_enabled[GM_HOST_WORD_MAX];
 	char thp_defrag[GM_HOST_WORD_MAX];
 	char shmem_enabled[GM_HOST_WORD_MAX];

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/error.h"
 #include "services/host.h"
 #include "services/text.h"
 #include "sys/sys.h"
@@ -122,6 +123,7 @@ static void smallest_limit(struct gm_host *host, struct place *place)
 		/* Version 1 says "unlimited" as the largest multiple of a page in a long. */
 		if (limit < (UINT64_C(1) << 62) && limit < host->cgroup_limit) {
 			host->cgroup_limit = limit;
+			gm_copy_name(host->cgroup_file, sizeof(host->cgroup_file), path);
 			snprintf(path, sizeof(path), "%s%s/%s", place->mount, group,
 				place->current_file);
 			host->cgroup_current = gm_text_file_number(path);
