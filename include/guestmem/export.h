@@ -10,6 +10,12 @@
 #ifndef GUESTMEM_EXPORT_H
 #define GUESTMEM_EXPORT_H
 
+/*
+ * Options with their size set: gm_block_create(GM_OPTS(gm_block_opts, .len = 1 << 30), &block, &err). C only;
+ * in C++ zero the struct and set its size member.
+ */
+#define GM_OPTS(type, ...) (&(struct type){.size = sizeof(struct type), __VA_ARGS__})
+
 #define GM_API __attribute__((visibility("default")))
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

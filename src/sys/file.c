@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "sys/uapi.h"
@@ -91,6 +93,30 @@ ssize_t gm_sys_pread(int fd, void *buf, size_t len, uint64_t off)
 		return -EINVAL;
 	nr = pread(fd, buf, len, (off_t)off);
 	return nr < 0 ? -errno : nr;
+}
+
+ssize_t gm_sys_pwrite(int fd, const void *buf, size_t len, uint64_t off)
+{
+	ssize_t nr;
+
+	if (off > (uint64_t)INT64_MAX)
+		return -EINVAL;
+	nr = pwrite(fd, buf, len, (off_t)off);
+	return nr < 0 ? -errno : nr;
+}
+
+int gm_sys_unlink(const char *path)
+{
+	return unlink(path) ? -errno : 0;
+}
+
+int64_t gm_sys_huge_page_size(int fd)
+{
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs))
+		return -errno;
+	return fs.f_type == HUGETLBFS_MAGIC ? (int64_t)fs.f_bsize : 0;
 }
 
 ssize_t gm_sys_read_text(const char *path, char *buf, size_t cap)

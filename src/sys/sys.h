@@ -48,6 +48,10 @@ int gm_sys_fallocate(int fd, int mode, uint64_t off, uint64_t len);
 int gm_sys_add_seals(int fd, int seals);
 int gm_sys_get_seals(int fd);
 ssize_t gm_sys_pread(int fd, void *buf, size_t len, uint64_t off);
+ssize_t gm_sys_pwrite(int fd, const void *buf, size_t len, uint64_t off);
+int gm_sys_unlink(const char *path);
+/* Page size of the hugetlbfs file behind @fd, 0 if it is none. */
+int64_t gm_sys_huge_page_size(int fd);
 /* Whole small text file (sysfs, procfs) into @buf, always terminated; the length or -errno. */
 ssize_t gm_sys_read_text(const char *path, char *buf, size_t cap);
 ssize_t gm_sys_readlink(const char *path, char *buf, size_t cap); /* terminated */

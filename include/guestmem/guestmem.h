@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* guestmem.h - all of guestmem. See guestmem(7). */
+#ifndef GUESTMEM_GUESTMEM_H
+#define GUESTMEM_GUESTMEM_H
+
+#include <guestmem/block.h>
+#include <guestmem/error.h>
+#include <guestmem/layout.h>
+#include <guestmem/slice.h>
+#include <guestmem/space.h>
+#include <guestmem/view.h>
+
+#endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * slice.h - guest memory as host pointers, for system calls and hardware, under a pin.
+ *
+ * A slice is a struct iovec. It stays valid while the pin that came with it is held, whatever happens to the
+ * map meanwhile: a removed region is unmapped when its last pin is given back.
+ * The guest can change the bytes at any time; use the functions of access.h to look at them.
+ */
+#ifndef GUESTMEM_SLICE_H
+#define GUESTMEM_SLICE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include <guestmem/view.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/**
+ * struct gm_pin - a counted hold on one mapping
+ * @map: private; NULL when nothing is held
+ */
+struct gm_pin {
+	void *map;
+};
+
+/**
+ * gm_pin_slice() - pin a contiguous piece of guest memory
+ * @view:      borrowed
+ * @gpa:       first guest physical address
+ * @len:       bytes wanted, not 0
+ * @perms:     GM_PERM_* bits that the piece must have
+ * @ret_slice: host address and length; the length is less than @len where the region ends
+ * @ret_pin:   given back with gm_pin_put()
+ *
+ * The section may be left; the slice stays valid until the pin is given back. A piece never spans two regions.
+ * Returns 0, -EINVAL (@len 0), -EFAULT, -EACCES, -ERANGE; on failure both outputs are unchanged.
+ * Threads: reader section. Since: 0.1.
+ */
+GM_API int gm_pin_slice(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms,
+	struct iovec *ret_slice, struct gm_pin *ret_pin);
+
+/**
+ * gm_pin_range() - pin all pieces of a range
+ * @view:       borrowed
+ * @gpa:        first guest physical address
+ * @len:        bytes, not 0
+ * @perms:      GM_PERM_* bits that all of it must have
+ * @ret_slices: array of @nr slices, may be NULL if @nr is 0
+ * @ret_pins:   array of @nr pins
+ * @nr:         room in both
+ * @ret_needed: number of pieces that the range has, also with -ENOBUFS
+ *
+ * All or nothing. Returns 0, -ENOBUFS (more than @nr pieces), -EINVAL, -EFAULT, -EACCES, -ERANGE.
+ * Threads: reader section. Since: 0.1.
+ */
+GM_API int gm_pin_range(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms,
+	struct iovec *ret_slices, struct gm_pin *ret_pins, size_t nr, size_t *ret_needed);
+
+/**
+ * gm_pin_put() - give a pin back
+ * @pin: borrowed, emptied; an empty one is ignored
+ *
+ * Threads: any. Since: 0.1.
+ */
+GM_API void gm_pin_put(struct gm_pin *pin);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

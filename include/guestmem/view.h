@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * view.h - the immutable map that readers use, and the sections in which they use it.
+ *
+ * A reader thread owns a struct gm_reader. Between gm_reader_enter() and gm_reader_leave() (a
+ * section) it holds a view: the map as it was published last. Nothing in a view changes, and the memory
+ * that it describes stays mapped until the section ends. A section takes no lock; it must be short and
+ * must not wait for a peer: whatever may block takes a pin (slice.h) instead.
+ */
+#ifndef GUESTMEM_VIEW_H
+#define GUESTMEM_VIEW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <guestmem/error.h>
+#include <guestmem/export.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct gm_space;
+struct gm_reader;
+
+/* What may be done with memory. Stock KVM cannot enforce X; it is a label there. */
+#define GM_PERM_R 1u
+#define GM_PERM_W 2u
+#define GM_PERM_X 4u
+#define GM_PERM_RW (GM_PERM_R | GM_PERM_W)
+#define GM_PERM_RX (GM_PERM_R | GM_PERM_X)
+#define GM_PERM_RWX (GM_PERM_R | GM_PERM_W | GM_PERM_X)
+
+/* gm_span.flags */
+#define GM_SPAN_PLACED 1u /* delta equals the view's window_base */
+
+/**
+ * struct gm_span - guest addresses that are reached by one addition
+ * @first: first guest physical address
+ * @last:  last guest physical address, inclusive
+ * @delta: host address minus guest address, modulo 2^64
+ * @perms: GM_PERM_* bits that a direct access may use
+ * @flags: GM_SPAN_* bits
+ *
+ * Neighbouring regions with the same @delta and @perms share a span. Part of the frozen view.
+ */
+struct gm_span {
+	uint64_t first;
+	uint64_t last;
+	uint64_t delta;
+	uint32_t perms;
+	uint32_t flags;
+};
+
+#define GM_VIEW_VERSION 1u
+
+/**
+ * struct gm_view - the frozen part of a view, which inline code reads
+ * @window_base: host address of GPA 0 in the space's window, or 0
+ * @spans:       @nr_spans spans in rising order, and one with no permission behind them
+ * @index:       @nr_index numbers: the first span that ends in or after bucket i
+ * @shift:       a bucket is 1 << @shift bytes
+ * @nr_index:    number of buckets; addresses in or above bucket @nr_index are not mapped
+ * @nr_spans:    number of spans
+ * @version:     GM_VIEW_VERSION
+ * @generation:  rises by at least one with each published change of the space
+ *
+ * Borrowed from the reader until its section ends. Do not build one; the library keeps more behind it.
+ */
+struct gm_view {
+	uint64_t window_base;
+	const struct gm_span *spans;
+	const uint32_t *index;
+	uint32_t shift;
+	uint32_t nr_index;
+	uint32_t nr_spans;
+	uint32_t version;
+	uint64_t generation;
+};
+
+/**
+ * gm_reader_create() - register a reader with a space
+ * @space:      borrowed; must outlive the reader
+ * @name:       copied (31 bytes), named in errors when it holds up a change; may be NULL
+ * @ret_reader: the reader, destroyed with gm_reader_destroy()
+ * @err:        optional
+ *
+ * A reader is used by one thread at a time.
+ * Returns 0, -ENOMEM, or -ENOTSUP when this header and the library do not fit together.
+ * Threads: any. Since: 0.1.
+ */
+GM_INLINE int gm_reader_create(struct gm_space *space, const char *name,
+	struct gm_reader **ret_reader, struct gm_error *err);
+
+/**
+ * gm_reader_create_checked() - what gm_reader_create() calls
+ * @space:      as above
+ * @name:       as above
+ * @view_size:  sizeof(struct gm_view) in the caller's header
+ * @version:    GM_VIEW_VERSION in the caller's header
+ * @ret_reader: as above
+ * @err:        optional
+ *
+ * Threads: any. Since: 0.1.
+ */
+GM_API int gm_reader_create_checked(struct gm_space *space, const char *name, size_t view_size,
+	uint32_t version, struct gm_reader **ret_reader, struct gm_error *err);
+
+/**
+ * gm_reader_destroy() - unregister and free a reader
+ * @reader: taken; not in a section; NULL is ignored
+ *
+ * Threads: owner only. Since: 0.1.
+ */
+GM_API void gm_reader_destroy(struct gm_reader *reader);
+
+/**
+ * gm_reader_enter() - begin a section and get the view
+ * @reader: borrowed
+ *
+ * Sections nest; an inner one may get a newer view. Never fails, never blocks.
+ * Returns the view, borrowed until the matching gm_reader_leave().
+ * Threads: owner only. Since: 0.1.
+ */
+GM_API const struct gm_view *gm_reader_enter(struct gm_reader *reader);
+
+/**
+ * gm_reader_leave() - end a section
+ * @reader: borrowed; in a section
+ *
+ * Threads: owner only. Since: 0.1.
+ */
+GM_API void gm_reader_leave(struct gm_reader *reader);
+
+/**
+ * gm_view_generation() - generation of a view
+ * @view: borrowed
+ *
+ * Two views of a space with the same generation are the same. Threads: reader section. Since: 0.1.
+ */
+GM_INLINE uint64_t gm_view_generation(const struct gm_view *view);
+
+/**
+ * gm_view_check() - is a whole range mapped with these permissions?
+ * @view:  borrowed
+ * @gpa:   first guest physical address
+ * @len:   bytes; with 0 the address alone is checked
+ * @perms: GM_PERM_* bits that all of it must have
+ *
+ * Returns 0, -EFAULT, -EACCES or -ERANGE, as the access functions do.
+ * Threads: reader section. Since: 0.1.
+ */
+GM_API int gm_view_check(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms);
+
+/**
+ * gm_view_gpa() - guest address of a host address
+ * @view:    borrowed
+ * @hva:     a host address
+ * @ret_gpa: the guest physical address, on success
+ *
+ * Where a block is reached under several guest addresses, the lowest is returned.
+ * Returns 0, or -EFAULT when no region of the view has its memory there.
+ * Threads: reader section. Since: 0.1.
+ */
+GM_API int gm_view_gpa(const struct gm_view *view, const void *hva, uint64_t *ret_gpa);
+
+#include <guestmem/inline/view.h>
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

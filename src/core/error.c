@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* error.c - error texts and option structs: what every function of the control plane needs. */
+#include "core/error.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+int gm_error_set(
+	struct gm_error *err, int code, uint64_t gpa, uint64_t len, const char *fmt, ...)
+{
+	va_list args;
+
+	if (!err)
+		return code;
+	err->code = code;
+	err->reserved = 0;
+	err->gpa = gpa;
+	err->len = len;
+	va_start(args, fmt);
+	vsnprintf(err->text, sizeof(err->text), fmt, args);
+	va_end(args);
+	return code;
+}
+
+void gm_error_add(struct gm_error *err, const char *fmt, ...)
+{
+	va_list args;
+	size_t used;
+
+	if (!err)
+		return;
+	used = strnlen(err->text, sizeof(err->text) - 1);
+	va_start(args, fmt);
+	vsnprintf(err->text + used, sizeof(err->text) - used, fmt, args);
+	va_end(args);
+}
+
+const char *gm_error_word(int code)
+{
+	const char *word = strerrordesc_np(-code);
+
+	return word ? word : "unknown error";
+}
+
+void gm_copy_name(char *to, size_t cap, const char *from)
+{
+	size_t i;
+
+	for (i = 0; i + 1 < cap && from[i]; i++) {
+		unsigned char c = (unsigned char)from[i];
+
+		to[i] = c < 0x20 || c == 0x7f ? '?' : (char)c;
+	}
+	to[i] = '\0';
+}
+
+int gm_opts_copy(void *to, size_t known, const void *from, size_t min)
+{
+	const unsigned char *bytes = from;
+	size_t size;
+
+	memcpy(&size, from, sizeof(size));
+	if (size < min)
+		return -EINVAL;
+	for (size_t i = known; i < size; i++) {
+		if (bytes[i])
+			return -E2BIG;
+	}
+	memset(to, 0, known);
+	memcpy(to, from, size < known ? size : known);
+	return 0;
+}

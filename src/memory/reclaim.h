@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * reclaim.h - sections of readers, and running something once all that had begun are over.
+ *
+ * Concurrency Kit's ck_epoch keeps the records. Where the kernel has private expedited membarrier the reader's store-load
+ * fence is moved to the writer (docs/design.md says why that is right); otherwise ck_epoch is used as it is. The embedder's
+ * own scheme (struct gm_section_ops) can stand in for both.
+ *
+ * One thread at a time may defer, poll or wait: the holder of the space's transaction.
+ */
+#ifndef GM_MEMORY_RECLAIM_H
+#define GM_MEMORY_RECLAIM_H
+
+#include <ck_epoch.h>
+#include <guestmem/error.h>
+#include <guestmem/space.h>
+#include <pthread.h>
+#include <stdbool.h>
+
+/* Deferred work; embed it. */
+struct gm_deferred {
+	ck_epoch_entry_t entry;
+	struct gm_reclaim *owner;
+	void (*run)(struct gm_deferred *self);
+	struct gm_deferred *next;
+};
+
+struct gm_reclaim {
+	ck_epoch_t epoch;
+	ck_epoch_record_t *writer;
+	bool moved_fence; /* sections have no fence, poll issues membarrier */
+	bool has_ops;
+	struct gm_section_ops ops;
+	pthread_mutex_t lock;	   /* readers */
+	struct gm_reader *readers; /* all that were ever made; free ones are used again */
+	uint32_t nr_readers;	   /* in use */
+	struct gm_deferred *pending; /* with ops only: ck_epoch keeps its own list */
+	struct gm_deferred *due;
+	uint32_t nr_deferred;
+};
+
+struct gm_reader {
+	ck_epoch_record_t record; /* first: found from it */
+	struct gm_reclaim *reclaim;
+	const struct gm_view *const *view; /* the space's published view */
+	struct gm_reader *next;
+	bool in_use;
+	char name[32];
+	const void *table_start; /* exception table of the caller's inlines */
+	const void *table_end;
+};
+
+int gm_reclaim_init(struct gm_reclaim *reclaim, const struct gm_section_ops *ops);
+/* No reader is left. Runs what was deferred. */
+void gm_reclaim_fini(struct gm_reclaim *reclaim);
+
+/* Runs @deferred->run when all sections that have begun are over. */
+void gm_reclaim_defer(struct gm_reclaim *reclaim, struct gm_deferred *deferred);
+
+/* Runs what is due, without waiting; the number of deferred items that are not due. */
+uint32_t gm_reclaim_poll(struct gm_reclaim *reclaim);
+
+/*
+ * Waits until all deferred so far is due and has run: 0, or -ETIMEDOUT with the names of the readers that are in
+ * sections.
+ */
+int gm_reclaim_wait(struct gm_reclaim *reclaim, uint64_t timeout_ns, struct gm_error *err);
+
+int gm_reclaim_add_reader(
+	struct gm_reclaim *reclaim, const char *name, struct gm_reader **ret_reader);
+void gm_reclaim_drop_reader(struct gm_reader *reader);
+
+#endif
