@@ -5,7 +5,9 @@
 
 #include <guestmem/block.h>
 #include <guestmem/error.h>
+#include <guestmem/host.h>
 #include <guestmem/layout.h>
+#include <guestmem/residency.h>
 #include <guestmem/slice.h>
 #include <guestmem/space.h>
 #include <guestmem/view.h>

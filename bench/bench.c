@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* bench.c - see bench.h. */
+#include "bench.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define PAIRS 31
+#define SAMPLE_NS 1500000.0
+#define ROWS_MAX 64
+
+volatile uint64_t bench_sink;
+
+static struct result {
+	const struct bench_row *row;
+	double ours;
+	double against;
+	double ratio;
+	double aa;
+} results[ROWS_MAX];
+static size_t nr_results;
+
+static double now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
+}
+
+static double sample(bench_fn fn, void *ctx, uint64_t iters)
+{
+	double start = now_ns();
+
+	fn(ctx, iters);
+	return (now_ns() - start) / (double)iters;
+}
+
+/* So many iterations that a sample takes long enough. */
+static uint64_t calibrate(bench_fn fn, void *ctx)
+{
+	uint64_t iters = 64;
+
+	for (;;) {
+		double ns = sample(fn, ctx, iters) * (double)iters;
+
+		if (ns > SAMPLE_NS / 4)
+			return (uint64_t)((double)iters * SAMPLE_NS / ns) + 1;
+		iters *= 4;
+	}
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a;
+	double y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static double median(double *values, size_t nr)
+{
+	qsort(values, nr, sizeof(*values), by_value);
+	return values[nr / 2];
+}
+
+/* Medians of both sides and of the pairs' ratios. */
+static void measure(bench_fn a, void *a_ctx, bench_fn b, void *b_ctx, double *ret_a, double *ret_b,
+	double *ret_ratio)
+{
+	uint64_t a_iters = calibrate(a, a_ctx);
+	uint64_t b_iters = calibrate(b, b_ctx);
+	double as[PAIRS];
+	double bs[PAIRS];
+	double ratios[PAIRS];
+
+	for (size_t i = 0; i < PAIRS; i++) {
+		/* Each side goes first in every second pair. */
+		if (i % 2)
+			as[i] = sample(a, a_ctx, a_iters);
+		bs[i] = sample(b, b_ctx, b_iters);
+		if (i % 2 == 0)
+			as[i] = sample(a, a_ctx, a_iters);
+		ratios[i] = as[i] / bs[i];
+	}
+	*ret_a = median(as, PAIRS);
+	*ret_b = median(bs, PAIRS);
+	*ret_ratio = median(ratios, PAIRS);
+}
+
+void bench_head(void)
+{
+	printf("%-46s %9s %9s  %-26s %7s %7s %6s\n", "row", "ours/ns", "other/ns", "against", "ratio",
+		"goal", "A/A");
+}
+
+void bench_run(const struct bench_row *row)
+{
+	struct result *result = &results[nr_results++];
+	double unused[2];
+
+	*result = (struct result){.row = row, .ours = NAN, .against = NAN, .ratio = NAN, .aa = NAN};
+	if (row->skip) {
+		printf("%-46s skipped: %s\n", row->name, row->skip);
+		return;
+	}
+	measure(row->ours, row->ours_ctx, row->ours, row->ours_ctx, &unused[0], &unused[1], &result->aa);
+	if (row->other) {
+		measure(row->ours, row->ours_ctx, row->other, row->other_ctx, &result->ours,
+			&result->against, &result->ratio);
+	} else {
+		result->ours = unused[0];
+		result->against = row->limit_ns;
+		result->ratio = result->ours / result->against;
+	}
+	printf("%-46s %9.2f %9.2f  %-26s %7.3f %7.3f %6.3f %s\n", row->name, result->ours,
+		result->against, row->against, result->ratio, row->goal, result->aa,
+		row->goal == 0 ? "" : result->ratio <= row->goal ? "met" : "MISSED");
+	fflush(stdout);
+}
+
+static void put_number(FILE *file, const char *key, double value)
+{
+	if (isnan(value))
+		fprintf(file, ", \"%s\": null", key);
+	else
+		fprintf(file, ", \"%s\": %.4f", key, value);
+}
+
+/* Names are our own literals, without characters that JSON escapes. */
+bool bench_finish(const char *path)
+{
+	FILE *file = path ? fopen(path, "w") : NULL;
+
+	if (!path)
+		return true;
+	if (!file) {
+		perror(path);
+		return false;
+	}
+	fprintf(file, "[\n");
+	for (size_t i = 0; i < nr_results; i++) {
+		const struct result *result = &results[i];
+
+		fprintf(file, "  {\"name\": \"%s\", \"unit\": \"ns\"", result->row->name);
+		put_number(file, "ours", result->ours);
+		put_number(file, "against", result->against);
+		fprintf(file, ", \"against_what\": \"%s\"", result->row->against);
+		put_number(file, "ratio", result->ratio);
+		put_number(file, "goal", result->row->goal == 0 ? NAN : result->row->goal);
+		put_number(file, "aa_ratio", result->aa);
+		if (result->row->skip)
+			fprintf(file, ", \"skipped\": \"%s\"", result->row->skip);
+		fprintf(file, "}%s\n", i + 1 < nr_results ? "," : "");
+	}
+	fprintf(file, "]\n");
+	return fclose(file) == 0;
+}
