@@ -42,7 +42,7 @@ static const struct gm_span *linear(uint32_t nr, uint64_t gpa)
 static bool fits(const struct gm_span *span, uint64_t gpa, uint64_t len, uint32_t perms)
 {
 	return span && gpa >= span->first && len - 1 <= span->last - gpa &&
-	       (span->perms & perms) == perms && (span->flags & GM_SPAN_PLACED);
+	       (span->direct & perms) == perms;
 }
 
 static struct gm_view make_view(uint32_t nr, struct gm_index_shape shape)

@@ -654,8 +654,8 @@ static void a_header_of_another_version_is_refused(void **state)
 
 	(void)state;
 	start(NULL);
-	assert_fails(gm_reader_create_checked(space, "x", sizeof(struct gm_view) + 8, GM_VIEW_VERSION, &other, &err), ENOTSUP, "version");
-	assert_fails(gm_reader_create_checked(space, "x", sizeof(struct gm_view), GM_VIEW_VERSION + 1, &other, &err), ENOTSUP, "version");
+	assert_fails(gm_reader_create_checked(space, "x", sizeof(struct gm_view) + 8, GM_VIEW_VERSION, NULL, NULL, &other, &err), ENOTSUP, "version");
+	assert_fails(gm_reader_create_checked(space, "x", sizeof(struct gm_view), GM_VIEW_VERSION + 1, NULL, NULL, &other, &err), ENOTSUP, "version");
 	assert_fails(gm_space_create(GM_OPTS(gm_space_opts, .gpa_limit = (UINT64_C(1) << 46) + 1), &space, &err), EINVAL, "2^46");
 	stop();
 }

@@ -19,19 +19,23 @@
 #define GM_API __attribute__((visibility("default")))
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define GM_NO_INLINE 1
+#define GM_SANITIZED 1
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define GM_NO_INLINE 1
+#define GM_SANITIZED 1
 #endif
 #endif
 
-#if !defined(__x86_64__) && !defined(__aarch64__)
+#if !defined(GM_NO_INLINE) && defined(GM_SANITIZED)
+#define GM_NO_INLINE 1
+#endif
+
+#if !defined(GM_NO_INLINE) && !defined(__x86_64__) && !defined(__aarch64__)
 #define GM_NO_INLINE 1
 #endif
 
 /* asm goto with outputs: GCC 11, clang 11 */
-#if !defined(__clang__) && defined(__GNUC__) && __GNUC__ < 11
+#if !defined(GM_NO_INLINE) && !defined(__clang__) && defined(__GNUC__) && __GNUC__ < 11
 #define GM_NO_INLINE 1
 #endif
 

@@ -3,8 +3,11 @@
 #ifndef GUESTMEM_GUESTMEM_H
 #define GUESTMEM_GUESTMEM_H
 
+#include <guestmem/access.h>
+#include <guestmem/atomic.h>
 #include <guestmem/block.h>
 #include <guestmem/error.h>
+#include <guestmem/guard.h>
 #include <guestmem/host.h>
 #include <guestmem/layout.h>
 #include <guestmem/residency.h>

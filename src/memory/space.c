@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "sys/guard.h"
 #include "sys/sys.h"
 
 #define LIMIT_DEFAULT (UINT64_C(1) << 40)
@@ -159,7 +160,8 @@ int gm_space_wait(struct gm_space *space, uint64_t timeout_ns, struct gm_error *
 /* ---- readers ---- */
 
 int gm_reader_create_checked(struct gm_space *space, const char *name, size_t view_size,
-	uint32_t version, struct gm_reader **ret_reader, struct gm_error *err)
+	uint32_t version, const void *table, const void *table_end, struct gm_reader **ret_reader,
+	struct gm_error *err)
 {
 	struct gm_reader *reader;
 	int rc;
@@ -168,9 +170,18 @@ int gm_reader_create_checked(struct gm_space *space, const char *name, size_t vi
 		return gm_error_set(err, -ENOTSUP, 0, 0,
 			"reader: compiled for view version %u of %zu bytes, the library has %u of %zu",
 			version, view_size, GM_VIEW_VERSION, sizeof(struct gm_view));
-	rc = gm_reclaim_add_reader(&space->reclaim, name, &reader);
+	rc = gm_guard_add_table(table, table_end);
 	if (rc)
+		return gm_error_set(err, rc, 0, 0, "reader: the caller's inline accesses cannot be guarded: %s",
+			rc == -ENOTSUP ? "this library wants callers compiled with GM_NO_INLINE"
+				       : "its exception table was refused");
+	rc = gm_reclaim_add_reader(&space->reclaim, name, &reader);
+	if (rc) {
+		gm_guard_drop_table(table, table_end);
 		return gm_error_set(err, rc, 0, 0, "%s: out of memory", space->name);
+	}
+	reader->table_start = table;
+	reader->table_end = table_end;
 	reader->view = &space->view;
 	*ret_reader = reader;
 	return 0;
@@ -178,8 +189,10 @@ int gm_reader_create_checked(struct gm_space *space, const char *name, size_t vi
 
 void gm_reader_destroy(struct gm_reader *reader)
 {
-	if (reader)
-		gm_reclaim_drop_reader(reader);
+	if (!reader)
+		return;
+	gm_guard_drop_table(reader->table_start, reader->table_end);
+	gm_reclaim_drop_reader(reader);
 }
 
 /* ---- questions ---- */

@@ -62,7 +62,7 @@ static uint32_t fill_spans(struct gm_view_full *view, const struct gm_window *wi
 			.last = region->range.last,
 			.delta = gm_region_hva(region) - region->range.first,
 			.perms = region->perms,
-			.flags = gm_region_is_placed(region, window) ? GM_SPAN_PLACED : 0,
+			.direct = gm_region_is_placed(region, window) ? region->perms : 0,
 		};
 		if (nr > 0 && extends(&view->spans[nr - 1], &span))
 			view->spans[nr - 1].last = span.last;
