@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fuzz_layout.c - bytes of a peer as a layout. Whatever is accepted gives the same bytes when it is encoded again.
+ * fuzz_layout.c - bytes of a peer as a layout. Whatever is accepted gives the same bytes when it is
+ * encoded again.
  */
 #include <stdint.h>
 #include <stdlib.h>
