@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* device.c - a device process gets the memory over the socket on fd 0 and serves a request in it. */
+/* device.c - a device gets the memory over the socket on fd 0 and serves a request in it. */
 #include <guestmem/guestmem.h>
 #include <stdio.h>
 
