@@ -66,7 +66,7 @@ static void atomic_load(void *ctx, uint64_t iters)
 	for (uint64_t i = 0; i < iters; i++) {
 		uint64_t value = 0;
 
-		if (gm_atomic_load_u64(view, gpa, __ATOMIC_RELAXED, &value))
+		if (gm_atomic_load_u64(view, gpa, &value, __ATOMIC_RELAXED))
 			abort();
 		sum += value;
 		gpa = (gpa + 8) & WALK;
@@ -80,7 +80,7 @@ static void atomic_store(void *ctx, uint64_t iters)
 
 	(void)ctx;
 	for (uint64_t i = 0; i < iters; i++) {
-		if (gm_atomic_store_u64(view, 65536 + gpa, __ATOMIC_RELAXED, i))
+		if (gm_atomic_store_u64(view, 65536 + gpa, i, __ATOMIC_RELAXED))
 			abort();
 		gpa = (gpa + 8) & WALK;
 	}

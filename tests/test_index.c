@@ -100,7 +100,7 @@ static uint32_t spans_from_mask(uint64_t base, uint32_t mask, uint32_t cuts)
 			spans[nr++] = (struct gm_span){
 				.first = base + i,
 				.perms = 1 + (i * 3) % 7,
-				.flags = i % 5 ? GM_SPAN_PLACED : 0,
+				.direct = i % 5 ? 1 + (i * 3) % 7 : 0,
 			};
 		}
 		spans[nr - 1].last = base + i;
@@ -167,6 +167,9 @@ static void check_shape(struct gm_span *array, uint32_t nr, uint64_t top)
 	assert_true(shape.shift < 64);
 	assert_true(top >> shape.shift == shape.nr - 1);
 	assert_true(shape.nr <= 2 * want);
+	assert_true(shape.nr + 1 <= gm_index_room(nr));
+	assert_true(gm_index_room(nr) <= 2 * want + 1);
+	assert_true(gm_index_room(nr) >= gm_index_room(nr - 1));
 	/* Not coarser than needed. */
 	assert_true(shape.shift == 0 || (top >> (shape.shift - 1)) >= 2 * want);
 }
@@ -181,6 +184,8 @@ static void a_table_has_room_for_its_limits(void **state)
 	(void)state;
 	assert_non_null(array);
 	assert_int_equal(gm_index_plan(array, 0).nr, 0);
+	assert_true(gm_index_room(0) >= 1);
+	assert_true(gm_index_room(UINT32_MAX) == 2 * (1u << 20) + 1);
 	for (size_t i = 0; i < sizeof(tops) / sizeof(tops[0]); i++) {
 		for (size_t j = 0; j < sizeof(nrs) / sizeof(nrs[0]); j++)
 			check_shape(array, nrs[j], tops[i]);
@@ -204,7 +209,7 @@ static void one_span_over_the_whole_space(void **state)
 	struct gm_view view;
 
 	(void)state;
-	spans[0] = (struct gm_span){0, TOP, 0, GM_PERM_R, GM_SPAN_PLACED};
+	spans[0] = (struct gm_span){0, TOP, 0, GM_PERM_R, GM_PERM_R};
 	view = make_view(1, gm_index_plan(spans, 1));
 	assert_ptr_equal(gm_index_find(&view, 0), spans);
 	assert_ptr_equal(gm_index_find(&view, TOP), spans);
@@ -222,7 +227,7 @@ static void the_fast_path_answers_for_few_spans(void **state)
 	(void)state;
 	for (uint32_t i = 0; i < 8; i++)
 		spans[i] = (struct gm_span){UINT64_C(0x40000000) * i,
-			UINT64_C(0x40000000) * i + 0x3fffffff, 0, GM_PERM_RW, GM_SPAN_PLACED};
+			UINT64_C(0x40000000) * i + 0x3fffffff, 0, GM_PERM_RW, GM_PERM_RW};
 	view = make_view(8, gm_index_plan(spans, 8));
 	for (uint64_t gpa = 0; gpa < UINT64_C(0x200000000) - 8; gpa += 0xfffffb)
 		assert_int_equal(gm_view_fast(&view, gpa, 1, GM_PERM_RW) != NULL, 1);
@@ -250,8 +255,9 @@ static uint32_t random_spans(
 			.first = at + skip,
 			.last = at + skip + more,
 			.perms = (uint32_t)rng_below(rng, 8),
-			.flags = (uint32_t)rng_below(rng, 4) ? GM_SPAN_PLACED : 0,
 		};
+		if (rng_below(rng, 4))
+			spans[i].direct = spans[i].perms;
 		if (spans[i].last == TOP)
 			return i + 1;
 		at = spans[i].last + 1;

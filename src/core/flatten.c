@@ -14,11 +14,7 @@ static int by_first(const void *a, const void *b)
 	const struct gm_flat_in *x = a;
 	const struct gm_flat_in *y = b;
 
-	if (x->range.first != y->range.first)
-		return x->range.first < y->range.first ? -1 : 1;
-	if (x->priority != y->priority)
-		return x->priority > y->priority ? -1 : 1;
-	return (x->item > y->item) - (x->item < y->item);
+	return (x->range.first > y->range.first) - (x->range.first < y->range.first);
 }
 
 static int by_priority(const void *a, const void *b)

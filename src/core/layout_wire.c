@@ -168,9 +168,9 @@ int gm_wire_get_head(const uint8_t *buf, struct gm_wire_head *ret, struct gm_wir
 	if (get32(buf + HEAD_REGION_SIZE) != GM_WIRE_REGION_SIZE)
 		return bad(&at, HEAD_REGION_SIZE, "size of a region entry", "is not 80",
 			get32(buf + HEAD_REGION_SIZE));
-	if (nr_files > GM_LAYOUT_FDS_MAX)
+	if (nr_files > GM_WIRE_FILES_MAX)
 		return bad(&at, HEAD_NR_FILES, "number of files", "is more than 253", nr_files);
-	if (nr_regions > GM_LAYOUT_REGIONS_MAX)
+	if (nr_regions > GM_WIRE_REGIONS_MAX)
 		return bad(
 			&at, HEAD_NR_REGIONS, "number of regions", "is more than 4096", nr_regions);
 	if (get32(buf + HEAD_BODY_LEN) != body_len(nr_regions, nr_files))
@@ -217,27 +217,28 @@ static int get_name(const struct place *at, const uint8_t *buf, char *ret)
 	return 0;
 }
 
-/* Where the region lies. @after: the region before it, or NULL. */
+/* Where the region lies. @before: the region before it, or NULL. */
 static int check_place(const struct place *at, const struct gm_wire_region *region,
-	const struct gm_wire_region *after)
+	const struct gm_wire_region *before)
 {
+	bool memory = region->kind != GM_WIRE_RESERVED;
 	struct gm_range range;
 
-	if (!gm_is_aligned(region->gpa, GM_WIRE_ALIGN))
+	if (memory && !gm_is_aligned(region->gpa, GM_WIRE_ALIGN))
 		return bad(
 			at, REGION_GPA, "gpa of region", "is not a multiple of 4096", region->gpa);
 	if (region->len == 0)
 		return bad(at, REGION_LEN, "length of region", "is 0", 0);
-	if (!gm_is_aligned(region->len, GM_WIRE_ALIGN))
+	if (memory && !gm_is_aligned(region->len, GM_WIRE_ALIGN))
 		return bad(at, REGION_LEN, "length of region", "is not a multiple of 4096",
 			region->len);
 	if (!gm_range_make(region->gpa, region->len, &range))
 		return bad(at, REGION_LEN, "length of region",
 			"passes the end of the address space", region->len);
-	/* The one before does not wrap: gpa + (len - 1) is its last byte. */
-	if (after && region->gpa <= after->gpa + (after->len - 1))
-		return bad(at, REGION_GPA, "gpa of region",
-			"overlaps the region before it or is below it", region->gpa);
+	/* The one before was checked not to wrap. */
+	if (before && region->gpa <= before->gpa + (before->len - 1))
+		return bad(at, REGION_GPA, "gpa of region", "lies in the region before it or below",
+			region->gpa);
 	return 0;
 }
 
@@ -245,7 +246,7 @@ static int check_place(const struct place *at, const struct gm_wire_region *regi
 static int check_file(const struct place *at, const struct gm_wire_region *region,
 	const struct gm_wire_file *files, uint32_t nr_files)
 {
-	if (region->kind == GM_REGION_RESERVED) {
+	if (region->kind == GM_WIRE_RESERVED) {
 		if (region->file != GM_WIRE_NO_FILE)
 			return bad(at, REGION_FILE, "file of region",
 				"is named, but it is reserved", region->file);
@@ -272,13 +273,13 @@ static int check_perms(const struct place *at, const struct gm_wire_region *regi
 {
 	uint32_t perms = region->perms;
 
-	if (region->kind == GM_REGION_RESERVED)
+	if (region->kind == GM_WIRE_RESERVED)
 		return perms ? bad(at, REGION_PERMS, "permissions of region",
 				       "are given, but it is reserved", perms)
 			     : 0;
 	if (perms == 0 || (perms & ~GM_PERM_RWX))
 		return bad(at, REGION_PERMS, "permissions of region", "are not of 1 to 7", perms);
-	if (region->kind == GM_REGION_ROM && (perms & GM_PERM_W))
+	if (region->kind == GM_WIRE_ROM && (perms & GM_PERM_W))
 		return bad(at, REGION_PERMS, "permissions of region", "let ROM be written", perms);
 	return 0;
 }
@@ -295,7 +296,7 @@ static int get_region(const struct place *at, const uint8_t *buf, struct gm_wire
 	ret->perms = get32(buf + REGION_PERMS);
 	if (rest < REGION_NAME)
 		return bad(at, rest, "reserved byte of region", "is not 0", buf[rest]);
-	if (ret->kind > GM_REGION_RESERVED)
+	if (ret->kind > GM_WIRE_RESERVED)
 		return bad(at, REGION_KIND, "kind of region", "is not known", ret->kind);
 	return get_name(at, buf, ret->name);
 }
@@ -305,7 +306,7 @@ int gm_wire_get_body(const struct gm_wire_head *head, const uint8_t *body,
 {
 	const size_t table = head->nr_files * GM_WIRE_FILE_SIZE;
 	struct place at = {.fault = ret_fault};
-	bool used[GM_LAYOUT_FDS_MAX] = {false};
+	bool used[GM_WIRE_FILES_MAX] = {false};
 	int rc = 0;
 
 	for (uint32_t i = 0; i < head->nr_files && !rc; i++) {

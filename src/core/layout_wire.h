@@ -10,7 +10,7 @@
 #ifndef GM_CORE_LAYOUT_WIRE_H
 #define GM_CORE_LAYOUT_WIRE_H
 
-#include <guestmem/layout.h>
+#include <guestmem/view.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,11 +19,20 @@
 #define GM_WIRE_FILE_SIZE 16u
 #define GM_WIRE_REGION_SIZE 80u
 #define GM_WIRE_NAME_SIZE 32u
+#define GM_WIRE_FILES_MAX 253u
+#define GM_WIRE_REGIONS_MAX 4096u
 #define GM_WIRE_BODY_MAX                                                                           \
-	(GM_LAYOUT_FDS_MAX * GM_WIRE_FILE_SIZE + GM_LAYOUT_REGIONS_MAX * GM_WIRE_REGION_SIZE)
-/* Addresses, lengths and offsets are multiples of it, whatever the host's page size. */
+	(GM_WIRE_FILES_MAX * GM_WIRE_FILE_SIZE + GM_WIRE_REGIONS_MAX * GM_WIRE_REGION_SIZE)
+/* Addresses, lengths and offsets of memory are multiples of it, whatever the host's page size. */
 #define GM_WIRE_ALIGN 4096u
 #define GM_WIRE_NO_FILE UINT32_MAX
+
+/* The kinds of region; their numbers are those of enum gm_region_kind. */
+enum gm_wire_kind {
+	GM_WIRE_RAM = 0,
+	GM_WIRE_ROM = 1,
+	GM_WIRE_RESERVED = 2,
+};
 
 struct gm_wire_head {
 	uint32_t nr_regions;

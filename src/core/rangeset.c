@@ -35,8 +35,8 @@ bool gm_rangeset_overlaps(const struct gm_rangeset *set, const struct gm_range *
 }
 
 /* Puts @nr_new ranges in the place of those in [at, end). */
-static void splice(struct gm_rangeset *set, size_t at, size_t end, const struct gm_range *new,
-	size_t nr_new)
+static void splice(
+	struct gm_rangeset *set, size_t at, size_t end, const struct gm_range *new, size_t nr_new)
 {
 	memmove(set->ranges + at + nr_new, set->ranges + end,
 		(set->nr - end) * sizeof(*set->ranges));

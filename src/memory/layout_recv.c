@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * layout_recv.c - a space from what a peer sends.
+ *
+ * The peer is not trusted. Descriptors are owned from the moment they arrive and closed on every
+ * way out (the blocks of the space have copies). Only the first message may bring any: later ones
+ * are received without room for descriptors, so that the kernel drops what a peer hides there.
+ * Nothing is mapped before all is checked.
+ */
+#include <guestmem/layout.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "core/layout_wire.h"
+#include "sys/sys.h"
+#include "sys/uapi.h"
+
+#if __has_include(<guestmem/guard.h>)
+#include <guestmem/guard.h>
+#else
+static int gm_guard_check(void)
+{
+	return -ENOENT;
+}
+#endif
+
+struct receiver {
+	uint32_t nr_fds;
+	int fds[GM_LAYOUT_FDS_MAX];
+	struct gm_wire_head head;
+	struct gm_wire_file files[GM_LAYOUT_FDS_MAX];
+	struct gm_wire_region *regions;
+	uint8_t *body;
+	struct gm_region_desc *descs;
+	struct gm_block_opts *blocks;
+};
+
+static void forget(struct receiver *recv)
+{
+	for (uint32_t i = 0; i < recv->nr_fds; i++)
+		gm_sys_close(recv->fds[i]);
+	gm_sys_free(recv->regions);
+	gm_sys_free(recv->body);
+	gm_sys_free(recv->descs);
+	gm_sys_free(recv->blocks);
+	gm_sys_free(recv);
+}
+
+/* ---- bytes and descriptors ---- */
+
+/* Keeps the descriptors that fit; the others, and those that nobody asked for, are closed. Returns
+ * false then. */
+static bool take_fds(struct receiver *recv, struct msghdr *msg)
+{
+	bool clean = true;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+		bool wanted = c->cmsg_type == SCM_RIGHTS;
+		size_t nr = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (c->cmsg_level != SOL_SOCKET || (!wanted && c->cmsg_type != SCM_PIDFD))
+			continue;
+		for (size_t i = 0; i < nr; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+			if (wanted && recv->nr_fds < GM_LAYOUT_FDS_MAX) {
+				recv->fds[recv->nr_fds++] = fd;
+				continue;
+			}
+			gm_sys_close(fd);
+			clean = clean && !wanted;
+		}
+	}
+	return clean;
+}
+
+static int explain_recv(ssize_t nr, size_t at, size_t len, struct gm_error *err)
+{
+	if (nr == 0 || nr == -ECONNRESET)
+		return gm_error_set(err, -EPIPE, 0, 0,
+			"layout: the peer closed the connection after %zu of %zu bytes", at, len);
+	return gm_error_set(
+		err, (int)nr, 0, 0, "layout: cannot receive: %s", gm_error_word((int)nr));
+}
+
+/* All of @len bytes, which begin at byte @base of the layout; descriptors with the first only, and
+ * only if @with_fds. */
+static int recv_all(struct receiver *recv, int sock, uint8_t *buf, size_t len, size_t base,
+	bool with_fds, struct gm_error *err)
+{
+	union {
+		struct cmsghdr align;
+		/* Room also for what the caller may have asked the socket for, such as credentials.
+		 */
+		char bytes[CMSG_SPACE(GM_LAYOUT_FDS_MAX * sizeof(int)) + 512];
+	} control;
+	size_t at = 0;
+
+	while (at < len) {
+		struct iovec iov = {.iov_base = buf + at, .iov_len = len - at};
+		struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+		bool clean = true;
+		ssize_t nr;
+
+		if (with_fds && at == 0) {
+			msg.msg_control = &control;
+			msg.msg_controllen = sizeof(control);
+		}
+		nr = gm_sys_recvmsg(sock, &msg, 0);
+		if (nr == -EINTR)
+			continue;
+		if (nr >= 0 && msg.msg_control)
+			clean = take_fds(recv, &msg);
+		if (nr <= 0)
+			return explain_recv(nr, base + at, base + len, err);
+		if (msg.msg_flags & MSG_TRUNC)
+			return gm_error_set(err, -EPROTO, 0, 0,
+				"layout: a packet at byte %zu is longer than what is left",
+				base + at);
+		if (!clean || (msg.msg_flags & MSG_CTRUNC))
+			return gm_error_set(err, -EPROTO, 0, 0,
+				"layout: more file descriptors at byte %zu than may come there, or "
+				"than this "
+				"process can have (RLIMIT_NOFILE)",
+				base + at);
+		at += (size_t)nr;
+	}
+	return 0;
+}
+
+static int explain_wire(int rc, const struct gm_wire_fault *fault, struct gm_error *err)
+{
+	return gm_error_set(err, rc, 0, 0, "layout: byte %zu: %s %u %s (0x%" PRIx64 ")", fault->off,
+		fault->field, fault->item, fault->what, fault->value);
+}
+
+static int recv_layout(struct receiver *recv, int sock, struct gm_error *err)
+{
+	uint8_t head[GM_WIRE_HEAD_SIZE];
+	struct gm_wire_fault fault;
+	int rc = recv_all(recv, sock, head, sizeof(head), 0, true, err);
+
+	if (rc)
+		return rc;
+	rc = gm_wire_get_head(head, &recv->head, &fault);
+	if (rc)
+		return explain_wire(rc, &fault, err);
+	if (recv->nr_fds != recv->head.nr_files)
+		return gm_error_set(err, -EPROTO, 0, 0,
+			"layout: %u file descriptors came with a table of %u files", recv->nr_fds,
+			recv->head.nr_files);
+	recv->body = gm_sys_alloc(recv->head.body_len + 1);
+	recv->regions = gm_sys_alloc_array(recv->head.nr_regions + 1, sizeof(*recv->regions));
+	if (!recv->body || !recv->regions)
+		return gm_error_set(err, -ENOMEM, 0, 0, "layout: out of memory");
+	rc = recv_all(recv, sock, recv->body, recv->head.body_len, sizeof(head), false, err);
+	if (rc)
+		return rc;
+	rc = gm_wire_get_body(&recv->head, recv->body, recv->files, recv->regions, &fault);
+	return rc ? explain_wire(rc, &fault, err) : 0;
+}
+
+/* ---- the files ---- */
+
+static bool needs_write(const struct receiver *recv, uint32_t file)
+{
+	for (uint32_t i = 0; i < recv->head.nr_regions; i++) {
+		if (recv->regions[i].file == file && (recv->regions[i].perms & GM_PERM_W))
+			return true;
+	}
+	return false;
+}
+
+/* Without the seal the peer can make every access to the memory a SIGBUS; only the guard survives
+ * that. */
+static bool can_shrink(int fd)
+{
+	int seals = gm_sys_get_seals(fd);
+
+	return seals < 0 || !(seals & F_SEAL_SHRINK);
+}
+
+static int check_file(const struct receiver *recv, uint32_t i, struct gm_error *err)
+{
+	int fd = recv->fds[i];
+	struct stat st;
+	int flags;
+	int rc = gm_sys_fstat(fd, &st);
+
+	if (rc)
+		return gm_error_set(
+			err, rc, 0, 0, "layout: fstat of file %u: %s", i, gm_error_word(rc));
+	if (!S_ISREG(st.st_mode))
+		return gm_error_set(err, -EPROTO, 0, 0,
+			"layout: file %u is no regular file or memfd (mode 0%o)", i,
+			(unsigned int)st.st_mode);
+	if ((uint64_t)st.st_size < recv->files[i].size)
+		return gm_error_set(err, -EPROTO, 0, 0,
+			"layout: file %u has %" PRIu64 " bytes, the peer says %" PRIu64, i,
+			(uint64_t)st.st_size, recv->files[i].size);
+	flags = gm_sys_open_flags(fd);
+	if (flags < 0)
+		return gm_error_set(
+			err, flags, 0, 0, "layout: flags of file %u: %s", i, gm_error_word(flags));
+	if ((flags & O_PATH) || (flags & O_ACCMODE) == O_WRONLY ||
+		((flags & O_ACCMODE) == O_RDONLY && needs_write(recv, i)))
+		return gm_error_set(err, -EPROTO, 0, 0,
+			"layout: file %u is not open for what its regions permit (flags 0%o)", i,
+			(unsigned int)flags);
+	if (can_shrink(fd) && gm_guard_check())
+		return gm_error_set(err, -EPERM, 0, 0,
+			"layout: the peer can shrink file %u under us: have it sealed with "
+			"F_SEAL_SHRINK, or install the fault guard",
+			i);
+	return 0;
+}
+
+/* ---- the space ---- */
+
+static int describe(struct receiver *recv, struct gm_error *err)
+{
+	uint32_t nr = recv->head.nr_regions;
+
+	recv->descs = gm_sys_alloc_array(nr + 1, sizeof(*recv->descs));
+	recv->blocks = gm_sys_alloc_array(nr + 1, sizeof(*recv->blocks));
+	if (!recv->descs || !recv->blocks)
+		return gm_error_set(err, -ENOMEM, 0, 0, "layout: out of memory");
+	for (uint32_t i = 0; i < nr; i++) {
+		const struct gm_wire_region *wire = &recv->regions[i];
+		struct gm_block_opts *block = &recv->blocks[i];
+		const char *name = wire->name[0] ? wire->name : NULL;
+
+		recv->descs[i] = (struct gm_region_desc){
+			.size = sizeof(recv->descs[i]),
+			.gpa = wire->gpa,
+			.len = wire->len,
+			.kind = wire->kind,
+			.perms = wire->perms,
+			.name = name,
+		};
+		if (wire->kind == GM_REGION_RESERVED)
+			continue;
+		*block = (struct gm_block_opts){
+			.size = sizeof(*block),
+			.len = wire->len,
+			.backing = GM_BACKING_FD,
+			.flags = wire->perms & GM_PERM_W ? 0 : GM_BLOCK_READONLY,
+			.fd = recv->fds[wire->file],
+			.offset = wire->off,
+			.name = name,
+		};
+		recv->descs[i].backing = block;
+	}
+	return 0;
+}
+
+int gm_layout_recv(int sock, const struct gm_space_opts *opts, struct gm_space **ret_space,
+	struct gm_error *err)
+{
+	struct receiver *recv = gm_sys_alloc(sizeof(*recv));
+	int rc;
+
+	if (!recv)
+		return gm_error_set(err, -ENOMEM, 0, 0, "layout: out of memory");
+	rc = recv_layout(recv, sock, err);
+	for (uint32_t i = 0; i < recv->head.nr_files && !rc; i++)
+		rc = check_file(recv, i, err);
+	if (!rc)
+		rc = describe(recv, err);
+	if (!rc)
+		rc = gm_space_build(opts, recv->descs, recv->head.nr_regions, ret_space, err);
+	forget(recv);
+	return rc;
+}
