@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * handover.c - make memory, start a device process with a socket on its fd 0, hand the memory over, and look at
- * what the device did. "handover PATH-OF-DEVICE"
+ * handover.c - make memory, start a device process with a socket on its fd 0, hand the memory over,
+ * and look at what the device did. "handover PATH-OF-DEVICE"
  */
 #include <guestmem/guestmem.h>
 #include <stdio.h>
@@ -38,9 +38,9 @@ static int start(const char *path)
 
 int main(int argc, char **argv)
 {
-	struct gm_block_opts shared = { .size = sizeof(shared), .flags = GM_BLOCK_SHARE };
-	struct gm_region_desc ram = { .size = sizeof(ram), .len = 16 << 20, .backing = &shared };
-	struct request req = { .addr = 0x200000, .len = 4096, .done = 0 };
+	struct gm_block_opts shared = {.size = sizeof(shared), .flags = GM_BLOCK_SHARE};
+	struct gm_region_desc ram = {.size = sizeof(ram), .len = 16 << 20, .backing = &shared};
+	struct request req = {.addr = 0x200000, .len = 4096, .done = 0};
 	struct gm_space *space;
 	struct gm_reader *reader;
 	struct gm_error err;
@@ -50,7 +50,8 @@ int main(int argc, char **argv)
 
 	if (sock < 0)
 		return fail("cannot start the device");
-	if (gm_space_build(NULL, &ram, 1, &space, &err) || gm_reader_create(space, "vmm", &reader, &err))
+	if (gm_space_build(NULL, &ram, 1, &space, &err) ||
+		gm_reader_create(space, "vmm", &reader, &err))
 		return fail(err.text);
 	gm_write_obj(gm_reader_enter(reader), 0x1000, &req);
 	gm_reader_leave(reader);

@@ -38,7 +38,7 @@ function finish() {
 /^-+ (stdout|stderr) -+$/ { section = $2; next }
 /^=+$/ { finish(); section = ""; next }
 
-section == "head" && /^test: / { sub(/^test: +/, ""); test = $0 }
+section == "head" && /^test: / { sub(/^test: +([^ ]* \/ )?/, ""); test = $0 }
 section == "head" && /^result: / { sub(/^result: +/, ""); result = $0 }
 section != "stdout" { next }
 

@@ -37,8 +37,8 @@ static inline void gm_annotate_access(const void *buf, size_t len)
 #endif
 
 #if defined(__SANITIZE_THREAD__) || GM_SANITIZER(thread_sanitizer)
-void __tsan_read_range(void *addr, unsigned long len);
-void __tsan_write_range(void *addr, unsigned long len);
+void __tsan_read_range(void *addr, long len); /* gcc knows them with this type */
+void __tsan_write_range(void *addr, long len);
 void __tsan_acquire(void *addr);
 void __tsan_release(void *addr);
 #define GM_TSAN(call) call
@@ -57,7 +57,7 @@ void __msan_unpoison(const volatile void *addr, size_t len);
 static inline void gm_annotate_write(void *buf, size_t len)
 {
 	gm_annotate_access(buf, len);
-	GM_TSAN(__tsan_write_range(buf, len));
+	GM_TSAN(__tsan_write_range(buf, (long)len));
 	GM_MSAN(__msan_unpoison(buf, len));
 }
 
@@ -65,7 +65,7 @@ static inline void gm_annotate_write(void *buf, size_t len)
 static inline void gm_annotate_read(const void *buf, size_t len)
 {
 	gm_annotate_access(buf, len);
-	GM_TSAN(__tsan_read_range((void *)(uintptr_t)buf, len));
+	GM_TSAN(__tsan_read_range((void *)(uintptr_t)buf, (long)len));
 }
 
 /* After a load that acquires, and before a store that releases. */

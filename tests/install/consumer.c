@@ -33,7 +33,8 @@ int main(void)
 		map[i].len = 1u << 20;
 		map[i].backing = &opts;
 	}
-	if (gm_space_build(NULL, map, 2, &space, &err) || gm_reader_create(space, "me", &reader, &err))
+	if (gm_space_build(NULL, map, 2, &space, &err) ||
+		gm_reader_create(space, "me", &reader, &err))
 		return fail(err.text);
 	const struct gm_view *view = gm_reader_enter(reader);
 
