@@ -72,8 +72,8 @@ static void measure(bench_fn a, void *a_ctx, bench_fn b, void *b_ctx, double *re
 
 void bench_head(void)
 {
-	printf("%-46s %9s %9s  %-26s %7s %7s %6s\n", "row", "ours/ns", "other/ns", "against", "ratio",
-		"goal", "A/A");
+	printf("%-46s %9s %9s  %-26s %7s %7s %6s\n", "row", "ours/ns", "other/ns", "against",
+		"ratio", "goal", "A/A");
 }
 
 void bench_run(const struct bench_row *row)
@@ -98,7 +98,9 @@ void bench_run(const struct bench_row *row)
 	result->ratio = result->ours / result->against;
 	printf("%-46s %9.2f %9.2f  %-26s %7.3f %7.3f %6.3f %s\n", row->name, result->ours,
 		result->against, row->against, result->ratio, row->goal, result->aa,
-		row->goal == 0 ? "" : result->ratio <= row->goal ? "met" : "MISSED");
+		row->goal == 0               ? ""
+		: result->ratio <= row->goal ? "met"
+					     : "MISSED");
 	fflush(stdout);
 }
 

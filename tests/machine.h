@@ -39,7 +39,7 @@ struct machine {
 	struct gm_reader *reader;
 	uint64_t gpa[MACHINE_REGIONS];
 	uint64_t len[MACHINE_REGIONS];
-	int fd;	   /* of the file, which is unlinked already */
+	int fd;    /* of the file, which is unlinked already */
 	void *own; /* the caller's memory */
 };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test_block.c - blocks of every backing and page size: what is got, what is refused, and how it is said. */
+/* test_block.c - blocks of every backing and page size: what is got, what is refused, and how it is
+ * said. */
 #include "support.h"
 
 #include <errno.h>
@@ -71,8 +72,17 @@ static void every_backing_gives_memory(void **state)
 		{.size = sizeof(*cases), .len = MIB(4), .backing = GM_BACKING_ANON_SHARED},
 		{.size = sizeof(*cases), .len = MIB(4), .backing = GM_BACKING_MEMFD},
 		{.size = sizeof(*cases), .len = MIB(4), .backing = GM_BACKING_FILE, .path = path},
-		{.size = sizeof(*cases), .len = MIB(4), .backing = GM_BACKING_FD, .fd = fd, .offset = MIB(4)},
-		{.size = sizeof(*cases), .len = MIB(4), .backing = GM_BACKING_FD, .fd = fd, .flags = GM_BLOCK_PRIVATE, .offset = MIB(1)},
+		{.size = sizeof(*cases),
+			.len = MIB(4),
+			.backing = GM_BACKING_FD,
+			.fd = fd,
+			.offset = MIB(4)},
+		{.size = sizeof(*cases),
+			.len = MIB(4),
+			.backing = GM_BACKING_FD,
+			.fd = fd,
+			.flags = GM_BLOCK_PRIVATE,
+			.offset = MIB(1)},
 		{.size = sizeof(*cases), .len = MIB(4), .backing = GM_BACKING_POINTER, .addr = own},
 	};
 
@@ -106,8 +116,8 @@ static void a_shared_file_is_written_at_its_offset(void **state)
 	assert_int_equal(pread(fd, &byte, 1, (off_t)MIB(1) + 5), 1);
 	assert_int_equal(byte, 'x');
 	gm_block_put(block);
-	block = make(GM_OPTS(gm_block_opts, .len = KIB(64), .offset = MIB(1), .backing = GM_BACKING_FD,
-		.fd = fd, .flags = GM_BLOCK_PRIVATE));
+	block = make(GM_OPTS(gm_block_opts, .len = KIB(64), .offset = MIB(1),
+		.backing = GM_BACKING_FD, .fd = fd, .flags = GM_BLOCK_PRIVATE));
 	assert_int_equal(((char *)info_of(block).hva)[5], 'x');
 	((char *)info_of(block).hva)[5] = 'y';
 	assert_int_equal(pread(fd, &byte, 1, (off_t)MIB(1) + 5), 1);
@@ -119,7 +129,8 @@ static void a_shared_file_is_written_at_its_offset(void **state)
 
 static void a_memfd_is_sealed_and_named(void **state)
 {
-	struct gm_block *block = make(GM_OPTS(gm_block_opts, .len = MIB(1), .flags = GM_BLOCK_SHARE, .name = "ram0"));
+	struct gm_block *block = make(
+		GM_OPTS(gm_block_opts, .len = MIB(1), .flags = GM_BLOCK_SHARE, .name = "ram0"));
 	struct gm_block_info info = info_of(block);
 	char link[64];
 	char target[64] = "";
@@ -134,7 +145,8 @@ static void a_memfd_is_sealed_and_named(void **state)
 	assert_true(readlink(link, target, sizeof(target) - 1) > 0);
 	assert_non_null(strstr(target, "ram0"));
 	gm_block_put(block);
-	block = make(GM_OPTS(gm_block_opts, .len = MIB(1), .flags = GM_BLOCK_SHARE | GM_BLOCK_NO_SEAL));
+	block = make(
+		GM_OPTS(gm_block_opts, .len = MIB(1), .flags = GM_BLOCK_SHARE | GM_BLOCK_NO_SEAL));
 	assert_int_equal(fcntl(info_of(block).fd, F_GET_SEALS) & (F_SEAL_GROW | F_SEAL_SHRINK), 0);
 	gm_block_put(block);
 }
@@ -183,7 +195,8 @@ static void guard_pages_surround_a_block(void **state)
 static void addresses_are_aligned_to_what_huge_pages_need(void **state)
 {
 	struct gm_block *small = make(GM_OPTS(gm_block_opts, .len = KIB(4)));
-	struct gm_block *large = make(GM_OPTS(gm_block_opts, .len = GIB(1), .reserve = GM_RESERVE_NONE));
+	struct gm_block *large =
+		make(GM_OPTS(gm_block_opts, .len = GIB(1), .reserve = GM_RESERVE_NONE));
 	struct gm_block *asked = make(GM_OPTS(gm_block_opts, .len = KIB(4), .align = MIB(64)));
 
 	(void)state;
@@ -201,7 +214,8 @@ static void base_pages_are_base_pages(void **state)
 
 	(void)state;
 	assert_true(support_knob(THP_KNOB, "always"));
-	block = make(GM_OPTS(gm_block_opts, .len = MIB(8), .flags = GM_BLOCK_POPULATE, .pages = {{GM_PAGE_BASE}}));
+	block = make(GM_OPTS(gm_block_opts, .len = MIB(8), .flags = GM_BLOCK_POPULATE,
+		.pages = {{GM_PAGE_BASE}}));
 	assert_int_equal(support_smaps(info_of(block).hva, "AnonHugePages:"), 0);
 	assert_int_equal(support_smaps(info_of(block).hva, "Rss:"), MIB(8));
 	assert_int_equal(info_of(block).page_size, 4096);
@@ -217,8 +231,10 @@ static void transparent_huge_pages_are_huge_when_populated(void **state)
 	(void)state;
 	assert_true(support_knob(THP_KNOB, "madvise"));
 	assert_true(support_knob(SHMEM_KNOB, "advise"));
-	anon = make(GM_OPTS(gm_block_opts, .len = MIB(64), .flags = GM_BLOCK_POPULATE, .pages = {{GM_PAGE_THP}}));
-	memfd = make(GM_OPTS(gm_block_opts, .len = MIB(64), .flags = GM_BLOCK_POPULATE | GM_BLOCK_SHARE, .pages = {{GM_PAGE_THP, 21}}));
+	anon = make(GM_OPTS(gm_block_opts, .len = MIB(64), .flags = GM_BLOCK_POPULATE,
+		.pages = {{GM_PAGE_THP}}));
+	memfd = make(GM_OPTS(gm_block_opts, .len = MIB(64),
+		.flags = GM_BLOCK_POPULATE | GM_BLOCK_SHARE, .pages = {{GM_PAGE_THP, 21}}));
 	assert_int_equal(support_smaps(info_of(anon).hva, "AnonHugePages:"), MIB(64));
 	assert_int_equal(support_smaps(info_of(memfd).hva, "ShmemPmdMapped:"), MIB(64));
 	assert_int_equal(info_of(anon).page_size, MIB(2));
@@ -233,15 +249,23 @@ static void a_host_without_huge_pages_names_the_knob(void **state)
 
 	(void)state;
 	assert_true(support_knob(SHMEM_KNOB, "never"));
-	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .flags = GM_BLOCK_SHARE, .pages = {{GM_PAGE_THP}}), &block, &err),
+	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .flags = GM_BLOCK_SHARE,
+					     .pages = {{GM_PAGE_THP}}),
+			     &block, &err),
 		ENOTSUP, "echo advise > " SHMEM_KNOB);
 	assert_true(support_knob(THP_KNOB, "never"));
-	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .pages = {{GM_PAGE_THP}}), &block, &err),
+	assert_fails(
+		gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .pages = {{GM_PAGE_THP}}),
+			&block, &err),
 		ENOTSUP, "echo madvise > " THP_KNOB);
 	assert_true(support_knob(MTHP_KNOB, "never"));
-	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .pages = {{GM_PAGE_THP, 16}}), &block, &err),
+	assert_fails(
+		gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .pages = {{GM_PAGE_THP, 16}}),
+			&block, &err),
 		ENOTSUP, MTHP_KNOB);
-	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .pages = {{GM_PAGE_HUGETLB, 22}}), &block, &err),
+	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4),
+					     .pages = {{GM_PAGE_HUGETLB, 22}}),
+			     &block, &err),
 		ENOTSUP, "4096 kB");
 	assert_true(support_knob(THP_KNOB, "madvise"));
 }
@@ -254,7 +278,8 @@ static void a_multi_size_order_is_got(void **state)
 	/* Only this order is on, so the kernel has nothing larger to give. */
 	assert_true(support_knob(THP_KNOB, "never"));
 	assert_true(support_knob(MTHP_KNOB, "madvise"));
-	block = make(GM_OPTS(gm_block_opts, .len = MIB(4), .flags = GM_BLOCK_POPULATE, .pages = {{GM_PAGE_THP, 16}}));
+	block = make(GM_OPTS(gm_block_opts, .len = MIB(4), .flags = GM_BLOCK_POPULATE,
+		.pages = {{GM_PAGE_THP, 16}}));
 	assert_int_equal(info_of(block).page_size, KIB(64));
 	assert_int_equal(support_smaps(info_of(block).hva, "AnonHugePages:"), 0);
 	gm_block_put(block);
@@ -273,8 +298,10 @@ static void explicit_huge_pages_come_from_the_pool(void **state)
 		struct gm_block *memfd;
 
 		assert_true(support_pool(sizes[i], 2));
-		anon = make(GM_OPTS(gm_block_opts, .len = page, .pages = {{GM_PAGE_HUGETLB, sizes[i]}}));
-		memfd = make(GM_OPTS(gm_block_opts, .len = page, .flags = GM_BLOCK_SHARE, .pages = {{GM_PAGE_HUGETLB, sizes[i]}}));
+		anon = make(GM_OPTS(
+			gm_block_opts, .len = page, .pages = {{GM_PAGE_HUGETLB, sizes[i]}}));
+		memfd = make(GM_OPTS(gm_block_opts, .len = page, .flags = GM_BLOCK_SHARE,
+			.pages = {{GM_PAGE_HUGETLB, sizes[i]}}));
 		check_usable(anon);
 		check_usable(memfd);
 		assert_int_equal(support_smaps(info_of(anon).hva, "KernelPageSize:"), page);
@@ -290,12 +317,18 @@ static void a_short_pool_is_refused_with_what_to_do(void **state)
 	struct gm_block *block;
 
 	(void)state;
-	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = GIB(20), .pages = {{GM_PAGE_HUGETLB, 21}}), &block, &err),
+	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = GIB(20),
+					     .pages = {{GM_PAGE_HUGETLB, 21}}),
+			     &block, &err),
 		ENOMEM, "needs 10240 huge pages of 2048 kB");
 	assert_non_null(strstr(err.text, "hugepages-2048kB/nr_hugepages"));
-	/* Without a promise the shortage shows when pages are wanted: as an error, not as a signal. */
-	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = GIB(20), .reserve = GM_RESERVE_NONE, .flags = GM_BLOCK_POPULATE,
-		.pages = {{GM_PAGE_HUGETLB, 21}}), &block, &err), ENOMEM, "ran out at offset");
+	/* Without a promise the shortage shows when pages are wanted: as an error, not as a signal.
+	 */
+	assert_fails(gm_block_create(
+			     GM_OPTS(gm_block_opts, .len = GIB(20), .reserve = GM_RESERVE_NONE,
+				     .flags = GM_BLOCK_POPULATE, .pages = {{GM_PAGE_HUGETLB, 21}}),
+			     &block, &err),
+		ENOMEM, "ran out at offset");
 }
 
 static void the_first_choice_that_works_is_taken(void **state)
@@ -347,31 +380,73 @@ static void bad_options_are_named(void **state)
 		{{.size = sizeof(o), .len = KIB(4), .flags = 1u << 31}, EINVAL, "unknown flags"},
 		{{.size = sizeof(o), .len = KIB(4), .reserve = 9}, EINVAL, "reservation"},
 		{{.size = sizeof(o), .len = KIB(4), .align = 3}, EINVAL, "power of two"},
-		{{.size = sizeof(o), .len = KIB(4), .offset = KIB(4)}, EINVAL, "offset is for files"},
+		{{.size = sizeof(o), .len = KIB(4), .offset = KIB(4)}, EINVAL,
+			"offset is for files"},
 		{{.size = sizeof(o), .len = KIB(4), .numa = {.mode = 77}}, EINVAL, "NUMA"},
-		{{.size = sizeof(o), .len = KIB(4), .pages = {{0}, {GM_PAGE_BASE}}}, EINVAL, "behind the end"},
-		{{.size = sizeof(o), .len = KIB(4), .pages = {{GM_PAGE_HUGETLB, 63}}}, EINVAL, "log2"},
-		{{.size = sizeof(o), .len = KIB(4), .pages = {{GM_PAGE_BASE, 12}}}, EINVAL, "page choice"},
-		{{.size = sizeof(o), .len = KIB(4), .flags = GM_BLOCK_SHARE | GM_BLOCK_PRIVATE}, EINVAL, "exclude"},
-		{{.size = sizeof(o), .len = KIB(4), .flags = GM_BLOCK_WIPEONFORK}, EINVAL, "WIPEONFORK"},
+		{{.size = sizeof(o), .len = KIB(4), .pages = {{0}, {GM_PAGE_BASE}}}, EINVAL,
+			"behind the end"},
+		{{.size = sizeof(o), .len = KIB(4), .pages = {{GM_PAGE_HUGETLB, 63}}}, EINVAL,
+			"log2"},
+		{{.size = sizeof(o), .len = KIB(4), .pages = {{GM_PAGE_BASE, 12}}}, EINVAL,
+			"page choice"},
+		{{.size = sizeof(o), .len = KIB(4), .flags = GM_BLOCK_SHARE | GM_BLOCK_PRIVATE},
+			EINVAL, "exclude"},
+		{{.size = sizeof(o), .len = KIB(4), .flags = GM_BLOCK_WIPEONFORK}, EINVAL,
+			"WIPEONFORK"},
 		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FILE}, EINVAL, "path"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FILE, .path = "/nonexistent/x"}, ENOENT, "/nonexistent/x"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = -1}, EBADF, "fd -1"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = null}, ENODEV, "not a file"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = pipes[0]}, ENODEV, "not a file"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = fd, .offset = MIB(1)}, ERANGE, "pass the end"},
-		{{.size = sizeof(o), .len = KIB(8), .backing = GM_BACKING_FD, .fd = fd, .offset = MIB(1) - KIB(4)}, ERANGE, "pass the end"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = fd, .offset = UINT64_MAX - 4095}, ERANGE, "pass the end"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = fd, .offset = 100}, EINVAL, "multiple of the page size"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = ro}, EACCES, "not open for reading and writing"},
+		{{.size = sizeof(o),
+			 .len = KIB(4),
+			 .backing = GM_BACKING_FILE,
+			 .path = "/nonexistent/x"},
+			ENOENT, "/nonexistent/x"},
+		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = -1}, EBADF,
+			"fd -1"},
+		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = null}, ENODEV,
+			"not a file"},
+		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = pipes[0]},
+			ENODEV, "not a file"},
+		{{.size = sizeof(o),
+			 .len = KIB(4),
+			 .backing = GM_BACKING_FD,
+			 .fd = fd,
+			 .offset = MIB(1)},
+			ERANGE, "pass the end"},
+		{{.size = sizeof(o),
+			 .len = KIB(8),
+			 .backing = GM_BACKING_FD,
+			 .fd = fd,
+			 .offset = MIB(1) - KIB(4)},
+			ERANGE, "pass the end"},
+		{{.size = sizeof(o),
+			 .len = KIB(4),
+			 .backing = GM_BACKING_FD,
+			 .fd = fd,
+			 .offset = UINT64_MAX - 4095},
+			ERANGE, "pass the end"},
+		{{.size = sizeof(o),
+			 .len = KIB(4),
+			 .backing = GM_BACKING_FD,
+			 .fd = fd,
+			 .offset = 100},
+			EINVAL, "multiple of the page size"},
+		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = ro}, EACCES,
+			"not open for reading and writing"},
 		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_POINTER}, EINVAL, "addr"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_POINTER, .addr = &newer.opts.fd}, EINVAL, "addr"},
+		{{.size = sizeof(o),
+			 .len = KIB(4),
+			 .backing = GM_BACKING_POINTER,
+			 .addr = &newer.opts.fd},
+			EINVAL, "addr"},
 		{{.size = sizeof(o), .len = UINT64_C(1) << 50}, ENOMEM, "available"},
 		{{.size = 8, .len = KIB(4)}, EINVAL, "version"},
-		{{.size = sizeof(o), .len = KIB(4), .numa = {.mode = GM_NUMA_BIND, .nodes = {0, 0, 0, UINT64_C(1) << 63}}}, EINVAL, "NUMA"},
+		{{.size = sizeof(o),
+			 .len = KIB(4),
+			 .numa = {.mode = GM_NUMA_BIND, .nodes = {0, 0, 0, UINT64_C(1) << 63}}},
+			EINVAL, "NUMA"},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-		assert_fails(gm_block_create(&cases[i].opts, &block, &err), cases[i].code, cases[i].word);
+		assert_fails(gm_block_create(&cases[i].opts, &block, &err), cases[i].code,
+			cases[i].word);
 		assert_ptr_equal(block, (void *)1);
 		/* The error is optional. */
 		assert_int_equal(gm_block_create(&cases[i].opts, &block, NULL), -cases[i].code);
@@ -398,20 +473,29 @@ static void a_file_is_created_and_put_back_on_failure(void **state)
 	fd = make_file(0);
 	close(fd);
 	unlink(path);
-	block = make(GM_OPTS(gm_block_opts, .len = MIB(1), .backing = GM_BACKING_FILE, .path = path, .flags = GM_BLOCK_CREATE));
+	block = make(GM_OPTS(gm_block_opts, .len = MIB(1), .backing = GM_BACKING_FILE, .path = path,
+		.flags = GM_BLOCK_CREATE));
 	check_usable(block);
 	gm_block_put(block);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_size, MIB(1));
 	assert_int_equal(st.st_mode & 0777, 0600);
 	/* Grown, and then refused for its page size: the old length is back. */
-	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .backing = GM_BACKING_FILE, .path = path, .flags = GM_BLOCK_CREATE,
-		.pages = {{GM_PAGE_HUGETLB, 21}}), &block, &err), ENOTSUP, "hugetlbfs");
+	assert_fails(
+		gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .backing = GM_BACKING_FILE,
+					.path = path, .flags = GM_BLOCK_CREATE,
+					.pages = {{GM_PAGE_HUGETLB, 21}}),
+			&block, &err),
+		ENOTSUP, "hugetlbfs");
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_size, MIB(1));
 	unlink(path);
-	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .backing = GM_BACKING_FILE, .path = path, .flags = GM_BLOCK_CREATE,
-		.pages = {{GM_PAGE_HUGETLB, 21}}), &block, &err), ENOTSUP, "hugetlbfs");
+	assert_fails(
+		gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .backing = GM_BACKING_FILE,
+					.path = path, .flags = GM_BLOCK_CREATE,
+					.pages = {{GM_PAGE_HUGETLB, 21}}),
+			&block, &err),
+		ENOTSUP, "hugetlbfs");
 	assert_int_equal(stat(path, &st), -1);
 }
 
@@ -436,7 +520,10 @@ static void on_progress(void *arg, uint64_t done, uint64_t total)
 static void population_reports_progress_and_uses_threads(void **state)
 {
 	struct progress progress = {0};
-	struct gm_populate_opts how = {.size = sizeof(how), .threads = 3, .progress = on_progress, .progress_arg = &progress};
+	struct gm_populate_opts how = {.size = sizeof(how),
+		.threads = 3,
+		.progress = on_progress,
+		.progress_arg = &progress};
 	struct gm_block *block = make(GM_OPTS(gm_block_opts, .len = MIB(128)));
 
 	(void)state;
@@ -447,17 +534,25 @@ static void population_reports_progress_and_uses_threads(void **state)
 	gm_block_put(block);
 	/* A part only. */
 	block = make(GM_OPTS(gm_block_opts, .len = MIB(64)));
-	assert_ok(gm_block_populate(block, GM_OPTS(gm_populate_opts, .off = MIB(8), .len = MIB(16)), &err));
+	assert_ok(gm_block_populate(
+		block, GM_OPTS(gm_populate_opts, .off = MIB(8), .len = MIB(16)), &err));
 	assert_int_equal(support_smaps(info_of(block).hva, "Rss:"), MIB(16));
-	assert_fails(gm_block_populate(block, GM_OPTS(gm_populate_opts, .off = MIB(60), .len = MIB(8)), &err), EINVAL, "outside");
-	assert_fails(gm_block_populate(block, GM_OPTS(gm_populate_opts, .off = 5), &err), EINVAL, "whole pages");
+	assert_fails(gm_block_populate(
+			     block, GM_OPTS(gm_populate_opts, .off = MIB(60), .len = MIB(8)), &err),
+		EINVAL, "outside");
+	assert_fails(gm_block_populate(block, GM_OPTS(gm_populate_opts, .off = 5), &err), EINVAL,
+		"whole pages");
 	gm_block_put(block);
 }
 
 static void population_can_be_cancelled(void **state)
 {
 	struct progress progress = {.cancel = 0};
-	struct gm_populate_opts how = {.size = sizeof(how), .threads = 1, .cancel = &progress.cancel, .progress = on_progress, .progress_arg = &progress};
+	struct gm_populate_opts how = {.size = sizeof(how),
+		.threads = 1,
+		.cancel = &progress.cancel,
+		.progress = on_progress,
+		.progress_arg = &progress};
 	struct gm_block *block = make(GM_OPTS(gm_block_opts, .len = MIB(128)));
 
 	(void)state;
@@ -487,7 +582,8 @@ static void locking_past_the_limit_says_the_limit(void **state)
 		setrlimit(RLIMIT_MEMLOCK, &limit);
 		if (setresuid(65534, 65534, 65534))
 			_exit(2);
-		rc = gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(1), .flags = GM_BLOCK_LOCK), &block, &err);
+		rc = gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(1), .flags = GM_BLOCK_LOCK),
+			&block, &err);
 		_exit(rc == -ENOMEM && strstr(err.text, "RLIMIT_MEMLOCK is 65536 bytes") ? 0 : 1);
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
@@ -496,8 +592,10 @@ static void locking_past_the_limit_says_the_limit(void **state)
 
 static void locked_memory_is_locked(void **state)
 {
-	struct gm_block *block = make(GM_OPTS(gm_block_opts, .len = MIB(1), .flags = GM_BLOCK_LOCK));
-	struct gm_block *onfault = make(GM_OPTS(gm_block_opts, .len = MIB(1), .flags = GM_BLOCK_LOCK_ONFAULT));
+	struct gm_block *block =
+		make(GM_OPTS(gm_block_opts, .len = MIB(1), .flags = GM_BLOCK_LOCK));
+	struct gm_block *onfault =
+		make(GM_OPTS(gm_block_opts, .len = MIB(1), .flags = GM_BLOCK_LOCK_ONFAULT));
 
 	(void)state;
 	assert_int_equal(support_smaps(info_of(block).hva, "Locked:"), MIB(1));
@@ -509,8 +607,9 @@ static void locked_memory_is_locked(void **state)
 
 static void memory_is_bound_to_its_node(void **state)
 {
-	struct gm_block *block = make(GM_OPTS(gm_block_opts, .len = MIB(4), .flags = GM_BLOCK_POPULATE,
-		.numa = {.mode = GM_NUMA_BIND, .home_plus = 1, .nodes = {1}}));
+	struct gm_block *block =
+		make(GM_OPTS(gm_block_opts, .len = MIB(4), .flags = GM_BLOCK_POPULATE,
+			.numa = {.mode = GM_NUMA_BIND, .home_plus = 1, .nodes = {1}}));
 	char want[32];
 	char line[512];
 	bool bound = false;
@@ -523,8 +622,11 @@ static void memory_is_bound_to_its_node(void **state)
 		bound |= strncmp(line, want, strlen(want)) == 0 && strstr(line, "N0=1024");
 	fclose(file);
 	assert_true(bound);
-	assert_ok(gm_block_bind(block, MIB(1), MIB(1), &(struct gm_numa){.mode = GM_NUMA_INTERLEAVE, .nodes = {1}}, &err));
-	assert_fails(gm_block_bind(block, MIB(3), MIB(2), &(struct gm_numa){.mode = GM_NUMA_BIND, .nodes = {1}}, &err), EINVAL, "no such part");
+	assert_ok(gm_block_bind(block, MIB(1), MIB(1),
+		&(struct gm_numa){.mode = GM_NUMA_INTERLEAVE, .nodes = {1}}, &err));
+	assert_fails(gm_block_bind(block, MIB(3), MIB(2),
+			     &(struct gm_numa){.mode = GM_NUMA_BIND, .nodes = {1}}, &err),
+		EINVAL, "no such part");
 	gm_block_put(block);
 }
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_reader.c - readers against a map that changes: each access gives right bytes or a clean error.
+ * test_reader.c - readers against a map that changes: each access gives right bytes or a clean
+ * error.
  *
- * Every page of a region holds one 8-byte tag at its start. The writer adds, removes, moves, replaces, resizes and
- * protects; a reader that is told "0" must find a tag that was at that address in some published map, and one that holds a
- * pin must find the tag that it found when it took it.
+ * Every page of a region holds one 8-byte tag at its start. The writer adds, removes, moves,
+ * replaces, resizes and protects; a reader that is told "0" must find a tag that was at that
+ * address in some published map, and one that holds a pin must find the tag that it found when it
+ * took it.
  */
 #include "machine.h"
 
@@ -29,7 +31,7 @@ static int stop; /* atomic */
 struct worker {
 	pthread_t thread;
 	uint64_t seed;
-	uint64_t hits;	 /* accesses that found a tag */
+	uint64_t hits;   /* accesses that found a tag */
 	uint64_t misses; /* clean errors */
 	uint64_t wrong;
 	uint64_t pins;
@@ -43,7 +45,8 @@ static uint64_t next_random(uint64_t *seed)
 	return *seed;
 }
 
-/* A tag says which page of its slot it is for; zero is what fresh memory shows before it is tagged. */
+/* A tag says which page of its slot it is for; zero is what fresh memory shows before it is tagged.
+ */
 static bool is_right(uint64_t value, uint64_t page)
 {
 	return value == 0 || value == (TAG | page);
@@ -110,14 +113,18 @@ static void tag(uint64_t id)
 
 	assert_int_equal(gm_space_region(space, id, &info), 0);
 	for (uint64_t page = 0; page < info.len / 4096; page++)
-		__atomic_store_n((uint64_t *)((uint8_t *)info.hva + page * 4096), TAG | page, __ATOMIC_RELAXED);
+		__atomic_store_n((uint64_t *)((uint8_t *)info.hva + page * 4096), TAG | page,
+			__ATOMIC_RELAXED);
 }
 
 static void add_slot(uint64_t *ids, unsigned int slot, uint64_t random)
 {
 	static const uint32_t flags[] = {0, GM_BLOCK_SHARE};
 
-	assert_ok(gm_space_add(space, DESC(.gpa = slot * 2 * SLOT_LEN, .backing = BLOCK(.len = SLOT_LEN, .flags = flags[random % 2])), &ids[slot], &err));
+	assert_ok(gm_space_add(space,
+		DESC(.gpa = slot * 2 * SLOT_LEN,
+			.backing = BLOCK(.len = SLOT_LEN, .flags = flags[random % 2])),
+		&ids[slot], &err));
 	tag(ids[slot]);
 }
 
@@ -140,11 +147,13 @@ static int change(uint64_t *ids, unsigned int slot, uint64_t random)
 	}
 	assert_ok(gm_txn_begin(space, &txn, &err));
 	if (random % 4 == 1) {
-		rc = gm_txn_replace(txn, id, DESC(.gpa = gpa, .backing = BLOCK(.flags = GM_BLOCK_SHARE)), &err);
+		rc = gm_txn_replace(
+			txn, id, DESC(.gpa = gpa, .backing = BLOCK(.flags = GM_BLOCK_SHARE)), &err);
 	} else if (random % 4 == 2) {
 		rc = gm_txn_protect(txn, id, random & 64 ? GM_PERM_W : GM_PERM_RWX, &err);
 	} else {
-		/* Away by the length of a slot and back: tags stay right in their own addresses only. */
+		/* Away by the length of a slot and back: tags stay right in their own addresses
+		 * only. */
 		rc = gm_txn_move(txn, id, (UINT64_C(1) << 40) + gpa, &err);
 		if (!rc)
 			rc = gm_txn_commit(txn, &err);
@@ -175,13 +184,15 @@ static void readers_get_right_bytes_or_a_clean_error(void **state)
 	uint64_t pins = 0;
 
 	(void)state;
-	assert_ok(gm_space_create(GM_OPTS(gm_space_opts, .timeout_ns = UINT64_C(10000000000)), &space, &err));
+	assert_ok(gm_space_create(
+		GM_OPTS(gm_space_opts, .timeout_ns = UINT64_C(10000000000)), &space, &err));
 	for (unsigned int slot = 0; slot < SLOTS; slot++)
 		add_slot(ids, slot, slot);
 	__atomic_store_n(&stop, 0, __ATOMIC_RELAXED);
 	for (int i = 0; i < READERS; i++) {
 		workers[i].seed = (uint64_t)i * 7919 + 1;
-		assert_int_equal(pthread_create(&workers[i].thread, NULL, read_tags, &workers[i]), 0);
+		assert_int_equal(
+			pthread_create(&workers[i].thread, NULL, read_tags, &workers[i]), 0);
 	}
 	for (unsigned long i = 0; i < rounds; i++) {
 		uint64_t random = next_random(&seed);
@@ -200,7 +211,8 @@ static void readers_get_right_bytes_or_a_clean_error(void **state)
 		pins += workers[i].pins;
 	}
 	assert_ok(gm_space_wait(space, 0, &err));
-	printf("  %lu changes, %lu late, %llu reads, %llu pins\n", rounds, late, (unsigned long long)hits, (unsigned long long)pins);
+	printf("  %lu changes, %lu late, %llu reads, %llu pins\n", rounds, late,
+		(unsigned long long)hits, (unsigned long long)pins);
 	assert_true(hits > 0 && pins > 0);
 	gm_space_destroy(space);
 }
@@ -235,7 +247,8 @@ static void readers_may_come_and_go(void **state)
 	add_slot(ids, 0, 0);
 	__atomic_store_n(&stop, 0, __ATOMIC_RELAXED);
 	for (int i = 0; i < READERS; i++)
-		assert_int_equal(pthread_create(&workers[i].thread, NULL, come_and_go, &workers[i]), 0);
+		assert_int_equal(
+			pthread_create(&workers[i].thread, NULL, come_and_go, &workers[i]), 0);
 	for (unsigned long i = 0; i < support_scale(2000); i++)
 		change(ids, 1, i * 4);
 	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);

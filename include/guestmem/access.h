@@ -2,9 +2,9 @@
 /*
  * access.h - reading and writing guest memory.
  *
- * Every function takes a view (view.h) and a guest physical address, and is called in a section of the
- * reader that gave the view. A range may cross regions and may end at 2^64. The guest can change the bytes
- * at any time: copy in what is to be checked, and check the copy.
+ * Every function takes a view (view.h) and a guest physical address, and is called in a section of
+ * the reader that gave the view. A range may cross regions and may end at 2^64. The guest can
+ * change the bytes at any time: copy in what is to be checked, and check the copy.
  *
  * One rule for all edges (gm_access(3) has it as a table):
  *
@@ -12,11 +12,12 @@
  *   wraps past 2^64       -ERANGE; nothing was touched
  *   not mapped            -EFAULT at gpa + done
  *   without permission    -EACCES at gpa + done
- *   host has no page      -EIO at gpa + done, or -EHWPOISON if its memory failed (guard.h must be installed)
- *   atomic, not aligned   -EINVAL; nothing was touched
+ *   host has no page      -EIO at gpa + done, or -EHWPOISON if its memory failed (guard.h must be
+ * installed) atomic, not aligned   -EINVAL; nothing was touched
  *
- * Where @done is offered it may be NULL, and is written on success and on error alike. Other outputs are
- * written on success only. Bytes behind @done were not written. Nothing here allocates, locks, logs or sets errno.
+ * Where @done is offered it may be NULL, and is written on success and on error alike. Other
+ * outputs are written on success only. Bytes behind @done were not written. Nothing here allocates,
+ * locks, logs or sets errno.
  *
  * An aligned access of 1, 2, 4 or 8 bytes is one access of the machine and never torn, by whichever
  * function; a misaligned one may be. A bad pointer of the caller faults as anywhere else.
@@ -100,7 +101,8 @@ GM_API int gm_compare(const struct gm_view *view, uint64_t gpa, const void *buf,
  * @done: optional: bytes before the first that is not zero, or before the failure
  *
  * It looks no further than the first byte that is not zero.
- * Returns 1 (all zero; also with length 0), 0 (not), or errors as gm_read(). Threads: reader section. Since: 0.1.
+ * Returns 1 (all zero; also with length 0), 0 (not), or errors as gm_read(). Threads: reader
+ * section. Since: 0.1.
  */
 GM_API int gm_is_zero(const struct gm_view *view, uint64_t gpa, size_t len, size_t *done);
 
@@ -112,9 +114,10 @@ GM_API int gm_is_zero(const struct gm_view *view, uint64_t gpa, size_t len, size
  * @len:  bytes
  * @done: optional: bytes that were copied
  *
- * The ranges may overlap, also in host memory that is mapped twice within one mapping; the same file mapped in two
- * places is not recognised. -EFAULT and -EACCES are about the first byte that cannot be read or cannot be written.
- * When @dst lies above @src and overlaps it the copy goes downwards; then a failure of the host leaves
+ * The ranges may overlap, also in host memory that is mapped twice within one mapping; the same
+ * file mapped in two places is not recognised. -EFAULT and -EACCES are about the first byte that
+ * cannot be read or cannot be written. When @dst lies above @src and overlaps it the copy goes
+ * downwards; then a failure of the host leaves
  * @done at 0 and the destination undefined.
  * Returns as gm_read(). Threads: reader section. Since: 0.1.
  */
@@ -122,8 +125,9 @@ GM_API int gm_copy(
 	const struct gm_view *view, uint64_t dst, uint64_t src, size_t len, size_t *done);
 
 /*
- * Typed reads and writes at any alignment: in the host's byte order, little-endian (le), big-endian (be). A write that
- * is not aligned and crosses into memory that it cannot write may leave the bytes before that changed.
+ * Typed reads and writes at any alignment: in the host's byte order, little-endian (le), big-endian
+ * (be). A write that is not aligned and crosses into memory that it cannot write may leave the
+ * bytes before that changed.
  *
  * @view: borrowed; @gpa: guest physical address; @ret: the value, on success; @value: what to write
  *
@@ -156,8 +160,8 @@ GM_INLINE int gm_write_be64(const struct gm_view *view, uint64_t gpa, uint64_t v
  *
  * gm_load_slow(), gm_store_slow(): one number as @how says (GM_HOW_* of inline/access.h).
  * gm_read_slow(), gm_write_slow(): gm_read() and gm_write() without the short way.
- * gm_guard_copy_from(), gm_guard_copy_to(): copy from or to a host address that may fault; @fault is optional. Return the
- * bytes not copied.
+ * gm_guard_copy_from(), gm_guard_copy_to(): copy from or to a host address that may fault; @fault
+ * is optional. Return the bytes not copied.
  */
 struct gm_guard_fault;
 GM_API int gm_load_slow(const struct gm_view *view, uint64_t gpa, uint32_t how, void *ret);

@@ -3,16 +3,16 @@
  * export.h - linkage of what the headers declare.
  *
  * GM_API marks functions of the shared library. GM_INLINE marks fast paths: they are inline in the
- * caller where the compiler can do it (GCC or clang on x86-64 or arm64, no sanitizer) and are ordinary
- * functions of the library otherwise. Each exists as a symbol in either case. Define
+ * caller where the compiler can do it (GCC or clang on x86-64 or arm64, no sanitizer) and are
+ * ordinary functions of the library otherwise. Each exists as a symbol in either case. Define
  * GM_NO_INLINE to get only the calls.
  */
 #ifndef GUESTMEM_EXPORT_H
 #define GUESTMEM_EXPORT_H
 
 /*
- * Options with their size set: gm_block_create(GM_OPTS(gm_block_opts, .len = 1 << 30), &block, &err). C only;
- * in C++ zero the struct and set its size member.
+ * Options with their size set: gm_block_create(GM_OPTS(gm_block_opts, .len = 1 << 30), &block,
+ * &err). C only; in C++ zero the struct and set its size member.
  */
 #define GM_OPTS(type, ...) (&(struct type){.size = sizeof(struct type), __VA_ARGS__})
 
@@ -21,7 +21,8 @@
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define GM_SANITIZED 1
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                         \
+	__has_feature(memory_sanitizer)
 #define GM_SANITIZED 1
 #endif
 #endif

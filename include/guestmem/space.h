@@ -3,8 +3,8 @@
  * space.h - the changeable map of a guest's physical addresses.
  *
  * A space holds regions: stretches of guest physical addresses with a kind, permissions and, for
- * memory, a block. Changes are made in transactions; each commit publishes one new view (view.h) that
- * readers get at their next section. Readers are never stopped.
+ * memory, a block. Changes are made in transactions; each commit publishes one new view (view.h)
+ * that readers get at their next section. Readers are never stopped.
  */
 #ifndef GUESTMEM_SPACE_H
 #define GUESTMEM_SPACE_H
@@ -29,7 +29,8 @@ struct gm_txn;
 enum gm_region_kind {
 	GM_REGION_RAM = 0,  /* memory, by default readable, writable, executable */
 	GM_REGION_ROM,      /* memory, by default readable and executable; a write is -EACCES */
-	GM_REGION_RESERVED, /* an address range without memory: access is -EFAULT, nothing else may lie there */
+	GM_REGION_RESERVED, /* an address range without memory: access is -EFAULT, nothing else may
+			       lie there */
 };
 
 /**
@@ -51,8 +52,8 @@ struct gm_section_ops {
 /**
  * struct gm_space_opts - properties of a space; zero means default
  * @size:       sizeof(struct gm_space_opts)
- * @gpa_limit:  the window reserves host addresses for [0, gpa_limit); rounded up to 1 GiB; at most 2^46; 0 = 2^40;
- *              GM_SPACE_NO_WINDOW = none
+ * @gpa_limit:  the window reserves host addresses for [0, gpa_limit); rounded up to 1 GiB; at most
+ * 2^46; 0 = 2^40; GM_SPACE_NO_WINDOW = none
  * @timeout_ns: deadline for waits for readers, 0 = 1 second
  * @name:       copied (31 bytes); NULL = "guest"
  * @sections:   optional, copied
@@ -75,7 +76,8 @@ struct gm_space_opts {
  * @kind:      enum gm_region_kind
  * @perms:     GM_PERM_* bits, 0 = default of @kind
  * @block:     existing block, borrowed (the region takes a reference); or
- * @backing:   options of a block to be made in place, borrowed (len 0 = @len); neither for GM_REGION_RESERVED
+ * @backing:   options of a block to be made in place, borrowed (len 0 = @len); neither for
+ * GM_REGION_RESERVED
  * @block_off: byte of @block where the region begins
  * @name:      copied (31 bytes); NULL = name of the block
  */
@@ -103,7 +105,8 @@ struct gm_region_desc {
  * @reserved:  zero
  * @block:     borrowed until the region is removed; NULL for GM_REGION_RESERVED
  * @block_off: byte of @block where the region begins
- * @hva:       host address of the first byte, NULL for GM_REGION_RESERVED; for slots of KVM or vhost, not for access
+ * @hva:       host address of the first byte, NULL for GM_REGION_RESERVED; for slots of KVM or
+ * vhost, not for access
  * @name:      its name
  */
 struct gm_region_info {
@@ -149,7 +152,8 @@ GM_API int gm_space_build(const struct gm_space_opts *opts, const struct gm_regi
  * gm_space_destroy() - free a space, its regions and its window
  * @space: taken; without readers and transactions; NULL is ignored
  *
- * Memory that is pinned stays mapped until the last pin is given back. Threads: owner only. Since: 0.1.
+ * Memory that is pinned stays mapped until the last pin is given back. Threads: owner only. Since:
+ * 0.1.
  */
 GM_API void gm_space_destroy(struct gm_space *space);
 
@@ -170,9 +174,10 @@ GM_API int gm_txn_begin(struct gm_space *space, struct gm_txn **ret_txn, struct 
  * @ret_id: optional: number of the region
  * @err:    optional
  *
- * Returns 0; -EINVAL (length 0, misaligned, neither or both of block and backing); -ERANGE (wraps past 2^64; outside the block); -EEXIST (overlaps a region
- * of the plan: err->gpa is the first common byte); -EBUSY (an anonymous block that another region uses: it has no fd); -E2BIG; -ENOMEM.
- * On failure the plan is unchanged. Threads: one writer. Since: 0.1.
+ * Returns 0; -EINVAL (length 0, misaligned, neither or both of block and backing); -ERANGE (wraps
+ * past 2^64; outside the block); -EEXIST (overlaps a region of the plan: err->gpa is the first
+ * common byte); -EBUSY (an anonymous block that another region uses: it has no fd); -E2BIG;
+ * -ENOMEM. On failure the plan is unchanged. Threads: one writer. Since: 0.1.
  */
 GM_API int gm_txn_add(struct gm_txn *txn, const struct gm_region_desc *desc, uint64_t *ret_id,
 	struct gm_error *err);
@@ -231,8 +236,8 @@ GM_API int gm_txn_protect(struct gm_txn *txn, uint64_t id, uint32_t perms, struc
  * At commit readers see the old memory, then for a moment none (-EFAULT), then the new.
  * Returns as gm_txn_add(), or -ENOENT. Threads: one writer. Since: 0.1.
  */
-GM_API int gm_txn_replace(struct gm_txn *txn, uint64_t id, const struct gm_region_desc *desc,
-	struct gm_error *err);
+GM_API int gm_txn_replace(
+	struct gm_txn *txn, uint64_t id, const struct gm_region_desc *desc, struct gm_error *err);
 
 /**
  * gm_txn_commit() - carry the plan out
@@ -241,8 +246,8 @@ GM_API int gm_txn_replace(struct gm_txn *txn, uint64_t id, const struct gm_regio
  *
  * Waits for readers only if an address changes its memory (replace; move in the window).
  * Must not be called in a section or by a thread that serves page faults.
- * Returns 0; -ETIMEDOUT (err->text names the readers that hold it up); -ENOMEM, -EBUSY, or what making a block returned.
- * Threads: one writer. Since: 0.1.
+ * Returns 0; -ETIMEDOUT (err->text names the readers that hold it up); -ENOMEM, -EBUSY, or what
+ * making a block returned. Threads: one writer. Since: 0.1.
  */
 GM_API int gm_txn_commit(struct gm_txn *txn, struct gm_error *err);
 

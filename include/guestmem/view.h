@@ -3,9 +3,9 @@
  * view.h - the immutable map that readers use, and the sections in which they use it.
  *
  * A reader thread owns a struct gm_reader. Between gm_reader_enter() and gm_reader_leave() (a
- * section) it holds a view: the map as it was published last. Nothing in a view changes, and the memory
- * that it describes stays mapped until the section ends. A section takes no lock; it must be short and
- * must not wait for a peer: whatever may block takes a pin (slice.h) instead.
+ * section) it holds a view: the map as it was published last. Nothing in a view changes, and the
+ * memory that it describes stays mapped until the section ends. A section takes no lock; it must be
+ * short and must not wait for a peer: whatever may block takes a pin (slice.h) instead.
  */
 #ifndef GUESTMEM_VIEW_H
 #define GUESTMEM_VIEW_H
@@ -38,8 +38,8 @@ struct gm_reader;
  * @last:  last guest physical address, inclusive
  * @delta: host address minus guest address, modulo 2^64
  * @perms: GM_PERM_* bits: what may be done
- * @direct: the part of @perms that inline code may do by itself, at the view's window_base + gpa; 0 where the memory is
- *         not in the window or where the library wants to see each access
+ * @direct: the part of @perms that inline code may do by itself, at the view's window_base + gpa; 0
+ * where the memory is not in the window or where the library wants to see each access
  *
  * Neighbouring regions with the same @delta and @perms share a span. Part of the frozen view.
  */
@@ -57,7 +57,8 @@ struct gm_span {
  * struct gm_view - the frozen part of a view, which inline code reads
  * @window_base: host address of GPA 0 in the space's window, or 0
  * @hot_first:   first address of the largest span that inline code may read and write
- * @hot_starts:  number of addresses from there at which an access of 8 bytes may begin; 0 if there is no such span
+ * @hot_starts:  number of addresses from there at which an access of 8 bytes may begin; 0 if there
+ * is no such span
  * @spans:       @nr_spans spans in rising order, and one with no permission behind them
  * @index:       @nr_index numbers: the first span that ends in or after bucket i
  * @shift:       a bucket is 1 << @shift bytes
@@ -66,7 +67,8 @@ struct gm_span {
  * @version:     GM_VIEW_VERSION
  * @generation:  rises by at least one with each published change of the space
  *
- * Borrowed from the reader until its section ends. Do not build one; the library keeps more behind it.
+ * Borrowed from the reader until its section ends. Do not build one; the library keeps more behind
+ * it.
  */
 struct gm_view {
 	uint64_t window_base;
@@ -101,7 +103,8 @@ GM_INLINE int gm_reader_create(struct gm_space *space, const char *name,
  * @name:       as above
  * @view_size:  sizeof(struct gm_view) in the caller's header
  * @version:    GM_VIEW_VERSION in the caller's header
- * @table:      exception table of the caller's inline accesses (guard.h), borrowed until the reader is destroyed
+ * @table:      exception table of the caller's inline accesses (guard.h), borrowed until the reader
+ * is destroyed
  * @table_end:  its end; NULL or equal to @table when there is none
  * @ret_reader: as above
  * @err:        optional

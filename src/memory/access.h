@@ -8,7 +8,8 @@
 #include <guestmem/view.h>
 
 /*
- * The span that holds @gpa with @perms; NULL with *rc = -EFAULT (nothing is mapped there) or -EACCES.
+ * The span that holds @gpa with @perms; NULL with *rc = -EFAULT (nothing is mapped there) or
+ * -EACCES.
  */
 const struct gm_span *gm_access_span(
 	const struct gm_view *view, uint64_t gpa, uint32_t perms, int *rc);

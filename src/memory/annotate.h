@@ -2,9 +2,10 @@
 /*
  * annotate.h - telling sanitizers what the assembly does.
  *
- * Sanitizers do not see the guarded accesses. For guest memory that is right: it is shared with a guest that
- * follows no rules. The caller's buffer is ordinary memory, so builds with a sanitizer announce what happens to it, and
- * atomic accesses announce the order that they give to other memory. Elsewhere these are empty.
+ * Sanitizers do not see the guarded accesses. For guest memory that is right: it is shared with a
+ * guest that follows no rules. The caller's buffer is ordinary memory, so builds with a sanitizer
+ * announce what happens to it, and atomic accesses announce the order that they give to other
+ * memory. Elsewhere these are empty.
  */
 #ifndef GM_MEMORY_ANNOTATE_H
 #define GM_MEMORY_ANNOTATE_H

@@ -80,7 +80,8 @@ static uint64_t cgroup_avail(void)
 		return cgroup_left(limit, used);
 	}
 	if (cgroup_path("memory", path, sizeof(path))) {
-		snprintf(limit, sizeof(limit), "/sys/fs/cgroup/memory%s/memory.limit_in_bytes", path);
+		snprintf(limit, sizeof(limit), "/sys/fs/cgroup/memory%s/memory.limit_in_bytes",
+			path);
 		snprintf(used, sizeof(used), "/sys/fs/cgroup/memory%s/memory.usage_in_bytes", path);
 		return cgroup_left(limit, used);
 	}

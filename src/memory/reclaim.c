@@ -59,7 +59,8 @@ int gm_reclaim_init(struct gm_reclaim *reclaim, const struct gm_section_ops *ops
 	return 0;
 }
 
-/* ck_epoch calls this when an entry is due; it only collects, so that the work runs outside of ck. */
+/* ck_epoch calls this when an entry is due; it only collects, so that the work runs outside of ck.
+ */
 static void collect(ck_epoch_entry_t *entry)
 {
 	struct gm_deferred *deferred =
@@ -123,7 +124,8 @@ uint32_t gm_reclaim_poll(struct gm_reclaim *reclaim)
 			run_pending(reclaim);
 		return reclaim->nr_deferred;
 	}
-	/* Pairs with the compiler barrier in enter_section(). Without it nothing can be said about readers. */
+	/* Pairs with the compiler barrier in enter_section(). Without it nothing can be said about
+	 * readers. */
 	if (reclaim->moved_fence && gm_sys_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED))
 		return reclaim->nr_deferred;
 	ck_epoch_poll(reclaim->writer);
@@ -236,8 +238,9 @@ void gm_reclaim_drop_reader(struct gm_reader *reader)
 /* ---- sections ---- */
 
 /*
- * ck_epoch_begin() without its fence: the compiler keeps the order, gm_reclaim_poll() makes the CPUs keep it. The
- * acquire pairs with the epoch's advance by ck_epoch_poll(): whoever sees the new epoch sees the new view.
+ * ck_epoch_begin() without its fence: the compiler keeps the order, gm_reclaim_poll() makes the
+ * CPUs keep it. The acquire pairs with the epoch's advance by ck_epoch_poll(): whoever sees the new
+ * epoch sees the new view.
  */
 static inline void enter_section(ck_epoch_record_t *record)
 {
@@ -246,8 +249,8 @@ static inline void enter_section(ck_epoch_record_t *record)
 	ck_pr_store_uint(&record->active, active + 1);
 	if (active == 0) {
 		ck_pr_barrier();
-		ck_pr_store_uint(&record->epoch,
-			__atomic_load_n(&record->global->epoch, __ATOMIC_ACQUIRE));
+		ck_pr_store_uint(
+			&record->epoch, __atomic_load_n(&record->global->epoch, __ATOMIC_ACQUIRE));
 		ck_pr_barrier();
 	}
 }

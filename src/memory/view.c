@@ -44,7 +44,7 @@ void gm_view_free(struct gm_view_full *view)
 static bool extends(const struct gm_span *span, const struct gm_span *next)
 {
 	return next->first != 0 && span->last == next->first - 1 && span->delta == next->delta &&
-		span->perms == next->perms;
+	       span->perms == next->perms;
 }
 
 static uint32_t fill_spans(struct gm_view_full *view, const struct gm_window *window)
@@ -87,7 +87,8 @@ static void pick_hot(struct gm_view *view)
 			continue;
 		best = extent;
 		view->hot_first = span->first;
-		/* extent + 1 bytes, of which the last 7 cannot begin an access of 8. A span has whole pages. */
+		/* extent + 1 bytes, of which the last 7 cannot begin an access of 8. A span has
+		 * whole pages. */
 		view->hot_starts = extent - 6;
 	}
 }

@@ -2,9 +2,10 @@
 /*
  * guard_arch.h - the machine part of the handler: where a thread was, and how it goes on.
  *
- * In machine code the address and the kind of the fault travel to the fix-up in two registers that the assembly keeps
- * free (x86-64: r10, r11; arm64: x16, x17). Fix-ups of inline accesses expect nothing.
- * The generic form has no program counter to look up; it leaves the faulting access by siglongjmp.
+ * In machine code the address and the kind of the fault travel to the fix-up in two registers that
+ * the assembly keeps free (x86-64: r10, r11; arm64: x16, x17). Fix-ups of inline accesses expect
+ * nothing. The generic form has no program counter to look up; it leaves the faulting access by
+ * siglongjmp.
  */
 #ifndef GM_SYS_GUARD_ARCH_H
 #define GM_SYS_GUARD_ARCH_H
@@ -17,7 +18,8 @@
 #if defined(GM_GUARD_GENERIC) || (!defined(__x86_64__) && !defined(__aarch64__))
 #define GM_GUARD_ASM 0
 
-/* Does not return if the fault belongs to a guarded access of this thread. @count is raised before. */
+/* Does not return if the fault belongs to a guarded access of this thread. @count is raised before.
+ */
 void gm_guard_generic_fault(const siginfo_t *info, const ucontext_t *uc, _Atomic uint64_t *count);
 
 #elif defined(__x86_64__)

@@ -79,10 +79,10 @@ int gm_sys_has_cap(unsigned int cap);
 int gm_sys_userfaultfd(int flags);
 
 /* ---- alloc.c ---- */
-void *gm_sys_alloc(size_t len);				/* zeroed, or NULL */
-void *gm_sys_alloc_array(size_t nr, size_t len);	/* zeroed, overflow checked */
+void *gm_sys_alloc(size_t len);                         /* zeroed, or NULL */
+void *gm_sys_alloc_array(size_t nr, size_t len);        /* zeroed, overflow checked */
 void *gm_sys_realloc(void *ptr, size_t nr, size_t len); /* overflow checked */
-void *gm_sys_alloc_aligned(size_t align, size_t len);	/* zeroed; len is rounded up to align */
+void *gm_sys_alloc_aligned(size_t align, size_t len);   /* zeroed; len is rounded up to align */
 void gm_sys_free(void *ptr);
 
 #endif

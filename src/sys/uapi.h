@@ -2,8 +2,8 @@
 /*
  * uapi.h - kernel definitions that Linux 6.18 has and older headers lack.
  *
- * Values are those of include/uapi/linux (fs.h, mman.h, membarrier.h, prctl.h, memfd.h). Each stands behind
- * #ifndef, so that newer headers win.
+ * Values are those of include/uapi/linux (fs.h, mman.h, membarrier.h, prctl.h, memfd.h). Each
+ * stands behind #ifndef, so that newer headers win.
  */
 #ifndef GM_SYS_UAPI_H
 #define GM_SYS_UAPI_H
