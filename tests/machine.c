@@ -58,7 +58,8 @@ void machine_build(struct machine *machine)
 		.len = KIB(64),
 		.kind = GM_REGION_RESERVED};
 	machine->len[MACHINE_RESERVED] = KIB(64);
-	if (gm_space_build(NULL, descs, MACHINE_REGIONS, &machine->space, &err) ||
+	if (gm_space_build(GM_OPTS(gm_space_opts, .gpa_limit = GIB(64)), descs, MACHINE_REGIONS,
+		    &machine->space, &err) ||
 		gm_reader_create(machine->space, "machine", &machine->reader, &err))
 		fail_msg("machine: %s", err.text);
 }

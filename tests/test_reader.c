@@ -154,7 +154,7 @@ static int change(uint64_t *ids, unsigned int slot, uint64_t random)
 	} else {
 		/* Away by the length of a slot and back: tags stay right in their own addresses
 		 * only. */
-		rc = gm_txn_move(txn, id, (UINT64_C(1) << 40) + gpa, &err);
+		rc = gm_txn_move(txn, id, (id % 2 ? GIB(32) : UINT64_C(1) << 40) + gpa, &err);
 		if (!rc)
 			rc = gm_txn_commit(txn, &err);
 		if (!rc) {
@@ -185,7 +185,8 @@ static void readers_get_right_bytes_or_a_clean_error(void **state)
 
 	(void)state;
 	assert_ok(gm_space_create(
-		GM_OPTS(gm_space_opts, .timeout_ns = UINT64_C(10000000000)), &space, &err));
+		GM_OPTS(gm_space_opts, .gpa_limit = GIB(64), .timeout_ns = UINT64_C(10000000000)),
+		&space, &err));
 	for (unsigned int slot = 0; slot < SLOTS; slot++)
 		add_slot(ids, slot, slot);
 	__atomic_store_n(&stop, 0, __ATOMIC_RELAXED);
@@ -243,7 +244,7 @@ static void readers_may_come_and_go(void **state)
 	uint64_t ids[SLOTS] = {0};
 
 	(void)state;
-	assert_ok(gm_space_create(NULL, &space, &err));
+	assert_ok(gm_space_create(GM_OPTS(gm_space_opts, .gpa_limit = GIB(64)), &space, &err));
 	add_slot(ids, 0, 0);
 	__atomic_store_n(&stop, 0, __ATOMIC_RELAXED);
 	for (int i = 0; i < READERS; i++)
@@ -268,7 +269,7 @@ static void retired_views_do_not_pile_up(void **state)
 	int most = 0;
 
 	(void)state;
-	assert_ok(gm_space_create(NULL, &space, &err));
+	assert_ok(gm_space_create(GM_OPTS(gm_space_opts, .gpa_limit = GIB(64)), &space, &err));
 	add_slot(ids, 0, 0);
 	__atomic_store_n(&stop, 0, __ATOMIC_RELAXED);
 	assert_int_equal(pthread_create(&worker.thread, NULL, read_tags, &worker), 0);

@@ -122,13 +122,15 @@ struct gm_populate_opts {
 #define GM_BLOCK_LOCK 0x010u         /* mlock: never swapped; populates */
 #define GM_BLOCK_LOCK_ONFAULT 0x020u /* mlock what is touched */
 #define GM_BLOCK_DUMP 0x040u         /* keep in core dumps */
-#define GM_BLOCK_FORK 0x080u /* inherit by fork(): private memory is copied on write in the child  \
-			      */
+#define GM_BLOCK_FORK                                                                              \
+	0x080u /* inherit by fork(): private memory is copied on write in the child                \
+		*/
 #define GM_BLOCK_WIPEONFORK 0x100u /* a child finds zeros (anonymous private only) */
 #define GM_BLOCK_MERGE 0x200u      /* let KSM merge equal pages */
 #define GM_BLOCK_NO_SEAL 0x400u    /* memfd without GROW|SHRINK|SEAL seals */
-#define GM_BLOCK_CREATE 0x800u /* FILE: create it if it is missing, and extend it to offset + len  \
-				*/
+#define GM_BLOCK_CREATE                                                                            \
+	0x800u /* FILE: create it if it is missing, and extend it to offset + len                  \
+		*/
 
 /**
  * struct gm_block_opts - what a block is to be; zero means default

@@ -13,6 +13,7 @@
 #include <guestmem/residency.h>
 #include <guestmem/slice.h>
 #include <guestmem/space.h>
+#include <guestmem/txn.h>
 #include <guestmem/view.h>
 
 #endif

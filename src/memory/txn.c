@@ -411,7 +411,6 @@ static int change_range(struct gm_txn *txn, struct gm_planned *entry, uint64_t g
 {
 	struct gm_planned moved;
 	struct gm_range range;
-	uint64_t map_end;
 	int rc = check_range(txn, entry->region, gpa, len, &range, err);
 
 	if (!rc)
@@ -422,8 +421,10 @@ static int change_range(struct gm_txn *txn, struct gm_planned *entry, uint64_t g
 		return rc;
 	moved = *entry;
 	if (moved.region->map) {
-		map_end = moved.region->map->block_off + moved.region->map->len;
-		if (gpa != moved.region->range.first || moved.region->block_off + len > map_end)
+		const struct gm_map *map = moved.region->map;
+		uint64_t skipped = moved.region->block_off - map->block_off;
+
+		if (gpa != moved.region->range.first || len > map->len - skipped)
 			forget_map(moved.region);
 	}
 	take_out(txn, entry);

@@ -9,6 +9,8 @@
 #ifndef GM_MEMORY_TXN_H
 #define GM_MEMORY_TXN_H
 
+#include <guestmem/txn.h>
+
 #include "memory/space.h"
 
 struct gm_planned {

@@ -120,7 +120,7 @@ typedef uint64_t __attribute__((may_alias, aligned(1))) gm_guest_u64;
  */
 #define GM_FENCE "lock addl $0, -4(%%rsp)\n\t"
 #define GM_DEFINE_WIDTH(bits, load, store)                                                         \
-	GM_DEFINE_LOAD(relaxed, bits, load, "m")                                                   \
+	GM_DEFINE_LOAD(relaxed, bits, load, "m", "cc")                                             \
 	GM_DEFINE_LOAD(acquire, bits, load, "m", "memory")                                         \
 	GM_DEFINE_STORE(relaxed, bits, store, "m", "")                                             \
 	GM_DEFINE_STORE(release, bits, store, "m", "")                                             \
@@ -139,7 +139,7 @@ GM_DEFINE_WIDTH(64, "movq %[guest], %q[value]", "movq %q[value], %[guest]")
 /* Load-acquire and store-release, which are sequentially consistent among each other, take a plain
  * address (Q). */
 #define GM_DEFINE_WIDTH(bits, w, s)                                                                \
-	GM_DEFINE_LOAD(relaxed, bits, "ldr" s " %" w "[value], %[guest]", "m")                     \
+	GM_DEFINE_LOAD(relaxed, bits, "ldr" s " %" w "[value], %[guest]", "m", "cc")               \
 	GM_DEFINE_LOAD(acquire, bits, "ldar" s " %" w "[value], %[guest]", "Q", "memory")          \
 	GM_DEFINE_STORE(relaxed, bits, "str" s " %" w "[value], %[guest]", "m", "")                \
 	GM_DEFINE_STORE(release, bits, "stlr" s " %" w "[value], %[guest]", "Q", "")               \

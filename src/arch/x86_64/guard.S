@@ -2,7 +2,7 @@
 /*
  * guard.S - copies, fills and atomic accesses that survive a fault (x86-64).
  *
- * The bodies are in copy.h, included once for each vector width; gm_guard_copy_* and gm_guard_fill choose
+ * The bodies are in copy.inc, included once for each vector width; gm_guard_copy_* and gm_guard_fill choose
  * among them when the library is loaded (ifunc), so that there is neither a constructor nor a variable of ours.
  * After a fault in a wide access the copy goes on byte by byte, which gives the exact count. The handler hands
  * over the address in r10 and the kind in r11.
@@ -70,7 +70,7 @@
 #define MOVX movups
 #define CLEAN
 #define SPREAD movq %rsi, %xmm0; punpcklqdq %xmm0, %xmm0
-#include "copy.h"
+#include "copy.inc"
 
 #define NAME(x) x##_avx2
 #define VEC 32
@@ -89,7 +89,7 @@
 #define MOVX vmovdqu
 #define CLEAN vzeroupper
 #define SPREAD vmovq %rsi, %xmm0; vpbroadcastq %xmm0, %ymm0
-#include "copy.h"
+#include "copy.inc"
 
 /* Registers 16 to 23 leave the upper halves of 0 to 15 clean: no vzeroupper. */
 #define NAME(x) x##_avx512
@@ -113,7 +113,7 @@
 #define SPREAD vpbroadcastq %rsi, %zmm16
 /* From here the machine's own copy is quicker: both sides together fill the first cache. All that have AVX-512 have it. */
 #define REP 32768
-#include "copy.h"
+#include "copy.inc"
 
 #ifdef __GLIBC__
 /*
