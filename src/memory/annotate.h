@@ -10,6 +10,7 @@
 #define GM_MEMORY_ANNOTATE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #if defined(__has_feature)
 #define GM_SANITIZER(name) __has_feature(name)
@@ -37,8 +38,8 @@ static inline void gm_annotate_access(const void *buf, size_t len)
 #endif
 
 #if defined(__SANITIZE_THREAD__) || GM_SANITIZER(thread_sanitizer)
-void __tsan_read_range(void *addr, unsigned long len);
-void __tsan_write_range(void *addr, unsigned long len);
+void __tsan_read_range(void *addr, long len);
+void __tsan_write_range(void *addr, long len);
 void __tsan_acquire(void *addr);
 void __tsan_release(void *addr);
 #define GM_TSAN(call) call
@@ -57,7 +58,7 @@ void __msan_unpoison(const volatile void *addr, size_t len);
 static inline void gm_annotate_write(void *buf, size_t len)
 {
 	gm_annotate_access(buf, len);
-	GM_TSAN(__tsan_write_range(buf, len));
+	GM_TSAN(__tsan_write_range(buf, (long)len));
 	GM_MSAN(__msan_unpoison(buf, len));
 }
 
@@ -65,7 +66,7 @@ static inline void gm_annotate_write(void *buf, size_t len)
 static inline void gm_annotate_read(const void *buf, size_t len)
 {
 	gm_annotate_access(buf, len);
-	GM_TSAN(__tsan_read_range((void *)(uintptr_t)buf, len));
+	GM_TSAN(__tsan_read_range((void *)(uintptr_t)buf, (long)len));
 }
 
 /* After a load that acquires, and before a store that releases. */
