@@ -11,6 +11,7 @@
 #define GM_MEMORY_ANNOTATE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #if defined(__has_feature)
 #define GM_SANITIZER(name) __has_feature(name)
