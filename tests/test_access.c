@@ -22,6 +22,7 @@
 
 #include "handmade.h"
 #include "random.h"
+#include "support.h"
 
 #define PAGE ((size_t)4096)
 #define TOP_PAGE (UINT64_MAX - (PAGE - 1))
@@ -378,7 +379,7 @@ static void copies_follow_the_edge_rule(void **state)
 			}
 		}
 		/* Overlaps of any distance, up and down, within a page and across. */
-		for (unsigned long i = 0; i < 3000 * test_scale(); i++) {
+		for (unsigned long i = 0; i < support_scale(3000); i++) {
 			uint64_t src = 0xff0 + rng_next(&rng) % 0x2020;
 			uint64_t by = rng_next(&rng) % (i % 3 ? 200 : 0x1800);
 			uint64_t len = rng_next(&rng) % 0x2200;
@@ -780,7 +781,7 @@ static void aligned_accesses_are_never_torn(void **state)
 		lay_out(layout);
 		for (size_t size = 2; size <= 8; size *= 2) {
 			struct worker w = {
-				.gpa = 0x1040, .size = size, .rounds = 100000 * test_scale()};
+				.gpa = 0x1040, .size = size, .rounds = support_scale(100000)};
 
 			w.read = read_typed;
 			w.write = write_typed;
@@ -857,7 +858,7 @@ static void sequential_consistency_is_kept(void **state)
 {
 	(void)state;
 	lay_out(PLACED);
-	for (unsigned int i = 0; i < 2000 * test_scale(); i++) {
+	for (unsigned int i = 0; i < support_scale(2000); i++) {
 		struct worker a = {.gpa = 0x1000};
 		struct worker b = {.gpa = 0x1040};
 
