@@ -32,6 +32,7 @@
 
 #include "handmade.h"
 #include "random.h"
+#include "support.h"
 #include "sys/guard.h"
 
 #define PAGE ((size_t)4096)
@@ -326,7 +327,7 @@ static void copies_stop_at_the_byte_that_faults(void **state)
 						r, &bad, backings[b].signo, dist, len, len % 3);
 			}
 			/* Every form, at every alignment. */
-			for (unsigned long i = 0; i < 1500 * test_scale(); i++) {
+			for (unsigned long i = 0; i < support_scale(1500); i++) {
 				size_t max = i % 50 == 0 ? GOOD : i % 5 == 0 ? 2000 : 600;
 				size_t dist = rng_next(&rng) % (max + 1);
 				size_t len =
@@ -354,7 +355,7 @@ static void copies_copy(void **state)
 
 		if (!r->works())
 			continue;
-		for (unsigned long i = 0; i < 6000 * test_scale(); i++) {
+		for (unsigned long i = 0; i < support_scale(6000); i++) {
 			size_t len = i < 1200 ? i : rng_next(&rng) % (i % 10 ? 1200 : BUF - 256);
 			size_t from = rng_next(&rng) % 128;
 			size_t to = rng_next(&rng) % 128;

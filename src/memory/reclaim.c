@@ -7,28 +7,11 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "memory/annotate.h"
 #include "sys/sys.h"
 
 #define POLL_MIN_NS 2000u
 #define POLL_MAX_NS 1000000u
-
-/* ck_epoch's atomics are assembly, which ThreadSanitizer cannot see: tell it what they order. */
-#if defined(__SANITIZE_THREAD__)
-#define GM_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define GM_TSAN 1
-#endif
-#endif
-#ifdef GM_TSAN
-void __tsan_acquire(void *addr);
-void __tsan_release(void *addr);
-#define tsan_acquire(addr) __tsan_acquire(addr)
-#define tsan_release(addr) __tsan_release(addr)
-#else
-#define tsan_acquire(addr) ((void)(addr))
-#define tsan_release(addr) ((void)(addr))
-#endif
 
 static struct gm_reader *new_reader(void)
 {
@@ -82,12 +65,15 @@ void gm_reclaim_defer(struct gm_reclaim *reclaim, struct gm_deferred *deferred)
 	}
 }
 
-/* What readers did in sections that are over happens before what runs now. */
+/*
+ * What readers did in sections that are over happens before what runs now. ck_epoch's atomics are assembly, which
+ * ThreadSanitizer cannot see.
+ */
 static void acquire_readers(struct gm_reclaim *reclaim)
 {
 	pthread_mutex_lock(&reclaim->lock);
 	for (struct gm_reader *reader = reclaim->readers; reader; reader = reader->next)
-		tsan_acquire(reader);
+		GM_TSAN(__tsan_acquire(reader));
 	pthread_mutex_unlock(&reclaim->lock);
 }
 
@@ -273,7 +259,7 @@ void gm_reader_leave(struct gm_reader *reader)
 {
 	struct gm_reclaim *reclaim = reader->reclaim;
 
-	tsan_release(reader);
+	GM_TSAN(__tsan_release(reader));
 	if (__builtin_expect(reclaim->has_ops, 0))
 		reclaim->ops.leave(reclaim->ops.ctx);
 	else
