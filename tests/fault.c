@@ -286,6 +286,8 @@ WRAP(size_t, gm_sys_page_size, (void), ())
 WRAP(int, gm_sys_memfd, (const char *name, unsigned int flags), (name, flags), .flags = flags)
 WRAP(int, gm_sys_open, (const char *path, int flags, unsigned int mode), (path, flags, mode),
 	.flags = (uint64_t)flags)
+WRAP(int, gm_sys_openat, (int dir, const char *path, int flags), (dir, path, flags), .fd = dir,
+	.flags = (uint64_t)flags)
 WRAP(int, gm_sys_dup, (int fd), (fd), .fd = fd)
 WRAP(int, gm_sys_fstat, (int fd, struct stat *ret), (fd, ret), .fd = fd)
 WRAP(int, gm_sys_open_flags, (int fd), (fd), .fd = fd)
@@ -312,6 +314,10 @@ WRAP(int, gm_sys_sigaction, (int sig, const struct sigaction *act, struct sigact
 	(sig, act, ret_old), .flags = (uint64_t)sig)
 WRAP(int, gm_sys_getrlimit, (int resource, struct rlimit *ret), (resource, ret),
 	.flags = (uint64_t)resource)
+
+WRAP(int, gm_sys_kernel_release, (char *buf, size_t cap), (buf, cap), .len = cap)
+WRAP(int, gm_sys_has_cap, (unsigned int cap), (cap), .flags = cap)
+WRAP(int, gm_sys_userfaultfd, (int flags), (flags), .flags = (uint64_t)flags)
 
 /* It has closed whatever it says, so a fault comes behind the work. */
 int __real_gm_sys_close(int);
@@ -417,6 +423,21 @@ ssize_t __wrap_gm_sys_pwrite(int fd, const void *buf, size_t len, uint64_t off)
 	ev.fd = fd;
 	if (rc == 0)
 		rc = __real_gm_sys_pwrite(fd, buf, len, off);
+	fault_after(&ev, rc);
+	return rc;
+}
+
+ssize_t __real_gm_sys_read(int, void *, size_t);
+ssize_t __wrap_gm_sys_read(int, void *, size_t);
+
+ssize_t __wrap_gm_sys_read(int fd, void *buf, size_t len)
+{
+	struct fault_event ev = EVENT(gm_sys_read, ADDR(buf), .len = len);
+	ssize_t rc = fault_before(&ev, &len);
+
+	ev.fd = fd;
+	if (rc == 0)
+		rc = __real_gm_sys_read(fd, buf, len);
 	fault_after(&ev, rc);
 	return rc;
 }

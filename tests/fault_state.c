@@ -188,7 +188,8 @@ static void *nothing(void *arg)
 	return arg;
 }
 
-/* The C library keeps arenas and a stack of threads that have ended; neither is what is looked for. */
+/* The C library keeps arenas and a stack of threads that have ended; neither is what is looked for.
+ */
 static void settle_libc(void)
 {
 	static bool settled;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* support.c - see support.h. What is changed on the host is put back at exit, in the reverse order. */
+/* support.c - see support.h. What is changed on the host is put back at exit, in the reverse order.
+ */
 #include "support.h"
 
 #include <signal.h>
@@ -109,7 +110,7 @@ bool support_pool(unsigned int log2, unsigned long pages)
 		return true;
 	snprintf(text, sizeof(text), "%lu", total + pages - avail);
 	return remember(path) && write_file(path, text) &&
-		number(dir, "free_hugepages") - number(dir, "resv_hugepages") >= pages;
+	       number(dir, "free_hugepages") - number(dir, "resv_hugepages") >= pages;
 }
 
 /* Calls @line for each line of the mapping that holds @addr until it returns true. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * support.h - what tests of the memory floor share: checks with the error's text, huge-page pools that are put
- * back, lines of smaps.
+ * support.h - what tests of the memory floor share: checks with the error's text, huge-page pools
+ * that are put back, lines of smaps.
  */
 #ifndef GM_TESTS_SUPPORT_H
 #define GM_TESTS_SUPPORT_H
@@ -39,15 +39,17 @@
 	} while (0)
 
 /*
- * Makes at least @pages huge pages of 1 << log2 bytes free; the old number is put back at exit, also after a
- * failure. False if the machine cannot.
+ * Makes at least @pages huge pages of 1 << log2 bytes free; the old number is put back at exit,
+ * also after a failure. False if the machine cannot.
  */
 bool support_pool(unsigned int log2, unsigned long pages);
 
-/* Writes a word to a file under /sys; what was there is put back at exit. False if that cannot be done. */
+/* Writes a word to a file under /sys; what was there is put back at exit. False if that cannot be
+ * done. */
 bool support_knob(const char *path, const char *word);
 
-/* The value in bytes of a line such as "AnonHugePages:" of the mapping that holds @addr; -1 if there is none. */
+/* The value in bytes of a line such as "AnonHugePages:" of the mapping that holds @addr; -1 if
+ * there is none. */
 long long support_smaps(const void *addr, const char *key);
 
 /* True if the VmFlags of the mapping that holds @addr have the two-letter word. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test_block.c - blocks of every backing and page size: what is got, what is refused, and how it is said. */
+/* test_block.c - blocks of every backing and page size: what is got. */
 #include "support.h"
 
 #include <errno.h>
@@ -71,8 +71,17 @@ static void every_backing_gives_memory(void **state)
 		{.size = sizeof(*cases), .len = MIB(4), .backing = GM_BACKING_ANON_SHARED},
 		{.size = sizeof(*cases), .len = MIB(4), .backing = GM_BACKING_MEMFD},
 		{.size = sizeof(*cases), .len = MIB(4), .backing = GM_BACKING_FILE, .path = path},
-		{.size = sizeof(*cases), .len = MIB(4), .backing = GM_BACKING_FD, .fd = fd, .offset = MIB(4)},
-		{.size = sizeof(*cases), .len = MIB(4), .backing = GM_BACKING_FD, .fd = fd, .flags = GM_BLOCK_PRIVATE, .offset = MIB(1)},
+		{.size = sizeof(*cases),
+			.len = MIB(4),
+			.backing = GM_BACKING_FD,
+			.fd = fd,
+			.offset = MIB(4)},
+		{.size = sizeof(*cases),
+			.len = MIB(4),
+			.backing = GM_BACKING_FD,
+			.fd = fd,
+			.flags = GM_BLOCK_PRIVATE,
+			.offset = MIB(1)},
 		{.size = sizeof(*cases), .len = MIB(4), .backing = GM_BACKING_POINTER, .addr = own},
 	};
 
@@ -106,8 +115,8 @@ static void a_shared_file_is_written_at_its_offset(void **state)
 	assert_int_equal(pread(fd, &byte, 1, (off_t)MIB(1) + 5), 1);
 	assert_int_equal(byte, 'x');
 	gm_block_put(block);
-	block = make(GM_OPTS(gm_block_opts, .len = KIB(64), .offset = MIB(1), .backing = GM_BACKING_FD,
-		.fd = fd, .flags = GM_BLOCK_PRIVATE));
+	block = make(GM_OPTS(gm_block_opts, .len = KIB(64), .offset = MIB(1),
+		.backing = GM_BACKING_FD, .fd = fd, .flags = GM_BLOCK_PRIVATE));
 	assert_int_equal(((char *)info_of(block).hva)[5], 'x');
 	((char *)info_of(block).hva)[5] = 'y';
 	assert_int_equal(pread(fd, &byte, 1, (off_t)MIB(1) + 5), 1);
@@ -119,7 +128,8 @@ static void a_shared_file_is_written_at_its_offset(void **state)
 
 static void a_memfd_is_sealed_and_named(void **state)
 {
-	struct gm_block *block = make(GM_OPTS(gm_block_opts, .len = MIB(1), .flags = GM_BLOCK_SHARE, .name = "ram0"));
+	struct gm_block *block = make(
+		GM_OPTS(gm_block_opts, .len = MIB(1), .flags = GM_BLOCK_SHARE, .name = "ram0"));
 	struct gm_block_info info = info_of(block);
 	char link[64];
 	char target[64] = "";
@@ -134,7 +144,8 @@ static void a_memfd_is_sealed_and_named(void **state)
 	assert_true(readlink(link, target, sizeof(target) - 1) > 0);
 	assert_non_null(strstr(target, "ram0"));
 	gm_block_put(block);
-	block = make(GM_OPTS(gm_block_opts, .len = MIB(1), .flags = GM_BLOCK_SHARE | GM_BLOCK_NO_SEAL));
+	block = make(
+		GM_OPTS(gm_block_opts, .len = MIB(1), .flags = GM_BLOCK_SHARE | GM_BLOCK_NO_SEAL));
 	assert_int_equal(fcntl(info_of(block).fd, F_GET_SEALS) & (F_SEAL_GROW | F_SEAL_SHRINK), 0);
 	gm_block_put(block);
 }
@@ -183,7 +194,8 @@ static void guard_pages_surround_a_block(void **state)
 static void addresses_are_aligned_to_what_huge_pages_need(void **state)
 {
 	struct gm_block *small = make(GM_OPTS(gm_block_opts, .len = KIB(4)));
-	struct gm_block *large = make(GM_OPTS(gm_block_opts, .len = GIB(1), .reserve = GM_RESERVE_NONE));
+	struct gm_block *large =
+		make(GM_OPTS(gm_block_opts, .len = GIB(1), .reserve = GM_RESERVE_NONE));
 	struct gm_block *asked = make(GM_OPTS(gm_block_opts, .len = KIB(4), .align = MIB(64)));
 
 	(void)state;
@@ -201,7 +213,8 @@ static void base_pages_are_base_pages(void **state)
 
 	(void)state;
 	assert_true(support_knob(THP_KNOB, "always"));
-	block = make(GM_OPTS(gm_block_opts, .len = MIB(8), .flags = GM_BLOCK_POPULATE, .pages = {{GM_PAGE_BASE}}));
+	block = make(GM_OPTS(gm_block_opts, .len = MIB(8), .flags = GM_BLOCK_POPULATE,
+		.pages = {{GM_PAGE_BASE}}));
 	assert_int_equal(support_smaps(info_of(block).hva, "AnonHugePages:"), 0);
 	assert_int_equal(support_smaps(info_of(block).hva, "Rss:"), MIB(8));
 	assert_int_equal(info_of(block).page_size, 4096);
@@ -217,33 +230,16 @@ static void transparent_huge_pages_are_huge_when_populated(void **state)
 	(void)state;
 	assert_true(support_knob(THP_KNOB, "madvise"));
 	assert_true(support_knob(SHMEM_KNOB, "advise"));
-	anon = make(GM_OPTS(gm_block_opts, .len = MIB(64), .flags = GM_BLOCK_POPULATE, .pages = {{GM_PAGE_THP}}));
-	memfd = make(GM_OPTS(gm_block_opts, .len = MIB(64), .flags = GM_BLOCK_POPULATE | GM_BLOCK_SHARE, .pages = {{GM_PAGE_THP, 21}}));
+	anon = make(GM_OPTS(gm_block_opts, .len = MIB(64), .flags = GM_BLOCK_POPULATE,
+		.pages = {{GM_PAGE_THP}}));
+	memfd = make(GM_OPTS(gm_block_opts, .len = MIB(64),
+		.flags = GM_BLOCK_POPULATE | GM_BLOCK_SHARE, .pages = {{GM_PAGE_THP, 21}}));
 	assert_int_equal(support_smaps(info_of(anon).hva, "AnonHugePages:"), MIB(64));
 	assert_int_equal(support_smaps(info_of(memfd).hva, "ShmemPmdMapped:"), MIB(64));
 	assert_int_equal(info_of(anon).page_size, MIB(2));
 	assert_int_equal(info_of(anon).choice, 0);
 	gm_block_put(anon);
 	gm_block_put(memfd);
-}
-
-static void a_host_without_huge_pages_names_the_knob(void **state)
-{
-	struct gm_block *block;
-
-	(void)state;
-	assert_true(support_knob(SHMEM_KNOB, "never"));
-	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .flags = GM_BLOCK_SHARE, .pages = {{GM_PAGE_THP}}), &block, &err),
-		ENOTSUP, "echo advise > " SHMEM_KNOB);
-	assert_true(support_knob(THP_KNOB, "never"));
-	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .pages = {{GM_PAGE_THP}}), &block, &err),
-		ENOTSUP, "echo madvise > " THP_KNOB);
-	assert_true(support_knob(MTHP_KNOB, "never"));
-	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .pages = {{GM_PAGE_THP, 16}}), &block, &err),
-		ENOTSUP, MTHP_KNOB);
-	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .pages = {{GM_PAGE_HUGETLB, 22}}), &block, &err),
-		ENOTSUP, "4096 kB");
-	assert_true(support_knob(THP_KNOB, "madvise"));
 }
 
 static void a_multi_size_order_is_got(void **state)
@@ -254,7 +250,8 @@ static void a_multi_size_order_is_got(void **state)
 	/* Only this order is on, so the kernel has nothing larger to give. */
 	assert_true(support_knob(THP_KNOB, "never"));
 	assert_true(support_knob(MTHP_KNOB, "madvise"));
-	block = make(GM_OPTS(gm_block_opts, .len = MIB(4), .flags = GM_BLOCK_POPULATE, .pages = {{GM_PAGE_THP, 16}}));
+	block = make(GM_OPTS(gm_block_opts, .len = MIB(4), .flags = GM_BLOCK_POPULATE,
+		.pages = {{GM_PAGE_THP, 16}}));
 	assert_int_equal(info_of(block).page_size, KIB(64));
 	assert_int_equal(support_smaps(info_of(block).hva, "AnonHugePages:"), 0);
 	gm_block_put(block);
@@ -273,8 +270,10 @@ static void explicit_huge_pages_come_from_the_pool(void **state)
 		struct gm_block *memfd;
 
 		assert_true(support_pool(sizes[i], 2));
-		anon = make(GM_OPTS(gm_block_opts, .len = page, .pages = {{GM_PAGE_HUGETLB, sizes[i]}}));
-		memfd = make(GM_OPTS(gm_block_opts, .len = page, .flags = GM_BLOCK_SHARE, .pages = {{GM_PAGE_HUGETLB, sizes[i]}}));
+		anon = make(GM_OPTS(
+			gm_block_opts, .len = page, .pages = {{GM_PAGE_HUGETLB, sizes[i]}}));
+		memfd = make(GM_OPTS(gm_block_opts, .len = page, .flags = GM_BLOCK_SHARE,
+			.pages = {{GM_PAGE_HUGETLB, sizes[i]}}));
 		check_usable(anon);
 		check_usable(memfd);
 		assert_int_equal(support_smaps(info_of(anon).hva, "KernelPageSize:"), page);
@@ -283,19 +282,6 @@ static void explicit_huge_pages_come_from_the_pool(void **state)
 		gm_block_put(anon);
 		gm_block_put(memfd);
 	}
-}
-
-static void a_short_pool_is_refused_with_what_to_do(void **state)
-{
-	struct gm_block *block;
-
-	(void)state;
-	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = GIB(20), .pages = {{GM_PAGE_HUGETLB, 21}}), &block, &err),
-		ENOMEM, "needs 10240 huge pages of 2048 kB");
-	assert_non_null(strstr(err.text, "hugepages-2048kB/nr_hugepages"));
-	/* Without a promise the shortage shows when pages are wanted: as an error, not as a signal. */
-	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = GIB(20), .reserve = GM_RESERVE_NONE, .flags = GM_BLOCK_POPULATE,
-		.pages = {{GM_PAGE_HUGETLB, 21}}), &block, &err), ENOMEM, "ran out at offset");
 }
 
 static void the_first_choice_that_works_is_taken(void **state)
@@ -320,101 +306,6 @@ static void the_first_choice_that_works_is_taken(void **state)
 	assert_true(support_knob(THP_KNOB, "madvise"));
 }
 
-static void bad_options_are_named(void **state)
-{
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	int fd = make_file(MIB(1));
-	int ro = open(path, O_RDONLY | O_CLOEXEC);
-	int pipes[2];
-	struct gm_block *block = (void *)1;
-	struct gm_block_opts o = {.size = sizeof(o)};
-	struct {
-		struct gm_block_opts opts;
-		char tail[8];
-	} newer = {.opts = {.size = sizeof(newer), .len = MIB(1)}, .tail = "x"};
-
-	(void)state;
-	assert_int_equal(pipe(pipes), 0);
-	struct {
-		struct gm_block_opts opts;
-		int code;
-		const char *word;
-	} cases[] = {
-		{{.size = sizeof(o)}, EINVAL, "length is 0"},
-		{{.size = sizeof(o), .len = 4097}, EINVAL, "not a multiple"},
-		{{.size = sizeof(o), .len = UINT64_MAX - 4095}, EINVAL, "larger than any"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = 99}, EINVAL, "no such backing"},
-		{{.size = sizeof(o), .len = KIB(4), .flags = 1u << 31}, EINVAL, "unknown flags"},
-		{{.size = sizeof(o), .len = KIB(4), .reserve = 9}, EINVAL, "reservation"},
-		{{.size = sizeof(o), .len = KIB(4), .align = 3}, EINVAL, "power of two"},
-		{{.size = sizeof(o), .len = KIB(4), .offset = KIB(4)}, EINVAL, "offset is for files"},
-		{{.size = sizeof(o), .len = KIB(4), .numa = {.mode = 77}}, EINVAL, "NUMA"},
-		{{.size = sizeof(o), .len = KIB(4), .pages = {{0}, {GM_PAGE_BASE}}}, EINVAL, "behind the end"},
-		{{.size = sizeof(o), .len = KIB(4), .pages = {{GM_PAGE_HUGETLB, 63}}}, EINVAL, "log2"},
-		{{.size = sizeof(o), .len = KIB(4), .pages = {{GM_PAGE_BASE, 12}}}, EINVAL, "page choice"},
-		{{.size = sizeof(o), .len = KIB(4), .flags = GM_BLOCK_SHARE | GM_BLOCK_PRIVATE}, EINVAL, "exclude"},
-		{{.size = sizeof(o), .len = KIB(4), .flags = GM_BLOCK_WIPEONFORK}, EINVAL, "WIPEONFORK"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FILE}, EINVAL, "path"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FILE, .path = "/nonexistent/x"}, ENOENT, "/nonexistent/x"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = -1}, EBADF, "fd -1"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = null}, ENODEV, "not a file"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = pipes[0]}, ENODEV, "not a file"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = fd, .offset = MIB(1)}, ERANGE, "pass the end"},
-		{{.size = sizeof(o), .len = KIB(8), .backing = GM_BACKING_FD, .fd = fd, .offset = MIB(1) - KIB(4)}, ERANGE, "pass the end"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = fd, .offset = UINT64_MAX - 4095}, ERANGE, "pass the end"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = fd, .offset = 100}, EINVAL, "multiple of the page size"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = ro}, EACCES, "not open for reading and writing"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_POINTER}, EINVAL, "addr"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_POINTER, .addr = &newer.opts.fd}, EINVAL, "addr"},
-		{{.size = sizeof(o), .len = UINT64_C(1) << 50}, ENOMEM, "available"},
-		{{.size = 8, .len = KIB(4)}, EINVAL, "version"},
-		{{.size = sizeof(o), .len = KIB(4), .numa = {.mode = GM_NUMA_BIND, .nodes = {0, 0, 0, UINT64_C(1) << 63}}}, EINVAL, "NUMA"},
-	};
-	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-		assert_fails(gm_block_create(&cases[i].opts, &block, &err), cases[i].code, cases[i].word);
-		assert_ptr_equal(block, (void *)1);
-		/* The error is optional. */
-		assert_int_equal(gm_block_create(&cases[i].opts, &block, NULL), -cases[i].code);
-	}
-	assert_fails(gm_block_create(&newer.opts, &block, &err), E2BIG, "version");
-	newer.tail[0] = 0;
-	assert_ok(gm_block_create(&newer.opts, &block, &err));
-	gm_block_put(block);
-	close(null);
-	close(fd);
-	close(ro);
-	close(pipes[0]);
-	close(pipes[1]);
-	unlink(path);
-}
-
-static void a_file_is_created_and_put_back_on_failure(void **state)
-{
-	struct gm_block *block;
-	struct stat st;
-	int fd;
-
-	(void)state;
-	fd = make_file(0);
-	close(fd);
-	unlink(path);
-	block = make(GM_OPTS(gm_block_opts, .len = MIB(1), .backing = GM_BACKING_FILE, .path = path, .flags = GM_BLOCK_CREATE));
-	check_usable(block);
-	gm_block_put(block);
-	assert_int_equal(stat(path, &st), 0);
-	assert_int_equal(st.st_size, MIB(1));
-	assert_int_equal(st.st_mode & 0777, 0600);
-	/* Grown, and then refused for its page size: the old length is back. */
-	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .backing = GM_BACKING_FILE, .path = path, .flags = GM_BLOCK_CREATE,
-		.pages = {{GM_PAGE_HUGETLB, 21}}), &block, &err), ENOTSUP, "hugetlbfs");
-	assert_int_equal(stat(path, &st), 0);
-	assert_int_equal(st.st_size, MIB(1));
-	unlink(path);
-	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .backing = GM_BACKING_FILE, .path = path, .flags = GM_BLOCK_CREATE,
-		.pages = {{GM_PAGE_HUGETLB, 21}}), &block, &err), ENOTSUP, "hugetlbfs");
-	assert_int_equal(stat(path, &st), -1);
-}
-
 struct progress {
 	uint64_t last;
 	unsigned int calls;
@@ -436,7 +327,10 @@ static void on_progress(void *arg, uint64_t done, uint64_t total)
 static void population_reports_progress_and_uses_threads(void **state)
 {
 	struct progress progress = {0};
-	struct gm_populate_opts how = {.size = sizeof(how), .threads = 3, .progress = on_progress, .progress_arg = &progress};
+	struct gm_populate_opts how = {.size = sizeof(how),
+		.threads = 3,
+		.progress = on_progress,
+		.progress_arg = &progress};
 	struct gm_block *block = make(GM_OPTS(gm_block_opts, .len = MIB(128)));
 
 	(void)state;
@@ -447,17 +341,25 @@ static void population_reports_progress_and_uses_threads(void **state)
 	gm_block_put(block);
 	/* A part only. */
 	block = make(GM_OPTS(gm_block_opts, .len = MIB(64)));
-	assert_ok(gm_block_populate(block, GM_OPTS(gm_populate_opts, .off = MIB(8), .len = MIB(16)), &err));
+	assert_ok(gm_block_populate(
+		block, GM_OPTS(gm_populate_opts, .off = MIB(8), .len = MIB(16)), &err));
 	assert_int_equal(support_smaps(info_of(block).hva, "Rss:"), MIB(16));
-	assert_fails(gm_block_populate(block, GM_OPTS(gm_populate_opts, .off = MIB(60), .len = MIB(8)), &err), EINVAL, "outside");
-	assert_fails(gm_block_populate(block, GM_OPTS(gm_populate_opts, .off = 5), &err), EINVAL, "whole pages");
+	assert_fails(gm_block_populate(
+			     block, GM_OPTS(gm_populate_opts, .off = MIB(60), .len = MIB(8)), &err),
+		EINVAL, "outside");
+	assert_fails(gm_block_populate(block, GM_OPTS(gm_populate_opts, .off = 5), &err), EINVAL,
+		"whole pages");
 	gm_block_put(block);
 }
 
 static void population_can_be_cancelled(void **state)
 {
 	struct progress progress = {.cancel = 0};
-	struct gm_populate_opts how = {.size = sizeof(how), .threads = 1, .cancel = &progress.cancel, .progress = on_progress, .progress_arg = &progress};
+	struct gm_populate_opts how = {.size = sizeof(how),
+		.threads = 1,
+		.cancel = &progress.cancel,
+		.progress = on_progress,
+		.progress_arg = &progress};
 	struct gm_block *block = make(GM_OPTS(gm_block_opts, .len = MIB(128)));
 
 	(void)state;
@@ -472,32 +374,12 @@ static void population_can_be_cancelled(void **state)
 	gm_block_put(block);
 }
 
-static void locking_past_the_limit_says_the_limit(void **state)
-{
-	int status;
-	pid_t child = fork();
-
-	(void)state;
-	assert_true(child >= 0);
-	if (child == 0) {
-		struct rlimit limit = {KIB(64), KIB(64)};
-		struct gm_block *block;
-		int rc;
-
-		setrlimit(RLIMIT_MEMLOCK, &limit);
-		if (setresuid(65534, 65534, 65534))
-			_exit(2);
-		rc = gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(1), .flags = GM_BLOCK_LOCK), &block, &err);
-		_exit(rc == -ENOMEM && strstr(err.text, "RLIMIT_MEMLOCK is 65536 bytes") ? 0 : 1);
-	}
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_int_equal(status, 0);
-}
-
 static void locked_memory_is_locked(void **state)
 {
-	struct gm_block *block = make(GM_OPTS(gm_block_opts, .len = MIB(1), .flags = GM_BLOCK_LOCK));
-	struct gm_block *onfault = make(GM_OPTS(gm_block_opts, .len = MIB(1), .flags = GM_BLOCK_LOCK_ONFAULT));
+	struct gm_block *block =
+		make(GM_OPTS(gm_block_opts, .len = MIB(1), .flags = GM_BLOCK_LOCK));
+	struct gm_block *onfault =
+		make(GM_OPTS(gm_block_opts, .len = MIB(1), .flags = GM_BLOCK_LOCK_ONFAULT));
 
 	(void)state;
 	assert_int_equal(support_smaps(info_of(block).hva, "Locked:"), MIB(1));
@@ -509,8 +391,9 @@ static void locked_memory_is_locked(void **state)
 
 static void memory_is_bound_to_its_node(void **state)
 {
-	struct gm_block *block = make(GM_OPTS(gm_block_opts, .len = MIB(4), .flags = GM_BLOCK_POPULATE,
-		.numa = {.mode = GM_NUMA_BIND, .home_plus = 1, .nodes = {1}}));
+	struct gm_block *block =
+		make(GM_OPTS(gm_block_opts, .len = MIB(4), .flags = GM_BLOCK_POPULATE,
+			.numa = {.mode = GM_NUMA_BIND, .home_plus = 1, .nodes = {1}}));
 	char want[32];
 	char line[512];
 	bool bound = false;
@@ -523,9 +406,69 @@ static void memory_is_bound_to_its_node(void **state)
 		bound |= strncmp(line, want, strlen(want)) == 0 && strstr(line, "N0=1024");
 	fclose(file);
 	assert_true(bound);
-	assert_ok(gm_block_bind(block, MIB(1), MIB(1), &(struct gm_numa){.mode = GM_NUMA_INTERLEAVE, .nodes = {1}}, &err));
-	assert_fails(gm_block_bind(block, MIB(3), MIB(2), &(struct gm_numa){.mode = GM_NUMA_BIND, .nodes = {1}}, &err), EINVAL, "no such part");
+	assert_ok(gm_block_bind(block, MIB(1), MIB(1),
+		&(struct gm_numa){.mode = GM_NUMA_INTERLEAVE, .nodes = {1}}, &err));
+	assert_fails(gm_block_bind(block, MIB(3), MIB(2),
+			     &(struct gm_numa){.mode = GM_NUMA_BIND, .nodes = {1}}, &err),
+		EINVAL, "no such part");
 	gm_block_put(block);
+}
+
+static void a_real_reservation_is_there_at_once(void **state)
+{
+	struct gm_block *anon =
+		make(GM_OPTS(gm_block_opts, .len = MIB(4), .reserve = GM_RESERVE_REAL));
+	struct gm_block *memfd = make(GM_OPTS(
+		gm_block_opts, .len = MIB(4), .flags = GM_BLOCK_SHARE, .reserve = GM_RESERVE_REAL));
+	int fd = make_file(MIB(4));
+	struct gm_block *file = make(GM_OPTS(gm_block_opts, .len = MIB(4), .backing = GM_BACKING_FD,
+		.fd = fd, .reserve = GM_RESERVE_REAL));
+	struct stat st;
+
+	(void)state;
+	assert_int_equal(support_smaps(info_of(anon).hva, "Rss:"), MIB(4));
+	assert_int_equal(fstat(info_of(memfd).fd, &st), 0);
+	assert_int_equal(st.st_blocks * 512, MIB(4));
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_true(st.st_blocks * 512 >= (long long)MIB(4));
+	gm_block_put(anon);
+	gm_block_put(memfd);
+	gm_block_put(file);
+	close(fd);
+	unlink(path);
+}
+
+/* Nothing is mapped in a child, so an access there is a fault, which the guard makes an error. */
+static void a_forked_child_gets_an_error(void **state)
+{
+	struct gm_space *space;
+	struct gm_reader *reader;
+	struct gm_block_opts ram = {.size = sizeof(ram), .len = MIB(1), .flags = GM_BLOCK_POPULATE};
+	uint64_t value;
+	pid_t child;
+	int status;
+
+	(void)state;
+	assert_int_equal(gm_guard_install(), 0);
+	assert_ok(gm_space_build(NULL, GM_OPTS(gm_region_desc, .backing = &ram), 1, &space, &err));
+	assert_ok(gm_reader_create(space, NULL, &reader, &err));
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		size_t done = 77;
+		char buf[64];
+		int rc = gm_read_u64(gm_reader_enter(reader), 0x1000, &value);
+		int bulk = gm_read(gm_reader_enter(reader), 0x1000, buf, sizeof(buf), &done);
+
+		_exit(rc == -EIO && bulk == -EIO && done == 0 ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_int_equal(gm_read_u64(gm_reader_enter(reader), 0x1000, &value), 0);
+	gm_reader_leave(reader);
+	gm_reader_destroy(reader);
+	gm_space_destroy(space);
+	gm_guard_remove();
 }
 
 static void a_reference_keeps_a_block(void **state)
@@ -551,18 +494,15 @@ int main(void)
 		cmocka_unit_test(addresses_are_aligned_to_what_huge_pages_need),
 		cmocka_unit_test(base_pages_are_base_pages),
 		cmocka_unit_test(transparent_huge_pages_are_huge_when_populated),
-		cmocka_unit_test(a_host_without_huge_pages_names_the_knob),
 		cmocka_unit_test(a_multi_size_order_is_got),
 		cmocka_unit_test(explicit_huge_pages_come_from_the_pool),
-		cmocka_unit_test(a_short_pool_is_refused_with_what_to_do),
 		cmocka_unit_test(the_first_choice_that_works_is_taken),
-		cmocka_unit_test(bad_options_are_named),
-		cmocka_unit_test(a_file_is_created_and_put_back_on_failure),
 		cmocka_unit_test(population_reports_progress_and_uses_threads),
 		cmocka_unit_test(population_can_be_cancelled),
-		cmocka_unit_test(locking_past_the_limit_says_the_limit),
 		cmocka_unit_test(locked_memory_is_locked),
 		cmocka_unit_test(memory_is_bound_to_its_node),
+		cmocka_unit_test(a_real_reservation_is_there_at_once),
+		cmocka_unit_test(a_forked_child_gets_an_error),
 		cmocka_unit_test(a_reference_keeps_a_block),
 	};
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_block_fault.c - every system call and every allocation behind a block made to fail: nothing is left, and the
- * order of the calls.
+ * test_block_fault.c - every system call and every allocation behind a block made to fail: nothing
+ * is left, and the order of the calls.
  */
 #include "support.h"
 
@@ -21,7 +21,8 @@ static struct gm_error err;
 
 #define BLOCK(...) GM_OPTS(gm_block_opts, __VA_ARGS__)
 
-/* Makes the block that ctx describes, uses it, and gives it back; after a failure the output is untouched. */
+/* Makes the block that ctx describes, uses it, and gives it back; after a failure the output is
+ * untouched. */
 static int create_and_put(void *ctx)
 {
 	struct gm_block *block = (void *)1;
@@ -58,8 +59,10 @@ static void a_plain_block_survives_every_fault(void **state)
 static void a_block_with_everything_survives_every_fault(void **state)
 {
 	(void)state;
-	sweep(BLOCK(.len = MIB(4), .name = "all", .flags = GM_BLOCK_SHARE | GM_BLOCK_POPULATE | GM_BLOCK_LOCK | GM_BLOCK_MERGE,
-		.pages = {{GM_PAGE_HUGETLB, 21}, {GM_PAGE_THP}, {GM_PAGE_BASE}}, .numa = {.mode = GM_NUMA_BIND, .home_plus = 1, .nodes = {1}}));
+	sweep(BLOCK(.len = MIB(4), .name = "all",
+		.flags = GM_BLOCK_SHARE | GM_BLOCK_POPULATE | GM_BLOCK_LOCK | GM_BLOCK_MERGE,
+		.pages = {{GM_PAGE_HUGETLB, 21}, {GM_PAGE_THP}, {GM_PAGE_BASE}},
+		.numa = {.mode = GM_NUMA_BIND, .home_plus = 1, .nodes = {1}}));
 }
 
 static void huge_pages_survive_every_fault(void **state)
@@ -82,7 +85,8 @@ static void a_file_survives_every_fault(void **state)
 	assert_true(fd >= 0);
 	assert_int_equal(ftruncate(fd, (off_t)MIB(1)), 0);
 	sweep(BLOCK(.len = MIB(1), .backing = GM_BACKING_FD, .fd = fd, .flags = GM_BLOCK_POPULATE));
-	sweep(BLOCK(.len = MIB(1), .backing = GM_BACKING_FILE, .path = path, .reserve = GM_RESERVE_REAL));
+	sweep(BLOCK(.len = MIB(1), .backing = GM_BACKING_FILE, .path = path,
+		.reserve = GM_RESERVE_REAL));
 	close(fd);
 	unlink(path);
 }
@@ -103,7 +107,9 @@ static void a_created_file_is_gone_after_every_fault(void **state)
 {
 	(void)state;
 	unlink(created);
-	assert_true(fault_sweep(create_file, BLOCK(.len = MIB(1), .backing = GM_BACKING_FILE, .path = created, .flags = GM_BLOCK_CREATE)) > 10);
+	assert_true(
+		fault_sweep(create_file, BLOCK(.len = MIB(1), .backing = GM_BACKING_FILE,
+						 .path = created, .flags = GM_BLOCK_CREATE)) > 10);
 }
 
 static int populate(void *ctx)
@@ -135,7 +141,8 @@ static void an_old_kernel_is_populated_by_touching(void **state)
 	assert_int_equal(gm_block_create(BLOCK(.len = MIB(4)), &block, &err), 0);
 	gm_block_info(block, &info);
 	((char *)info.hva)[4096] = 77;
-	fault_set(&(struct fault_plan){.fn = FAULT_gm_sys_madvise, .nth = 1, .forever = true, .error = EINVAL});
+	fault_set(&(struct fault_plan){
+		.fn = FAULT_gm_sys_madvise, .nth = 1, .forever = true, .error = EINVAL});
 	assert_ok(gm_block_populate(block, NULL, &err));
 	assert_true(fault_hits() >= 1);
 	fault_set(NULL);
@@ -161,7 +168,8 @@ static size_t at(enum fault_fn fn, uint64_t flags)
 	size_t i = fault_log_find_flags(fn, flags, 0);
 
 	if (i == SIZE_MAX)
-		fail_msg("%s with 0x%llx was not called", fault_name(fn), (unsigned long long)flags);
+		fail_msg(
+			"%s with 0x%llx was not called", fault_name(fn), (unsigned long long)flags);
 	return i;
 }
 
@@ -176,8 +184,12 @@ static void memory_is_mapped_in_the_one_right_order(void **state)
 	assert_true(support_knob("/sys/kernel/mm/transparent_hugepage/enabled", "madvise"));
 	fault_set(NULL);
 	fault_log_start();
-	assert_ok(gm_block_create(BLOCK(.len = MIB(4), .flags = GM_BLOCK_POPULATE | GM_BLOCK_MERGE | GM_BLOCK_LOCK_ONFAULT, .pages = {{GM_PAGE_THP}},
-		.numa = {.mode = GM_NUMA_BIND, .home_plus = 1, .nodes = {1}}), &block, &err));
+	assert_ok(gm_block_create(
+		BLOCK(.len = MIB(4),
+			.flags = GM_BLOCK_POPULATE | GM_BLOCK_MERGE | GM_BLOCK_LOCK_ONFAULT,
+			.pages = {{GM_PAGE_THP}},
+			.numa = {.mode = GM_NUMA_BIND, .home_plus = 1, .nodes = {1}}),
+		&block, &err));
 	fault_log_stop();
 	/* The reservation is the first mmap, the memory the second, at its address. */
 	steps[0] = fault_log_find(FAULT_gm_sys_mmap, 0);
@@ -200,7 +212,8 @@ static void memory_is_mapped_in_the_one_right_order(void **state)
 	gm_block_put(block);
 }
 
-/* A kernel that accepts the advice and gives no huge page all the same is caught by verification. */
+/* A kernel that accepts the advice and gives no huge page all the same is caught by verification.
+ */
 static void population_without_huge_pages_is_not_called_huge(void **state)
 {
 	struct gm_block *block;
@@ -208,10 +221,16 @@ static void population_without_huge_pages_is_not_called_huge(void **state)
 
 	(void)state;
 	assert_true(support_knob("/sys/kernel/mm/transparent_hugepage/enabled", "madvise"));
-	/* The first madvise is MADV_HUGEPAGE; a fault that lies that it worked is one process-wide switch away. */
+	/* The first madvise is MADV_HUGEPAGE; a fault that lies that it worked is one process-wide
+	 * switch away. */
 	assert_int_equal(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), 0);
-	assert_fails(gm_block_create(BLOCK(.len = MIB(4), .flags = GM_BLOCK_POPULATE, .pages = {{GM_PAGE_THP}}), &block, &err), ENOMEM, "no huge page");
-	assert_ok(gm_block_create(BLOCK(.len = MIB(4), .flags = GM_BLOCK_POPULATE, .pages = {{GM_PAGE_THP}, {GM_PAGE_BASE}}), &block, &err));
+	assert_fails(gm_block_create(BLOCK(.len = MIB(4), .flags = GM_BLOCK_POPULATE,
+					     .pages = {{GM_PAGE_THP}}),
+			     &block, &err),
+		ENOMEM, "no huge page");
+	assert_ok(gm_block_create(BLOCK(.len = MIB(4), .flags = GM_BLOCK_POPULATE,
+					  .pages = {{GM_PAGE_THP}, {GM_PAGE_BASE}}),
+		&block, &err));
 	gm_block_info(block, &info);
 	assert_int_equal(info.choice, 1);
 	assert_int_equal(prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0), 0);

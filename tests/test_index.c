@@ -37,7 +37,7 @@ static const struct gm_span *linear(uint32_t nr, uint64_t gpa)
 static bool fits(const struct gm_span *span, uint64_t gpa, uint64_t len, uint32_t perms)
 {
 	return span && gpa >= span->first && len - 1 <= span->last - gpa &&
-	       (span->perms & perms) == perms && (span->flags & GM_SPAN_PLACED);
+	       (span->direct & perms) == perms;
 }
 
 static struct gm_view make_view(uint32_t nr, struct gm_index_shape shape)
@@ -97,7 +97,7 @@ static uint32_t spans_from_mask(uint64_t base, uint32_t mask, uint32_t cuts)
 			spans[nr++] = (struct gm_span){
 				.first = base + i,
 				.perms = 1 + (i * 3) % 7,
-				.flags = i % 5 ? GM_SPAN_PLACED : 0,
+				.direct = i % 5 ? 1 + (i * 3) % 7 : 0,
 			};
 		}
 		spans[nr - 1].last = base + i;
@@ -154,7 +154,7 @@ static void all_spans_over_sixteen_addresses_as_planned(void **state)
 
 static void check_shape(struct gm_span *array, uint32_t nr, uint64_t top)
 {
-	uint64_t want = (uint64_t)nr * 3;
+	uint64_t want = nr;
 	struct gm_index_shape shape;
 
 	/* Only the last one is looked at. */
@@ -206,7 +206,7 @@ static void one_span_over_the_whole_space(void **state)
 	struct gm_view view;
 
 	(void)state;
-	spans[0] = (struct gm_span){0, TOP, 0, GM_PERM_R, GM_SPAN_PLACED};
+	spans[0] = (struct gm_span){0, TOP, 0, GM_PERM_R, GM_PERM_R};
 	view = make_view(1, gm_index_plan(spans, 1));
 	assert_ptr_equal(gm_index_find(&view, 0), spans);
 	assert_ptr_equal(gm_index_find(&view, TOP), spans);
@@ -224,7 +224,7 @@ static void the_fast_path_answers_for_few_spans(void **state)
 	(void)state;
 	for (uint32_t i = 0; i < 8; i++)
 		spans[i] = (struct gm_span){UINT64_C(0x40000000) * i,
-			UINT64_C(0x40000000) * i + 0x3fffffff, 0, GM_PERM_RW, GM_SPAN_PLACED};
+			UINT64_C(0x40000000) * i + 0x3fffffff, 0, GM_PERM_RW, GM_PERM_RW};
 	view = make_view(8, gm_index_plan(spans, 8));
 	for (uint64_t gpa = 0; gpa < UINT64_C(0x200000000) - 8; gpa += 0xfffffb)
 		assert_int_equal(gm_view_fast(&view, gpa, 1, GM_PERM_RW) != NULL, 1);
@@ -252,8 +252,9 @@ static uint32_t random_spans(
 			.first = at + skip,
 			.last = at + skip + more,
 			.perms = (uint32_t)rng_below(rng, 8),
-			.flags = (uint32_t)rng_below(rng, 4) ? GM_SPAN_PLACED : 0,
 		};
+		if (rng_below(rng, 4))
+			spans[i].direct = spans[i].perms;
 		if (spans[i].last == TOP)
 			return i + 1;
 		at = spans[i].last + 1;

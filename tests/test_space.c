@@ -108,7 +108,9 @@ static void edges_of_the_address_space_are_ordinary(void **state)
 	assert_int_equal(check(UINT64_MAX, 2, GM_PERM_RW), -ERANGE);
 	assert_int_equal(check(top - 1, 2, GM_PERM_RW), -EFAULT);
 	assert_int_equal(check(0, 0, GM_PERM_R), -EFAULT);
-	assert_fails(gm_space_add(space, DESC(.gpa = top, .backing = BLOCK(.len = KIB(8))), NULL, &err), ERANGE, "wrap");
+	assert_fails(
+		gm_space_add(space, DESC(.gpa = top, .backing = BLOCK(.len = KIB(8))), NULL, &err),
+		ERANGE, "wrap");
 	assert_int_equal(gm_space_next(space, 0, &info), 0);
 	assert_int_equal(info.gpa, top);
 	assert_int_equal(info.gpa + info.len, 0);
@@ -133,29 +135,40 @@ static void bad_regions_are_refused_and_named(void **state)
 		uint64_t gpa;
 	} cases[] = {
 		{{.size = sizeof(d), .gpa = 0}, EINVAL, "either a block", 0},
-		{{.size = sizeof(d), .block = block, .backing = BLOCK(.len = KIB(4))}, EINVAL, "either a block", 0},
+		{{.size = sizeof(d), .block = block, .backing = BLOCK(.len = KIB(4))}, EINVAL,
+			"either a block", 0},
 		{{.size = sizeof(d), .kind = 9, .block = block}, EINVAL, "kind", 0},
-		{{.size = sizeof(d), .kind = GM_REGION_RESERVED, .block = block}, EINVAL, "no memory", 0},
+		{{.size = sizeof(d), .kind = GM_REGION_RESERVED, .block = block}, EINVAL,
+			"no memory", 0},
 		{{.size = sizeof(d), .kind = GM_REGION_RESERVED}, EINVAL, "length 0", 0},
 		{{.size = sizeof(d), .gpa = 100, .block = block}, EINVAL, "multiples", 100},
 		{{.size = sizeof(d), .len = 100, .block = block}, EINVAL, "multiples", 0},
-		{{.size = sizeof(d), .block_off = 100, .len = KIB(4), .block = block}, EINVAL, "multiples", 0},
+		{{.size = sizeof(d), .block_off = 100, .len = KIB(4), .block = block}, EINVAL,
+			"multiples", 0},
 		{{.size = sizeof(d), .len = MIB(2), .block = block}, ERANGE, "end of its block", 0},
-		{{.size = sizeof(d), .block_off = MIB(1), .len = KIB(4), .block = block}, ERANGE, "end of its block", 0},
-		{{.size = sizeof(d), .block_off = UINT64_MAX - 4095, .len = KIB(8), .block = block}, ERANGE, "end of its block", 0},
+		{{.size = sizeof(d), .block_off = MIB(1), .len = KIB(4), .block = block}, ERANGE,
+			"end of its block", 0},
+		{{.size = sizeof(d), .block_off = UINT64_MAX - 4095, .len = KIB(8), .block = block},
+			ERANGE, "end of its block", 0},
 		{{.size = sizeof(d), .gpa = MIB(16), .block = block}, EEXIST, "overlaps", MIB(16)},
-		{{.size = sizeof(d), .gpa = MIB(17) - KIB(4), .block = block}, EEXIST, "overlaps", MIB(17) - KIB(4)},
-		{{.size = sizeof(d), .gpa = MIB(16) - KIB(4), .len = KIB(8), .block = block}, EEXIST, "overlaps", MIB(16)},
-		{{.size = sizeof(d), .gpa = MIB(15), .len = MIB(4), .kind = GM_REGION_RESERVED}, EEXIST, "overlaps", MIB(16)},
-		{{.size = sizeof(d), .gpa = UINT64_MAX - 4095, .block = block}, ERANGE, "wraps", UINT64_MAX - 4095},
+		{{.size = sizeof(d), .gpa = MIB(17) - KIB(4), .block = block}, EEXIST, "overlaps",
+			MIB(17) - KIB(4)},
+		{{.size = sizeof(d), .gpa = MIB(16) - KIB(4), .len = KIB(8), .block = block},
+			EEXIST, "overlaps", MIB(16)},
+		{{.size = sizeof(d), .gpa = MIB(15), .len = MIB(4), .kind = GM_REGION_RESERVED},
+			EEXIST, "overlaps", MIB(16)},
+		{{.size = sizeof(d), .gpa = UINT64_MAX - 4095, .block = block}, ERANGE, "wraps",
+			UINT64_MAX - 4095},
 		{{.size = sizeof(d), .perms = 8, .block = block}, EINVAL, "permissions 0x8", 0},
-		{{.size = sizeof(d), .kind = GM_REGION_ROM, .perms = GM_PERM_RW, .block = block}, EINVAL, "ROM", 0},
+		{{.size = sizeof(d), .kind = GM_REGION_ROM, .perms = GM_PERM_RW, .block = block},
+			EINVAL, "ROM", 0},
 		{{.size = sizeof(d), .perms = GM_PERM_RW, .block = ro}, EACCES, "read-only", 0},
 		{{.size = sizeof(d), .backing = BLOCK(.len = 5)}, EINVAL, "not a multiple", 0},
 		{{.size = 4, .block = block}, EINVAL, "version", 0},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-		assert_fails(gm_space_add(space, &cases[i].desc, &id, &err), cases[i].code, cases[i].word);
+		assert_fails(gm_space_add(space, &cases[i].desc, &id, &err), cases[i].code,
+			cases[i].word);
 		assert_int_equal(err.gpa, cases[i].gpa);
 		assert_int_equal(id, 77);
 		assert_int_equal(gm_space_add(space, &cases[i].desc, &id, NULL), -cases[i].code);
@@ -175,9 +188,15 @@ static void kinds_have_their_permissions(void **state)
 
 	(void)state;
 	start(NULL);
-	assert_ok(gm_space_add(space, DESC(.gpa = 0, .kind = GM_REGION_ROM, .backing = BLOCK(.len = KIB(4))), NULL, &err));
-	assert_ok(gm_space_add(space, DESC(.gpa = KIB(4), .kind = GM_REGION_RESERVED, .len = KIB(4), .name = "hole"), NULL, &err));
-	assert_ok(gm_space_add(space, DESC(.gpa = KIB(8), .perms = GM_PERM_W, .backing = BLOCK(.len = KIB(4))), NULL, &err));
+	assert_ok(gm_space_add(space,
+		DESC(.gpa = 0, .kind = GM_REGION_ROM, .backing = BLOCK(.len = KIB(4))), NULL,
+		&err));
+	assert_ok(gm_space_add(space,
+		DESC(.gpa = KIB(4), .kind = GM_REGION_RESERVED, .len = KIB(4), .name = "hole"),
+		NULL, &err));
+	assert_ok(gm_space_add(space,
+		DESC(.gpa = KIB(8), .perms = GM_PERM_W, .backing = BLOCK(.len = KIB(4))), NULL,
+		&err));
 	assert_ok(gm_space_add(space, DESC(.gpa = MIB(2), .block = ro), NULL, &err));
 	assert_int_equal(check(0, KIB(4), GM_PERM_RX), 0);
 	assert_int_equal(check(0, 1, GM_PERM_W), -EACCES);
@@ -195,7 +214,8 @@ static void an_unplaced_block_keeps_its_bytes_when_added(void **state)
 	struct gm_block *anon = make(BLOCK(.len = MIB(2)));
 	struct gm_block *fd = make(BLOCK(.len = MIB(2), .flags = GM_BLOCK_SHARE));
 	void *own = mmap(NULL, MIB(2), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct gm_block *pointer = make(BLOCK(.len = MIB(2), .backing = GM_BACKING_POINTER, .addr = own));
+	struct gm_block *pointer =
+		make(BLOCK(.len = MIB(2), .backing = GM_BACKING_POINTER, .addr = own));
 	struct gm_block *all[] = {anon, fd, pointer};
 	const uint32_t placed[] = {1, 1, 0};
 
@@ -228,11 +248,14 @@ static void memory_without_an_fd_is_in_one_place(void **state)
 	start(NULL);
 	assert_ok(gm_space_create(NULL, &second, &err));
 	assert_ok(gm_space_add(space, DESC(.gpa = 0, .block = anon), NULL, &err));
-	assert_fails(gm_space_add(space, DESC(.gpa = MIB(8), .block = anon), NULL, &err), EBUSY, "GM_BLOCK_SHARE");
-	assert_fails(gm_space_add(second, DESC(.gpa = 0, .block = anon), NULL, &err), EBUSY, "solo");
+	assert_fails(gm_space_add(space, DESC(.gpa = MIB(8), .block = anon), NULL, &err), EBUSY,
+		"GM_BLOCK_SHARE");
+	assert_fails(
+		gm_space_add(second, DESC(.gpa = 0, .block = anon), NULL, &err), EBUSY, "solo");
 	/* With an fd it can be an alias, in one space or two, in parts. */
 	assert_ok(gm_space_add(space, DESC(.gpa = MIB(16), .block = shared), &a, &err));
-	assert_ok(gm_space_add(space, DESC(.gpa = MIB(32), .block = shared, .block_off = MIB(1)), &b, &err));
+	assert_ok(gm_space_add(
+		space, DESC(.gpa = MIB(32), .block = shared, .block_off = MIB(1)), &b, &err));
 	assert_ok(gm_space_add(second, DESC(.gpa = 0, .block = shared), NULL, &err));
 	((uint8_t *)region(a).hva)[MIB(1)] = 9;
 	assert_int_equal(((uint8_t *)region(b).hva)[0], 9);
@@ -277,7 +300,8 @@ static void a_pin_outlives_removal_and_space(void **state)
 	start(NULL);
 	id = add(MIB(1), MIB(1));
 	((uint8_t *)region(id).hva)[3] = 33;
-	assert_int_equal(gm_pin_slice(gm_reader_enter(reader), MIB(1), MIB(2), GM_PERM_RW, &slice, &pin), 0);
+	assert_int_equal(
+		gm_pin_slice(gm_reader_enter(reader), MIB(1), MIB(2), GM_PERM_RW, &slice, &pin), 0);
 	gm_reader_leave(reader);
 	assert_int_equal(slice.iov_len, MIB(1));
 	assert_ok(gm_space_remove(space, id, &err));
@@ -306,7 +330,9 @@ static void pins_follow_the_edge_rule(void **state)
 	start(NULL);
 	add(0, KIB(4));
 	add(KIB(4), KIB(4));
-	assert_ok(gm_space_add(space, DESC(.gpa = KIB(8), .kind = GM_REGION_ROM, .backing = BLOCK(.len = KIB(4))), NULL, &err));
+	assert_ok(gm_space_add(space,
+		DESC(.gpa = KIB(8), .kind = GM_REGION_ROM, .backing = BLOCK(.len = KIB(4))), NULL,
+		&err));
 	view = gm_reader_enter(reader);
 	assert_int_equal(gm_pin_slice(view, 0, 0, GM_PERM_R, slices, pins), -EINVAL);
 	assert_int_equal(gm_pin_slice(view, KIB(12), 1, GM_PERM_R, slices, pins), -EFAULT);
@@ -314,12 +340,18 @@ static void pins_follow_the_edge_rule(void **state)
 	assert_int_equal(gm_pin_slice(view, UINT64_MAX, 2, GM_PERM_R, slices, pins), -ERANGE);
 	assert_ptr_equal(slices[0].iov_base, (void *)1);
 	assert_null(pins[0].map);
-	assert_int_equal(gm_pin_range(view, 100, KIB(12) - 100, GM_PERM_R, slices, pins, 2, &needed), -ENOBUFS);
+	assert_int_equal(
+		gm_pin_range(view, 100, KIB(12) - 100, GM_PERM_R, slices, pins, 2, &needed),
+		-ENOBUFS);
 	assert_int_equal(needed, 3);
-	assert_int_equal(gm_pin_range(view, 100, KIB(12), GM_PERM_R, slices, pins, 4, &needed), -EFAULT);
-	assert_int_equal(gm_pin_range(view, 100, KIB(12) - 100, GM_PERM_W, slices, pins, 4, &needed), -EACCES);
+	assert_int_equal(
+		gm_pin_range(view, 100, KIB(12), GM_PERM_R, slices, pins, 4, &needed), -EFAULT);
+	assert_int_equal(
+		gm_pin_range(view, 100, KIB(12) - 100, GM_PERM_W, slices, pins, 4, &needed),
+		-EACCES);
 	assert_null(pins[0].map);
-	assert_int_equal(gm_pin_range(view, 100, KIB(12) - 100, GM_PERM_R, slices, pins, 4, &needed), 0);
+	assert_int_equal(
+		gm_pin_range(view, 100, KIB(12) - 100, GM_PERM_R, slices, pins, 4, &needed), 0);
 	assert_int_equal(slices[0].iov_len + slices[1].iov_len + slices[2].iov_len, KIB(12) - 100);
 	gm_reader_leave(reader);
 	for (size_t i = 0; i < needed; i++)
@@ -341,7 +373,8 @@ static void a_region_moves_with_its_bytes(void **state)
 	for (size_t i = 0; i < 3; i++)
 		((uint8_t *)region(ids[i]).hva)[9] = (uint8_t)(i + 1);
 	txn = begin();
-	/* One goes where another was, one by less than its length, one from above the limit into the window. */
+	/* One goes where another was, one by less than its length, one from above the limit into
+	 * the window. */
 	assert_ok(gm_txn_move(txn, ids[1], MIB(2) + KIB(512), &err));
 	assert_ok(gm_txn_move(txn, ids[0], MIB(4), &err));
 	assert_ok(gm_txn_move(txn, ids[2], 0, &err));
@@ -368,7 +401,8 @@ static void a_region_shrinks_and_grows_within_its_block(void **state)
 
 	(void)state;
 	start(NULL);
-	assert_ok(gm_space_add(space, DESC(.gpa = MIB(8), .len = MIB(1), .block = block), &id, &err));
+	assert_ok(
+		gm_space_add(space, DESC(.gpa = MIB(8), .len = MIB(1), .block = block), &id, &err));
 	((uint8_t *)region(id).hva)[1] = 11;
 	txn = begin();
 	assert_ok(gm_txn_resize(txn, id, MIB(4), &err));
@@ -404,14 +438,17 @@ static void memory_behind_addresses_is_replaced(void **state)
 	((uint8_t *)region(id).hva)[0] = 1;
 	hva_of(block)[0] = 2;
 	txn = begin();
-	assert_fails(gm_txn_replace(txn, id, DESC(.gpa = MIB(1), .block = block), &err), EINVAL, "own address");
-	assert_fails(gm_txn_replace(txn, id, DESC(.gpa = 0, .len = KIB(4), .block = block), &err), EINVAL, "own address");
+	assert_fails(gm_txn_replace(txn, id, DESC(.gpa = MIB(1), .block = block), &err), EINVAL,
+		"own address");
+	assert_fails(gm_txn_replace(txn, id, DESC(.gpa = 0, .len = KIB(4), .block = block), &err),
+		EINVAL, "own address");
 	assert_ok(gm_txn_replace(txn, id, DESC(.gpa = 0, .block = block), &err));
 	assert_ok(gm_txn_commit(txn, &err));
 	assert_int_equal(((uint8_t *)region(id).hva)[0], 2);
 	assert_int_equal(region(id).placed, 1);
 	txn = begin();
-	assert_ok(gm_txn_replace(txn, id, DESC(.gpa = 0, .backing = BLOCK(.flags = GM_BLOCK_SHARE)), &err));
+	assert_ok(gm_txn_replace(
+		txn, id, DESC(.gpa = 0, .backing = BLOCK(.flags = GM_BLOCK_SHARE)), &err));
 	assert_ok(gm_txn_commit(txn, &err));
 	assert_int_equal(((uint8_t *)region(id).hva)[0], 0);
 	assert_int_equal(region(id).placed, 1);
@@ -459,7 +496,8 @@ static void a_stuck_reader_is_named_and_nothing_changes(void **state)
 	view = gm_reader_enter(second);
 	generation = gm_view_generation(view);
 	txn = begin();
-	assert_ok(gm_txn_replace(txn, id, DESC(.gpa = 0, .backing = BLOCK(.flags = GM_BLOCK_SHARE)), &err));
+	assert_ok(gm_txn_replace(
+		txn, id, DESC(.gpa = 0, .backing = BLOCK(.flags = GM_BLOCK_SHARE)), &err));
 	assert_fails(gm_txn_commit(txn, &err), ETIMEDOUT, "stuck-one");
 	assert_null(strstr(err.text, "first"));
 	/* The old memory is there for old and new sections. */
@@ -510,7 +548,9 @@ static void one_transaction_at_a_time(void **state)
 	start(NULL);
 	txn = begin();
 	assert_fails(gm_txn_begin(space, &other, &err), EBUSY, "another change");
-	assert_fails(gm_space_add(space, DESC(.gpa = 0, .backing = BLOCK(.len = KIB(4))), NULL, &err), EBUSY, "another change");
+	assert_fails(
+		gm_space_add(space, DESC(.gpa = 0, .backing = BLOCK(.len = KIB(4))), NULL, &err),
+		EBUSY, "another change");
 	gm_txn_abort(txn);
 	gm_txn_abort(NULL);
 	add(0, KIB(4));
@@ -527,7 +567,8 @@ static void an_aborted_plan_leaves_nothing(void **state)
 	start(NULL);
 	id = add(0, MIB(1));
 	txn = begin();
-	assert_ok(gm_txn_add(txn, DESC(.gpa = MIB(1), .backing = BLOCK(.len = MIB(1))), NULL, &err));
+	assert_ok(
+		gm_txn_add(txn, DESC(.gpa = MIB(1), .backing = BLOCK(.len = MIB(1))), NULL, &err));
 	assert_ok(gm_txn_add(txn, DESC(.gpa = MIB(4), .block = block), NULL, &err));
 	assert_ok(gm_txn_protect(txn, id, GM_PERM_R, &err));
 	assert_ok(gm_txn_move(txn, id, GIB(1), &err));
@@ -544,8 +585,13 @@ static void a_space_is_built_whole_or_not_at_all(void **state)
 {
 	const struct gm_region_desc good[] = {
 		{.size = sizeof(*good), .gpa = 0, .backing = BLOCK(.len = KIB(640), .name = "low")},
-		{.size = sizeof(*good), .gpa = MIB(1), .backing = BLOCK(.len = MIB(15), .name = "main", .flags = GM_BLOCK_SHARE)},
-		{.size = sizeof(*good), .gpa = GIB(4), .backing = BLOCK(.len = MIB(64), .name = "high", .pages = {{GM_PAGE_THP}, {GM_PAGE_BASE}})},
+		{.size = sizeof(*good),
+			.gpa = MIB(1),
+			.backing = BLOCK(.len = MIB(15), .name = "main", .flags = GM_BLOCK_SHARE)},
+		{.size = sizeof(*good),
+			.gpa = GIB(4),
+			.backing = BLOCK(.len = MIB(64), .name = "high",
+				.pages = {{GM_PAGE_THP}, {GM_PAGE_BASE}})},
 	};
 	struct gm_region_desc bad[3];
 	struct gm_space *built = (void *)1;
@@ -634,7 +680,8 @@ static void an_embedder_may_bring_his_own_sections(void **state)
 	uint64_t id;
 
 	(void)state;
-	assert_fails(gm_space_create(GM_OPTS(gm_space_opts, .sections = &half), &space, &err), EINVAL, "all three");
+	assert_fails(gm_space_create(GM_OPTS(gm_space_opts, .sections = &half), &space, &err),
+		EINVAL, "all three");
 	start(GM_OPTS(gm_space_opts, .sections = &ops));
 	id = add(0, MIB(1));
 	gm_reader_enter(reader);
@@ -654,9 +701,15 @@ static void a_header_of_another_version_is_refused(void **state)
 
 	(void)state;
 	start(NULL);
-	assert_fails(gm_reader_create_checked(space, "x", sizeof(struct gm_view) + 8, GM_VIEW_VERSION, &other, &err), ENOTSUP, "version");
-	assert_fails(gm_reader_create_checked(space, "x", sizeof(struct gm_view), GM_VIEW_VERSION + 1, &other, &err), ENOTSUP, "version");
-	assert_fails(gm_space_create(GM_OPTS(gm_space_opts, .gpa_limit = (UINT64_C(1) << 46) + 1), &space, &err), EINVAL, "2^46");
+	assert_fails(gm_reader_create_checked(space, "x", sizeof(struct gm_view) + 8,
+			     GM_VIEW_VERSION, NULL, NULL, &other, &err),
+		ENOTSUP, "version");
+	assert_fails(gm_reader_create_checked(space, "x", sizeof(struct gm_view),
+			     GM_VIEW_VERSION + 1, NULL, NULL, &other, &err),
+		ENOTSUP, "version");
+	assert_fails(gm_space_create(GM_OPTS(gm_space_opts, .gpa_limit = (UINT64_C(1) << 46) + 1),
+			     &space, &err),
+		EINVAL, "2^46");
 	stop();
 }
 

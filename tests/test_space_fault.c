@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_space_fault.c - every system call and every allocation behind a change of a space made to fail: the space
- * is as it was, the plan can be carried out afterwards, and nothing is left.
+ * test_space_fault.c - every system call and every allocation behind a change of a space made to
+ * fail: the space is as it was, the plan can be carried out afterwards, and nothing is left.
  */
 #include "support.h"
 
@@ -39,10 +39,13 @@ static void build(struct scene *scene)
 	const uint32_t flags[3] = {0, GM_BLOCK_SHARE, 0};
 
 	fault_disarm();
-	assert_ok(gm_space_create(GM_OPTS(gm_space_opts, .timeout_ns = 100000000), &scene->space, &err));
+	assert_ok(gm_space_create(
+		GM_OPTS(gm_space_opts, .timeout_ns = 100000000), &scene->space, &err));
 	assert_ok(gm_reader_create(scene->space, "r", &scene->reader, &err));
 	for (int i = 0; i < 3; i++) {
-		assert_ok(gm_space_add(scene->space, DESC(.gpa = gpas[i], .backing = BLOCK(.len = MIB(1), .flags = flags[i])), &scene->ids[i], &err));
+		assert_ok(gm_space_add(scene->space,
+			DESC(.gpa = gpas[i], .backing = BLOCK(.len = MIB(1), .flags = flags[i])),
+			&scene->ids[i], &err));
 		*(uint8_t *)region(scene->space, scene->ids[i]).hva = (uint8_t)(i + 1);
 	}
 }
@@ -69,15 +72,16 @@ static void tear_down(struct scene *scene)
 	gm_space_destroy(scene->space);
 }
 
-/* A change of the scene: plan() adds operations; the scene knows what must hold after the commit. */
+/* A change of the scene: plan() adds operations; the scene knows what must hold after the commit.
+ */
 typedef int (*plan_fn)(struct gm_txn *txn, struct scene *scene, void *block);
 
 static plan_fn plan;
 static bool with_block;
 
 /*
- * Builds a scene with no fault, arms the planned fault again for the transaction alone, and checks that a failure changes
- * nothing and that the same change works afterwards.
+ * Builds a scene with no fault, arms the planned fault again for the transaction alone, and checks
+ * that a failure changes nothing and that the same change works afterwards.
  */
 static int change(void *ctx)
 {
@@ -126,7 +130,10 @@ static void sweep(plan_fn fn, bool block)
 	for (int mode = 0; mode < 2; mode++) {
 		for (size_t e = 0; e < 3; e++) {
 			for (unsigned long nth = 1;; nth++) {
-				struct fault_plan armed = {.fn = FAULT_ANY, .nth = nth, .forever = mode == 1, .error = errnos[e]};
+				struct fault_plan armed = {.fn = FAULT_ANY,
+					.nth = nth,
+					.forever = mode == 1,
+					.error = errnos[e]};
 				unsigned long hits;
 
 				fault_set(NULL);
@@ -153,9 +160,14 @@ static int plan_add(struct gm_txn *txn, struct scene *scene, void *block)
 	(void)block;
 	rc = gm_txn_add(txn, DESC(.gpa = MIB(4), .backing = BLOCK(.len = MIB(1))), NULL, &err);
 	if (!rc)
-		rc = gm_txn_add(txn, DESC(.gpa = MIB(8), .backing = BLOCK(.len = MIB(1), .flags = GM_BLOCK_SHARE)), NULL, &err);
+		rc = gm_txn_add(txn,
+			DESC(.gpa = MIB(8),
+				.backing = BLOCK(.len = MIB(1), .flags = GM_BLOCK_SHARE)),
+			NULL, &err);
 	if (!rc)
-		rc = gm_txn_add(txn, DESC(.gpa = UINT64_C(1) << 60, .backing = BLOCK(.len = MIB(1))), NULL, &err);
+		rc = gm_txn_add(txn,
+			DESC(.gpa = UINT64_C(1) << 60, .backing = BLOCK(.len = MIB(1))), NULL,
+			&err);
 	return rc;
 }
 
@@ -195,7 +207,8 @@ static int plan_replace(struct gm_txn *txn, struct scene *scene, void *block)
 	int rc = gm_txn_replace(txn, scene->ids[0], DESC(.gpa = gpas[0], .block = block), &err);
 
 	if (!rc)
-		rc = gm_txn_replace(txn, scene->ids[1], DESC(.gpa = gpas[1], .backing = BLOCK(.flags = GM_BLOCK_SHARE)), &err);
+		rc = gm_txn_replace(txn, scene->ids[1],
+			DESC(.gpa = gpas[1], .backing = BLOCK(.flags = GM_BLOCK_SHARE)), &err);
 	if (!rc)
 		rc = gm_txn_protect(txn, scene->ids[2], GM_PERM_R, &err);
 	return rc;
@@ -253,7 +266,9 @@ static int create_space(void *ctx)
 	struct gm_reader *reader = NULL;
 	const struct gm_region_desc descs[] = {
 		{.size = sizeof(*descs), .gpa = 0, .backing = BLOCK(.len = MIB(1))},
-		{.size = sizeof(*descs), .gpa = MIB(1), .backing = BLOCK(.len = MIB(1), .flags = GM_BLOCK_SHARE)},
+		{.size = sizeof(*descs),
+			.gpa = MIB(1),
+			.backing = BLOCK(.len = MIB(1), .flags = GM_BLOCK_SHARE)},
 	};
 	int rc;
 
@@ -284,7 +299,8 @@ static void a_kernel_without_membarrier_is_served_as_well(void **state)
 	uint64_t id;
 
 	(void)state;
-	fault_set(&(struct fault_plan){.fn = FAULT_gm_sys_membarrier, .nth = 1, .forever = true, .error = ENOSYS});
+	fault_set(&(struct fault_plan){
+		.fn = FAULT_gm_sys_membarrier, .nth = 1, .forever = true, .error = ENOSYS});
 	assert_ok(gm_space_create(GM_OPTS(gm_space_opts, .timeout_ns = 20000000), &space, &err));
 	assert_int_equal(fault_hits(), 1);
 	assert_ok(gm_reader_create(space, "r", &reader, &err));
@@ -307,7 +323,8 @@ static void a_failing_membarrier_reclaims_nothing(void **state)
 
 	(void)state;
 	build(&scene);
-	fault_set(&(struct fault_plan){.fn = FAULT_gm_sys_membarrier, .nth = 1, .forever = true, .error = EPERM});
+	fault_set(&(struct fault_plan){
+		.fn = FAULT_gm_sys_membarrier, .nth = 1, .forever = true, .error = EPERM});
 	assert_ok(gm_space_remove(scene.space, scene.ids[0], &err));
 	assert_true(gm_space_reclaim(scene.space) > 0);
 	assert_fails(gm_space_wait(scene.space, 10000000, &err), ETIMEDOUT, "within 10 ms");

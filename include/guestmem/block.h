@@ -23,12 +23,15 @@ struct gm_block;
 
 /** enum gm_backing - where the bytes of a block live */
 enum gm_backing {
-	GM_BACKING_ANON = 0,    /* anonymous and private: cheapest; with GM_BLOCK_SHARE a sealed memfd */
+	GM_BACKING_ANON =
+		0, /* anonymous and private: cheapest; with GM_BLOCK_SHARE a sealed memfd */
 	GM_BACKING_ANON_SHARED, /* anonymous and shared: seen by children if GM_BLOCK_FORK, no fd */
-	GM_BACKING_MEMFD,       /* memfd, sealed against growing and shrinking; shared with whoever gets the fd */
-	GM_BACKING_FILE,        /* the file at opts.path, from opts.offset */
-	GM_BACKING_FD,          /* opts.fd (file, memfd, hugetlbfs), from opts.offset; the fd is dup'ed */
-	GM_BACKING_POINTER,     /* opts.addr: memory of the caller that outlives the block; never moved or unmapped */
+	GM_BACKING_MEMFD, /* memfd, sealed against growing and shrinking; shared with whoever gets
+			     the fd */
+	GM_BACKING_FILE,  /* the file at opts.path, from opts.offset */
+	GM_BACKING_FD,    /* opts.fd (file, memfd, hugetlbfs), from opts.offset; the fd is dup'ed */
+	GM_BACKING_POINTER, /* opts.addr: memory of the caller that outlives the block; never moved
+			       or unmapped */
 };
 
 /** enum gm_page_kind - what a page-size choice asks for */
@@ -42,8 +45,9 @@ enum gm_page_kind {
 /**
  * struct gm_page_choice - one wish for page sizes
  * @kind: enum gm_page_kind
- * @log2: size of a page: for GM_PAGE_HUGETLB 21 (2 MiB), 30 (1 GiB), 0 = the host's default huge page; for GM_PAGE_THP 0 or 21 = PMD-sized
- *        pages, 13 to 20 = a multi-size order that must be enabled on the host; for GM_PAGE_BASE 0
+ * @log2: size of a page: for GM_PAGE_HUGETLB 21 (2 MiB), 30 (1 GiB), 0 = the host's default huge
+ * page; for GM_PAGE_THP 0 or 21 = PMD-sized pages, 13 to 20 = a multi-size order that must be
+ * enabled on the host; for GM_PAGE_BASE 0
  */
 struct gm_page_choice {
 	uint32_t kind;
@@ -55,9 +59,9 @@ struct gm_page_choice {
 /** enum gm_reserve - whether memory is promised when the block is made */
 enum gm_reserve {
 	GM_RESERVE_DEFAULT = 0, /* hugetlb: GM_RESERVE_REAL, otherwise GM_RESERVE_CHECK */
-	GM_RESERVE_NONE,        /* nothing is promised (sparse regions): a shortage shows at first touch */
-	GM_RESERVE_CHECK,       /* refused when more than what is available now (machine and cgroup) */
-	GM_RESERVE_REAL,        /* taken from the pool or the file system at once */
+	GM_RESERVE_NONE, /* nothing is promised (sparse regions): a shortage shows at first touch */
+	GM_RESERVE_CHECK, /* refused when more than what is available now (machine and cgroup) */
+	GM_RESERVE_REAL,  /* taken from the pool or the file system at once */
 };
 
 /** enum gm_numa_mode - memory policy; the names are the kernel's (mbind(2)) */
@@ -89,9 +93,11 @@ struct gm_numa {
  * @size:        sizeof(struct gm_populate_opts)
  * @off:         first byte, a multiple of the block's page size
  * @len:         bytes, or 0 for all from @off
- * @threads:     number of threads to work with, the calling one included; 0 = one for each 64 MiB, at most one a CPU
+ * @threads:     number of threads to work with, the calling one included; 0 = one for each 64 MiB,
+ * at most one a CPU
  * @reserved:    zero
- * @cancel:      optional, borrowed: when it becomes non-zero (from any thread) the work stops with -ECANCELED
+ * @cancel:      optional, borrowed: when it becomes non-zero (from any thread) the work stops with
+ * -ECANCELED
  * @progress:    optional: called from the calling thread with bytes done and the total
  * @progress_arg: passed to @progress
  */
@@ -107,18 +113,24 @@ struct gm_populate_opts {
 };
 
 /* gm_block_opts.flags */
-#define GM_BLOCK_SHARE 0x001u	      /* GM_BACKING_ANON: take a sealed memfd, so that there is an fd to give away */
-#define GM_BLOCK_PRIVATE 0x002u	      /* FILE, FD: map private (copy on write); writes stay in this process */
-#define GM_BLOCK_READONLY 0x004u      /* map without write permission */
-#define GM_BLOCK_POPULATE 0x008u      /* fill with pages at once, as opts.populate says */
-#define GM_BLOCK_LOCK 0x010u	      /* mlock: never swapped; populates */
-#define GM_BLOCK_LOCK_ONFAULT 0x020u  /* mlock what is touched */
-#define GM_BLOCK_DUMP 0x040u	      /* keep in core dumps */
-#define GM_BLOCK_FORK 0x080u	      /* inherit by fork(): private memory is copied on write in the child */
-#define GM_BLOCK_WIPEONFORK 0x100u    /* a child finds zeros (anonymous private only) */
-#define GM_BLOCK_MERGE 0x200u	      /* let KSM merge equal pages */
-#define GM_BLOCK_NO_SEAL 0x400u	      /* memfd without GROW|SHRINK|SEAL seals */
-#define GM_BLOCK_CREATE 0x800u	      /* FILE: create it if it is missing, and extend it to offset + len */
+#define GM_BLOCK_SHARE                                                                             \
+	0x001u /* GM_BACKING_ANON: take a sealed memfd, so that there is an fd to give away */
+#define GM_BLOCK_PRIVATE                                                                           \
+	0x002u /* FILE, FD: map private (copy on write); writes stay in this process */
+#define GM_BLOCK_READONLY 0x004u     /* map without write permission */
+#define GM_BLOCK_POPULATE 0x008u     /* fill with pages at once, as opts.populate says */
+#define GM_BLOCK_LOCK 0x010u         /* mlock: never swapped; populates */
+#define GM_BLOCK_LOCK_ONFAULT 0x020u /* mlock what is touched */
+#define GM_BLOCK_DUMP 0x040u         /* keep in core dumps */
+#define GM_BLOCK_FORK                                                                              \
+	0x080u /* inherit by fork(): private memory is copied on write in the child                \
+		*/
+#define GM_BLOCK_WIPEONFORK 0x100u /* a child finds zeros (anonymous private only) */
+#define GM_BLOCK_MERGE 0x200u      /* let KSM merge equal pages */
+#define GM_BLOCK_NO_SEAL 0x400u    /* memfd without GROW|SHRINK|SEAL seals */
+#define GM_BLOCK_CREATE                                                                            \
+	0x800u /* FILE: create it if it is missing, and extend it to offset + len                  \
+		*/
 
 /**
  * struct gm_block_opts - what a block is to be; zero means default
@@ -126,8 +138,10 @@ struct gm_populate_opts {
  * @len:      bytes, a multiple of the page size that is got
  * @backing:  enum gm_backing
  * @flags:    GM_BLOCK_* bits
- * @pages:    choices of page size, best first; the first that works is taken; none: no advice is given
- * @align:    alignment of the host address: a power of two, 0 = by page size (2 MiB at least, 1 GiB for blocks that large)
+ * @pages:    choices of page size, best first; the first that works is taken; none: no advice is
+ * given
+ * @align:    alignment of the host address: a power of two, 0 = by page size (2 MiB at least, 1 GiB
+ * for blocks that large)
  * @reserve:  enum gm_reserve
  * @fd:       GM_BACKING_FD: borrowed and dup'ed
  * @offset:   FILE, FD: byte in the file where the block begins, a multiple of the page size
@@ -159,7 +173,8 @@ struct gm_block_opts {
 /**
  * struct gm_block_info - what a block is
  * @size:      sizeof(struct gm_block_info), set by the caller
- * @hva:       host address of its first byte; borrowed; it changes when an unplaced anonymous block is added to a space
+ * @hva:       host address of its first byte; borrowed; it changes when an unplaced anonymous block
+ * is added to a space
  * @len:       bytes
  * @backing:   enum gm_backing, as it is (ANON with GM_BLOCK_SHARE is MEMFD)
  * @flags:     as asked
@@ -192,12 +207,13 @@ struct gm_block_info {
  * @ret_block: the block with one reference, given back with gm_block_put()
  * @err:       optional
  *
- * The range has a guard page at each end. Does what @opts says in one order: reserve, map, NUMA, huge pages, flags,
- * lock, populate. On failure nothing is left.
- * Returns 0; -EINVAL (length 0 or not a multiple of the page size, flags that exclude each other); -E2BIG (@opts of a newer
- * version); -EBADF or -ENODEV (an fd that is no file that can be mapped); -ERANGE (offset past the end of the file); -ENOMEM (memory, pool, limit: the text says
- * which and what mends it); -ENOTSUP (page size that the host does not offer); -ECANCELED; or what the kernel answered.
- * Threads: any. Since: 0.1.
+ * The range has a guard page at each end. Does what @opts says in one order: reserve, map, NUMA,
+ * huge pages, flags, lock, populate. On failure nothing is left. Returns 0; -EINVAL (length 0 or
+ * not a multiple of the page size, flags that exclude each other); -E2BIG (@opts of a newer
+ * version); -EBADF or -ENODEV (an fd that is no file that can be mapped); -ERANGE (offset past the
+ * end of the file); -ENOMEM (memory, pool, limit: the text says which and what mends it); -ENOTSUP
+ * (page size that the host does not offer); -ECANCELED; or what the kernel answered. Threads: any.
+ * Since: 0.1.
  */
 GM_API int gm_block_create(
 	const struct gm_block_opts *opts, struct gm_block **ret_block, struct gm_error *err);
@@ -233,9 +249,9 @@ GM_API int gm_block_info(const struct gm_block *block, struct gm_block_info *ret
  * @opts:  borrowed; NULL = all, defaults
  * @err:   optional; its gpa is the offset in the block that failed
  *
- * Pages that are there already are kept. It may be called from a thread of the caller while a guest runs.
- * Returns 0, -ECANCELED, -ENOMEM (pool, cgroup), -EINVAL, -EFAULT (a hole in a hugetlb file that the pool cannot fill).
- * Threads: any. Since: 0.1.
+ * Pages that are there already are kept. It may be called from a thread of the caller while a guest
+ * runs. Returns 0, -ECANCELED, -ENOMEM (pool, cgroup), -EINVAL, -EFAULT (a hole in a hugetlb file
+ * that the pool cannot fill). Threads: any. Since: 0.1.
  */
 GM_API int gm_block_populate(
 	struct gm_block *block, const struct gm_populate_opts *opts, struct gm_error *err);
@@ -248,7 +264,8 @@ GM_API int gm_block_populate(
  * @numa:  borrowed
  * @err:   optional
  *
- * Pages that are present stay where they are. Returns 0, -EINVAL, -ENOTSUP. Threads: one writer. Since: 0.1.
+ * Pages that are present stay where they are. Returns 0, -EINVAL, -ENOTSUP. Threads: one writer.
+ * Since: 0.1.
  */
 GM_API int gm_block_bind(struct gm_block *block, uint64_t off, uint64_t len,
 	const struct gm_numa *numa, struct gm_error *err);

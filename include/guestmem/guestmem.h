@@ -3,11 +3,17 @@
 #ifndef GUESTMEM_GUESTMEM_H
 #define GUESTMEM_GUESTMEM_H
 
+#include <guestmem/access.h>
+#include <guestmem/atomic.h>
 #include <guestmem/block.h>
 #include <guestmem/error.h>
+#include <guestmem/guard.h>
+#include <guestmem/host.h>
 #include <guestmem/layout.h>
+#include <guestmem/residency.h>
 #include <guestmem/slice.h>
 #include <guestmem/space.h>
+#include <guestmem/txn.h>
 #include <guestmem/view.h>
 
 #endif

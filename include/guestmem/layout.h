@@ -2,8 +2,8 @@
 /*
  * layout.h - hand a space's memory to another process over a socket.
  *
- * The sender's regions travel as a table, their memory as file descriptors (SCM_RIGHTS). Only memory that has
- * an fd can travel. The format is that of docs/layout-format.md.
+ * The sender's regions travel as a table, their memory as file descriptors (SCM_RIGHTS). Only
+ * memory that has an fd can travel. The format is that of docs/layout-format.md.
  */
 #ifndef GUESTMEM_LAYOUT_H
 #define GUESTMEM_LAYOUT_H
@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 #define GM_LAYOUT_REGIONS_MAX 4096u /* regions in one layout */
-#define GM_LAYOUT_FDS_MAX 253u	    /* different fds in one layout: the kernel's SCM_MAX_FD */
+#define GM_LAYOUT_FDS_MAX 253u      /* different fds in one layout: the kernel's SCM_MAX_FD */
 
 /**
  * gm_layout_send() - send the regions of a space with their fds
@@ -24,8 +24,9 @@ extern "C" {
  * @perms: permissions that the peer is to get at most, GM_PERM_* bits, 0 = those of each region
  * @err:   optional
  *
- * Returns 0; -ENOTSUP (a region's memory has no fd: err->gpa says which; make it with GM_BLOCK_SHARE); -E2BIG (too many regions or fds); -EPIPE;
- * or what the kernel answered. Threads: any (-EBUSY while a transaction is open). Since: 0.1.
+ * Returns 0; -ENOTSUP (a region's memory has no fd: err->gpa says which; make it with
+ * GM_BLOCK_SHARE); -E2BIG (too many regions or fds); -EPIPE; or what the kernel answered. Threads:
+ * any (-EBUSY while a transaction is open). Since: 0.1.
  */
 GM_API int gm_layout_send(struct gm_space *space, int sock, uint32_t perms, struct gm_error *err);
 
@@ -36,9 +37,9 @@ GM_API int gm_layout_send(struct gm_space *space, int sock, uint32_t perms, stru
  * @ret_space: the space; it owns the received fds
  * @err:       optional
  *
- * The peer is not trusted: lengths, overlaps, fd types, file sizes are checked before anything is mapped.
- * Returns 0; -EPROTO (malformed; the text says how); -EPIPE (the peer closed too early); -ENOTSUP (version); or as gm_space_build().
- * Threads: any. Since: 0.1.
+ * The peer is not trusted: lengths, overlaps, fd types, file sizes are checked before anything is
+ * mapped. Returns 0; -EPROTO (malformed; the text says how); -EPIPE (the peer closed too early);
+ * -ENOTSUP (version); or as gm_space_build(). Threads: any. Since: 0.1.
  */
 GM_API int gm_layout_recv(int sock, const struct gm_space_opts *opts, struct gm_space **ret_space,
 	struct gm_error *err);

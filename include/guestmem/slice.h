@@ -2,9 +2,9 @@
 /*
  * slice.h - guest memory as host pointers, for system calls and hardware, under a pin.
  *
- * A slice is a struct iovec. It stays valid while the pin that came with it is held, whatever happens to the
- * map meanwhile: a removed region is unmapped when its last pin is given back.
- * The guest can change the bytes at any time; use the functions of access.h to look at them.
+ * A slice is a struct iovec. It stays valid while the pin that came with it is held, whatever
+ * happens to the map meanwhile: a removed region is unmapped when its last pin is given back. The
+ * guest can change the bytes at any time; use the functions of access.h to look at them.
  */
 #ifndef GUESTMEM_SLICE_H
 #define GUESTMEM_SLICE_H
@@ -36,9 +36,9 @@ struct gm_pin {
  * @ret_slice: host address and length; the length is less than @len where the region ends
  * @ret_pin:   given back with gm_pin_put()
  *
- * The section may be left; the slice stays valid until the pin is given back. A piece never spans two regions.
- * Returns 0, -EINVAL (@len 0), -EFAULT, -EACCES, -ERANGE; on failure both outputs are unchanged.
- * Threads: reader section. Since: 0.1.
+ * The section may be left; the slice stays valid until the pin is given back. A piece never spans
+ * two regions. Returns 0, -EINVAL (@len 0), -EFAULT, -EACCES, -ERANGE; on failure both outputs are
+ * unchanged. Threads: reader section. Since: 0.1.
  */
 GM_API int gm_pin_slice(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms,
 	struct iovec *ret_slice, struct gm_pin *ret_pin);

@@ -3,8 +3,8 @@
  * space.h - the changeable map of a guest's physical addresses.
  *
  * A space holds regions: stretches of guest physical addresses with a kind, permissions and, for
- * memory, a block. Changes are made in transactions; each commit publishes one new view (view.h) that
- * readers get at their next section. Readers are never stopped.
+ * memory, a block. Changes are made in transactions; each commit publishes one new view (view.h)
+ * that readers get at their next section. Readers are never stopped.
  */
 #ifndef GUESTMEM_SPACE_H
 #define GUESTMEM_SPACE_H
@@ -23,13 +23,13 @@ extern "C" {
 #endif
 
 struct gm_space;
-struct gm_txn;
 
 /** enum gm_region_kind - what a region is */
 enum gm_region_kind {
 	GM_REGION_RAM = 0,  /* memory, by default readable, writable, executable */
 	GM_REGION_ROM,      /* memory, by default readable and executable; a write is -EACCES */
-	GM_REGION_RESERVED, /* an address range without memory: access is -EFAULT, nothing else may lie there */
+	GM_REGION_RESERVED, /* an address range without memory: access is -EFAULT, nothing else may
+			       lie there */
 };
 
 /**
@@ -51,8 +51,8 @@ struct gm_section_ops {
 /**
  * struct gm_space_opts - properties of a space; zero means default
  * @size:       sizeof(struct gm_space_opts)
- * @gpa_limit:  the window reserves host addresses for [0, gpa_limit); rounded up to 1 GiB; at most 2^46; 0 = 2^40;
- *              GM_SPACE_NO_WINDOW = none
+ * @gpa_limit:  the window reserves host addresses for [0, gpa_limit); rounded up to 1 GiB; at most
+ * 2^46; 0 = 2^40; GM_SPACE_NO_WINDOW = none
  * @timeout_ns: deadline for waits for readers, 0 = 1 second
  * @name:       copied (31 bytes); NULL = "guest"
  * @sections:   optional, copied
@@ -75,7 +75,8 @@ struct gm_space_opts {
  * @kind:      enum gm_region_kind
  * @perms:     GM_PERM_* bits, 0 = default of @kind
  * @block:     existing block, borrowed (the region takes a reference); or
- * @backing:   options of a block to be made in place, borrowed (len 0 = @len); neither for GM_REGION_RESERVED
+ * @backing:   options of a block to be made in place, borrowed (len 0 = @len); neither for
+ * GM_REGION_RESERVED
  * @block_off: byte of @block where the region begins
  * @name:      copied (31 bytes); NULL = name of the block
  */
@@ -103,7 +104,8 @@ struct gm_region_desc {
  * @reserved:  zero
  * @block:     borrowed until the region is removed; NULL for GM_REGION_RESERVED
  * @block_off: byte of @block where the region begins
- * @hva:       host address of the first byte, NULL for GM_REGION_RESERVED; for slots of KVM or vhost, not for access
+ * @hva:       host address of the first byte, NULL for GM_REGION_RESERVED; for slots of KVM or
+ * vhost, not for access
  * @name:      its name
  */
 struct gm_region_info {
@@ -149,110 +151,10 @@ GM_API int gm_space_build(const struct gm_space_opts *opts, const struct gm_regi
  * gm_space_destroy() - free a space, its regions and its window
  * @space: taken; without readers and transactions; NULL is ignored
  *
- * Memory that is pinned stays mapped until the last pin is given back. Threads: owner only. Since: 0.1.
+ * Memory that is pinned stays mapped until the last pin is given back. Threads: owner only. Since:
+ * 0.1.
  */
 GM_API void gm_space_destroy(struct gm_space *space);
-
-/**
- * gm_txn_begin() - begin to change a space
- * @space:   borrowed
- * @ret_txn: the transaction, ended by gm_txn_commit() or gm_txn_abort()
- * @err:     optional
- *
- * Returns 0, -EBUSY (another transaction is open), -ENOMEM. Threads: any. Since: 0.1.
- */
-GM_API int gm_txn_begin(struct gm_space *space, struct gm_txn **ret_txn, struct gm_error *err);
-
-/**
- * gm_txn_add() - plan a new region
- * @txn:    borrowed
- * @desc:   borrowed
- * @ret_id: optional: number of the region
- * @err:    optional
- *
- * Returns 0; -EINVAL (length 0, misaligned, neither or both of block and backing); -ERANGE (wraps past 2^64; outside the block); -EEXIST (overlaps a region
- * of the plan: err->gpa is the first common byte); -EBUSY (an anonymous block that another region uses: it has no fd); -E2BIG; -ENOMEM.
- * On failure the plan is unchanged. Threads: one writer. Since: 0.1.
- */
-GM_API int gm_txn_add(struct gm_txn *txn, const struct gm_region_desc *desc, uint64_t *ret_id,
-	struct gm_error *err);
-
-/**
- * gm_txn_remove() - plan to remove a region
- * @txn: borrowed
- * @id:  of the region
- * @err: optional
- *
- * Returns 0 or -ENOENT. Threads: one writer. Since: 0.1.
- */
-GM_API int gm_txn_remove(struct gm_txn *txn, uint64_t id, struct gm_error *err);
-
-/**
- * gm_txn_move() - plan to move a region to another guest address, with its bytes
- * @txn: borrowed
- * @id:  of the region
- * @gpa: new first address
- * @err: optional
- *
- * Returns 0, -ENOENT, -EINVAL, -ERANGE, -EEXIST. Threads: one writer. Since: 0.1.
- */
-GM_API int gm_txn_move(struct gm_txn *txn, uint64_t id, uint64_t gpa, struct gm_error *err);
-
-/**
- * gm_txn_resize() - plan another length for a region
- * @txn: borrowed
- * @id:  of the region
- * @len: new length in bytes, within its block; the bytes that stay are not touched
- * @err: optional
- *
- * Returns 0, -ENOENT, -EINVAL, -ERANGE, -EEXIST. Threads: one writer. Since: 0.1.
- */
-GM_API int gm_txn_resize(struct gm_txn *txn, uint64_t id, uint64_t len, struct gm_error *err);
-
-/**
- * gm_txn_protect() - plan other permissions for a region
- * @txn:   borrowed
- * @id:    of the region
- * @perms: GM_PERM_* bits, at least one
- * @err:   optional
- *
- * Returns 0, -ENOENT, -EINVAL, -EACCES (write permission for a read-only block).
- * Threads: one writer. Since: 0.1.
- */
-GM_API int gm_txn_protect(struct gm_txn *txn, uint64_t id, uint32_t perms, struct gm_error *err);
-
-/**
- * gm_txn_replace() - plan other memory behind a region's addresses
- * @txn:     borrowed
- * @id:      of the region, which keeps its number, address, kind and permissions
- * @desc:    block or backing, block_off, name; gpa must be the region's; len 0 or the region's
- * @err:     optional
- *
- * At commit readers see the old memory, then for a moment none (-EFAULT), then the new.
- * Returns as gm_txn_add(), or -ENOENT. Threads: one writer. Since: 0.1.
- */
-GM_API int gm_txn_replace(struct gm_txn *txn, uint64_t id, const struct gm_region_desc *desc,
-	struct gm_error *err);
-
-/**
- * gm_txn_commit() - carry the plan out
- * @txn: taken on success; on failure the space is as it was and @txn stays open
- * @err: optional
- *
- * Waits for readers only if an address changes its memory (replace; move in the window).
- * Must not be called in a section or by a thread that serves page faults.
- * Returns 0; -ETIMEDOUT (err->text names the readers that hold it up); -ENOMEM, -EBUSY, or what making a block returned.
- * Threads: one writer. Since: 0.1.
- */
-GM_API int gm_txn_commit(struct gm_txn *txn, struct gm_error *err);
-
-/**
- * gm_txn_abort() - drop the plan
- * @txn: taken; NULL is ignored
- *
- * Threads: one writer. Since: 0.1.
- */
-GM_API void gm_txn_abort(struct gm_txn *txn);
 
 /**
  * gm_space_add() - a transaction with one gm_txn_add()

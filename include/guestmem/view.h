@@ -3,9 +3,9 @@
  * view.h - the immutable map that readers use, and the sections in which they use it.
  *
  * A reader thread owns a struct gm_reader. Between gm_reader_enter() and gm_reader_leave() (a
- * section) it holds a view: the map as it was published last. Nothing in a view changes, and the memory
- * that it describes stays mapped until the section ends. A section takes no lock; it must be short and
- * must not wait for a peer: whatever may block takes a pin (slice.h) instead.
+ * section) it holds a view: the map as it was published last. Nothing in a view changes, and the
+ * memory that it describes stays mapped until the section ends. A section takes no lock; it must be
+ * short and must not wait for a peer: whatever may block takes a pin (slice.h) instead.
  */
 #ifndef GUESTMEM_VIEW_H
 #define GUESTMEM_VIEW_H
@@ -32,16 +32,14 @@ struct gm_reader;
 #define GM_PERM_RX (GM_PERM_R | GM_PERM_X)
 #define GM_PERM_RWX (GM_PERM_R | GM_PERM_W | GM_PERM_X)
 
-/* gm_span.flags */
-#define GM_SPAN_PLACED 1u /* delta equals the view's window_base */
-
 /**
  * struct gm_span - guest addresses that are reached by one addition
  * @first: first guest physical address
  * @last:  last guest physical address, inclusive
  * @delta: host address minus guest address, modulo 2^64
- * @perms: GM_PERM_* bits that a direct access may use
- * @flags: GM_SPAN_* bits
+ * @perms: GM_PERM_* bits: what may be done
+ * @direct: the part of @perms that inline code may do by itself, at the view's window_base + gpa; 0
+ * where the memory is not in the window or where the library wants to see each access
  *
  * Neighbouring regions with the same @delta and @perms share a span. Part of the frozen view.
  */
@@ -50,7 +48,7 @@ struct gm_span {
 	uint64_t last;
 	uint64_t delta;
 	uint32_t perms;
-	uint32_t flags;
+	uint32_t direct;
 };
 
 #define GM_VIEW_VERSION 1u
@@ -58,6 +56,9 @@ struct gm_span {
 /**
  * struct gm_view - the frozen part of a view, which inline code reads
  * @window_base: host address of GPA 0 in the space's window, or 0
+ * @hot_first:   first address of the largest span that inline code may read and write
+ * @hot_starts:  number of addresses from there at which an access of 8 bytes may begin; 0 if there
+ * is no such span
  * @spans:       @nr_spans spans in rising order, and one with no permission behind them
  * @index:       @nr_index numbers: the first span that ends in or after bucket i
  * @shift:       a bucket is 1 << @shift bytes
@@ -66,10 +67,13 @@ struct gm_span {
  * @version:     GM_VIEW_VERSION
  * @generation:  rises by at least one with each published change of the space
  *
- * Borrowed from the reader until its section ends. Do not build one; the library keeps more behind it.
+ * Borrowed from the reader until its section ends. Do not build one; the library keeps more behind
+ * it.
  */
 struct gm_view {
 	uint64_t window_base;
+	uint64_t hot_first;
+	uint64_t hot_starts;
 	const struct gm_span *spans;
 	const uint32_t *index;
 	uint32_t shift;
@@ -99,13 +103,17 @@ GM_INLINE int gm_reader_create(struct gm_space *space, const char *name,
  * @name:       as above
  * @view_size:  sizeof(struct gm_view) in the caller's header
  * @version:    GM_VIEW_VERSION in the caller's header
+ * @table:      exception table of the caller's inline accesses (guard.h), borrowed until the reader
+ * is destroyed
+ * @table_end:  its end; NULL or equal to @table when there is none
  * @ret_reader: as above
  * @err:        optional
  *
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_reader_create_checked(struct gm_space *space, const char *name, size_t view_size,
-	uint32_t version, struct gm_reader **ret_reader, struct gm_error *err);
+	uint32_t version, const void *table, const void *table_end, struct gm_reader **ret_reader,
+	struct gm_error *err);
 
 /**
  * gm_reader_destroy() - unregister and free a reader

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-int gm_error_set(struct gm_error *err, int code, uint64_t gpa, uint64_t len, const char *fmt, ...)
+int(gm_error_set)(struct gm_error *err, int code, uint64_t gpa, uint64_t len, const char *fmt, ...)
 {
 	va_list args;
 

@@ -9,10 +9,12 @@
 /* Fills @err, if there is one, and returns @code. */
 __attribute__((format(printf, 5, 6))) int gm_error_set(
 	struct gm_error *err, int code, uint64_t gpa, uint64_t len, const char *fmt, ...);
+#ifdef __clang_analyzer__ /* so that it knows that a failure does not return 0 */
+#define gm_error_set(err, code, ...) ((void)(gm_error_set)((err), (code), __VA_ARGS__), (code))
+#endif
 
 /* Appends to the text of @err, if there is one, as far as there is room. */
-__attribute__((format(printf, 2, 3))) void gm_error_add(
-	struct gm_error *err, const char *fmt, ...);
+__attribute__((format(printf, 2, 3))) void gm_error_add(struct gm_error *err, const char *fmt, ...);
 
 /* "ENOMEM (Cannot allocate memory)"-like words for a negative errno value; a constant string. */
 const char *gm_error_word(int code);
@@ -21,8 +23,9 @@ const char *gm_error_word(int code);
 void gm_copy_name(char *to, size_t cap, const char *from);
 
 /*
- * Looks at an options struct that begins with its size: 0 if the library knows all of it or the unknown tail is zero,
- * -EINVAL if it is shorter than @min, -E2BIG for a newer one that is used. Then copies it to @to, zero-extended to @known.
+ * Looks at an options struct that begins with its size: 0 if the library knows all of it or the
+ * unknown tail is zero, -EINVAL if it is shorter than @min, -E2BIG for a newer one that is used.
+ * Then copies it to @to, zero-extended to @known.
  */
 int gm_opts_copy(void *to, size_t known, const void *from, size_t min);
 

@@ -4,8 +4,11 @@
 
 #define INDEX_MIN 64u
 #define INDEX_MAX (1u << 20)
-/* With three buckets a span, evenly spread spans share a bucket with at most one neighbour. */
-#define BUCKETS_PER_SPAN 3u
+/*
+ * One to two buckets a span: evenly spread spans share a bucket with at most one neighbour, and the
+ * table of 10 000 spans stays in the second cache beside them (three a span measured slower).
+ */
+#define BUCKETS_PER_SPAN 1u
 
 static uint64_t buckets_wanted(uint32_t nr_spans)
 {

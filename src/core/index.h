@@ -2,9 +2,10 @@
 /*
  * index.h - look-up of an address among sorted, disjoint spans.
  *
- * The address space up to the last span is cut into equal buckets; for each the table names the first
- * span that ends in or after it. So a look-up is one load and, mostly, one comparison, for 8 spans as
- * for 10 000. Where many spans lie in one bucket a binary search between two entries decides.
+ * The address space up to the last span is cut into equal buckets; for each the table names the
+ * first span that ends in or after it. So a look-up is one load and, mostly, one comparison, for 8
+ * spans as for 10 000. Where many spans lie in one bucket a binary search between two entries
+ * decides.
  */
 #ifndef GM_CORE_INDEX_H
 #define GM_CORE_INDEX_H

@@ -2,8 +2,8 @@
 /*
  * rangeset.h - a sorted set of disjoint ranges that do not touch.
  *
- * The caller owns the array and its room; nothing here allocates. A change that needs more room than
- * there is returns false and leaves the set as it was; room for nr + 1 ranges always suffices.
+ * The caller owns the array and its room; nothing here allocates. A change that needs more room
+ * than there is returns false and leaves the set as it was; room for nr + 1 ranges always suffices.
  */
 #ifndef GM_CORE_RANGESET_H
 #define GM_CORE_RANGESET_H

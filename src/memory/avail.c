@@ -49,10 +49,8 @@ static bool cgroup_path(const char *controller, char *ret, size_t cap)
 		if (!path)
 			continue;
 		*path++ = '\0';
-		if (strcmp(names + 1, controller) == 0 && strlen(path) < cap) {
-			strcpy(ret, path);
-			return true;
-		}
+		if (strcmp(names + 1, controller) == 0)
+			return (size_t)snprintf(ret, cap, "%s", path) < cap;
 	}
 	return false;
 }
@@ -80,7 +78,8 @@ static uint64_t cgroup_avail(void)
 		return cgroup_left(limit, used);
 	}
 	if (cgroup_path("memory", path, sizeof(path))) {
-		snprintf(limit, sizeof(limit), "/sys/fs/cgroup/memory%s/memory.limit_in_bytes", path);
+		snprintf(limit, sizeof(limit), "/sys/fs/cgroup/memory%s/memory.limit_in_bytes",
+			path);
 		snprintf(used, sizeof(used), "/sys/fs/cgroup/memory%s/memory.usage_in_bytes", path);
 		return cgroup_left(limit, used);
 	}
@@ -151,11 +150,10 @@ static bool knob_value(const char *path, char *ret, size_t cap)
 		return false;
 	open = strchr(text, '[');
 	close = open ? strchr(open, ']') : NULL;
-	if (!close || (size_t)(close - open) > cap)
+	if (!close)
 		return false;
 	*close = '\0';
-	strcpy(ret, open + 1);
-	return true;
+	return (size_t)snprintf(ret, cap, "%s", open + 1) < cap;
 }
 
 bool gm_thp_allowed(uint32_t log2, bool shmem, char *knob, int cap)

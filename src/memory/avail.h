@@ -6,12 +6,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Bytes that can be allocated without swapping others out: machine and cgroup; UINT64_MAX if unknown. */
+/* Bytes that can be allocated without swapping others out: machine and cgroup; UINT64_MAX if
+ * unknown. */
 uint64_t gm_avail_bytes(void);
 
 struct gm_pool {
 	uint64_t page_size; /* bytes */
-	uint64_t total;	    /* pages, as the rest */
+	uint64_t total;     /* pages, as the rest */
 	uint64_t free;
 	uint64_t reserved; /* of the free ones: promised already */
 	uint64_t surplus_max;
@@ -24,8 +25,9 @@ int gm_pool_read(uint32_t log2, struct gm_pool *ret);
 uint32_t gm_pool_default(void);
 
 /*
- * Does the host give transparent huge pages of 1 << log2 bytes to memory that asks by madvise? @shmem: for shared memory
- * and memfds. If not, @knob (of @cap bytes) names the file and what to write.
+ * Does the host give transparent huge pages of 1 << log2 bytes to memory that asks by madvise?
+ * @shmem: for shared memory and memfds. If not, @knob (of @cap bytes) names the file and what to
+ * write.
  */
 bool gm_thp_allowed(uint32_t log2, bool shmem, char *knob, int cap);
 

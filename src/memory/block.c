@@ -2,8 +2,8 @@
 /*
  * block.c - making a block by the first page-size choice that works, describing it, and its life.
  *
- * Each choice is tried whole: file, mapping, advice, population, verification. A refusal costs one line in the
- * report and leaves nothing behind.
+ * Each choice is tried whole: file, mapping, advice, population, verification. A refusal costs one
+ * line in the report and leaves nothing behind.
  */
 #include "memory/block.h"
 
@@ -137,7 +137,8 @@ static int check_file(struct gm_block *block, struct gm_error *err)
 	if (rc)
 		return gm_error_set(err, rc, 0, 0, "%s: fstat: %s", block->name, gm_error_word(rc));
 	if (!S_ISREG(st.st_mode))
-		return gm_error_set(err, -ENODEV, 0, 0, "%s: the fd is not a file or memfd", block->name);
+		return gm_error_set(
+			err, -ENODEV, 0, 0, "%s: the fd is not a file or memfd", block->name);
 	if (!gm_is_aligned(block->offset, block->page_size))
 		return gm_error_set(err, -EINVAL, 0, 0,
 			"%s: offset 0x%" PRIx64 " is not a multiple of the page size %" PRIu64,
@@ -152,7 +153,8 @@ static int check_file(struct gm_block *block, struct gm_error *err)
 		return gm_error_set(err, flags, 0, 0, "%s: %s", block->name, gm_error_word(flags));
 	if ((flags & O_ACCMODE) == O_WRONLY || (write && (flags & O_ACCMODE) == O_RDONLY))
 		return gm_error_set(err, -EACCES, 0, 0,
-			"%s: the fd is not open for %s (GM_BLOCK_READONLY or GM_BLOCK_PRIVATE may be meant)",
+			"%s: the fd is not open for %s (GM_BLOCK_READONLY or GM_BLOCK_PRIVATE may "
+			"be meant)",
 			block->name, write ? "reading and writing" : "reading");
 	return 0;
 }
@@ -176,7 +178,8 @@ static int open_path(struct gm_block *block, struct file_undo *undo, struct gm_e
 	if (fd == -EEXIST || !(opts->flags & GM_BLOCK_CREATE))
 		fd = gm_sys_open(opts->path, mode | O_NONBLOCK, 0);
 	if (fd < 0)
-		return gm_error_set(err, fd, 0, 0, "%s: cannot open: %s", opts->path, gm_error_word(fd));
+		return gm_error_set(
+			err, fd, 0, 0, "%s: cannot open: %s", opts->path, gm_error_word(fd));
 	block->fd = fd;
 	if (!(opts->flags & GM_BLOCK_CREATE))
 		return 0;
@@ -209,8 +212,8 @@ static int make_memfd(struct gm_block *block, struct gm_error *err)
 	if (!rc && !(block->opts.flags & GM_BLOCK_NO_SEAL))
 		rc = gm_sys_add_seals(block->fd, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);
 	if (rc)
-		return gm_error_set(err, rc, 0, block->len, "%s: cannot size and seal the memfd: %s",
-			block->name, gm_error_word(rc));
+		return gm_error_set(err, rc, 0, block->len,
+			"%s: cannot size and seal the memfd: %s", block->name, gm_error_word(rc));
 	return 0;
 }
 
@@ -269,7 +272,8 @@ static int settle_choice(struct gm_block *block, struct gm_page_choice choice, s
 		if (gm_thp_allowed(block->got.log2, is_shmem(block), knob, sizeof(knob)))
 			return 0;
 		return gm_error_set(err, -ENOTSUP, 0, 0,
-			"%s: the host gives no transparent huge pages of %" PRIu64 " kB to %s memory: %s",
+			"%s: the host gives no transparent huge pages of %" PRIu64
+			" kB to %s memory: %s",
 			block->name, (UINT64_C(1) << block->got.log2) >> 10,
 			is_shmem(block) ? "shared" : "anonymous", knob);
 	}
@@ -281,7 +285,8 @@ static int settle_choice(struct gm_block *block, struct gm_page_choice choice, s
 		return 0;
 	if (gm_pool_read(block->got.log2, &pool))
 		return gm_error_set(err, -ENOTSUP, 0, 0,
-			"%s: the host has no huge pages of %" PRIu64 " kB (see /sys/kernel/mm/hugepages)",
+			"%s: the host has no huge pages of %" PRIu64
+			" kB (see /sys/kernel/mm/hugepages)",
 			block->name, (UINT64_C(1) << block->got.log2) >> 10);
 	block->hugetlb = true;
 	block->page_size = pool.page_size;
@@ -296,13 +301,13 @@ static int check_size(const struct gm_block *block, struct gm_error *err)
 	if (block->got.kind == GM_PAGE_HUGETLB && has_file(block) &&
 		(!block->hugetlb || block->page_size != UINT64_C(1) << block->got.log2))
 		return gm_error_set(err, -ENOTSUP, 0, 0,
-			"%s: the file is not on a hugetlbfs with pages of %" PRIu64 " kB", block->name,
-			(UINT64_C(1) << block->got.log2) >> 10);
+			"%s: the file is not on a hugetlbfs with pages of %" PRIu64 " kB",
+			block->name, (UINT64_C(1) << block->got.log2) >> 10);
 	if (block->hugetlb && has_file(block) && block->got.kind != GM_PAGE_HUGETLB &&
 		block->got.kind != GM_PAGE_NONE)
 		return gm_error_set(err, -ENOTSUP, 0, 0,
-			"%s: the file has explicit huge pages of %" PRIu64 " kB, nothing else", block->name,
-			block->page_size >> 10);
+			"%s: the file has explicit huge pages of %" PRIu64 " kB, nothing else",
+			block->name, block->page_size >> 10);
 	if (!gm_is_aligned(block->len, block->page_size))
 		return gm_error_set(err, -EINVAL, 0, block->len,
 			"%s: the length %" PRIu64 " is not a multiple of the page size %" PRIu64,
@@ -329,15 +334,17 @@ static int reserve_real(struct gm_block *block, struct gm_error *err)
 		rc = gm_sys_fallocate(block->fd, 0, block->offset, block->len);
 	} while (rc == -EINTR);
 	if (rc)
-		return gm_error_set(err, rc, 0, block->len, "%s: cannot reserve %" PRIu64 " bytes: %s",
-			block->name, block->len, gm_error_word(rc));
+		return gm_error_set(err, rc, 0, block->len,
+			"%s: cannot reserve %" PRIu64 " bytes: %s", block->name, block->len,
+			gm_error_word(rc));
 	return 0;
 }
 
 /* Populates if it was asked for, and looks whether huge pages came of it. */
 static int fill(struct gm_block *block, struct gm_error *err)
 {
-	bool wanted = (block->opts.flags & GM_BLOCK_POPULATE) ||
+	bool wanted =
+		(block->opts.flags & GM_BLOCK_POPULATE) ||
 		(block->opts.reserve == GM_RESERVE_REAL && !block->hugetlb && !has_file(block));
 	uint64_t huge;
 	int rc;
@@ -369,8 +376,8 @@ static int try_choice(struct gm_block *block, struct gm_page_choice choice,
 		rc = reserve_real(block, err);
 	if (!rc && window && !gm_is_aligned(gpa, block->page_size))
 		rc = gm_error_set(err, -EINVAL, gpa, block->len,
-			"%s: gpa 0x%" PRIx64 " is not a multiple of the page size %" PRIu64, block->name, gpa,
-			block->page_size);
+			"%s: gpa 0x%" PRIx64 " is not a multiple of the page size %" PRIu64,
+			block->name, gpa, block->page_size);
 	if (!rc)
 		rc = gm_map_create(&block->home, window, gpa, err);
 	if (rc) {
@@ -400,8 +407,8 @@ static void note_refusal(struct gm_block *block, const struct gm_error *err)
 	snprintf(block->why + used, sizeof(block->why) - used, "%s%s", used ? "; " : "", text);
 }
 
-static int try_choices(struct gm_block *block, struct gm_window *window, uint64_t gpa,
-	struct gm_error *err)
+static int try_choices(
+	struct gm_block *block, struct gm_window *window, uint64_t gpa, struct gm_error *err)
 {
 	const struct gm_page_choice *pages = block->opts.pages;
 	struct gm_error refusal = {0};
@@ -468,12 +475,12 @@ int gm_block_create_at(const struct gm_block_opts *user, struct gm_window *windo
 	block->opts = opts;
 	block->len = opts.len;
 	block->offset = opts.offset;
-	block->backing = opts.backing == GM_BACKING_ANON && (opts.flags & GM_BLOCK_SHARE) ?
-				 GM_BACKING_MEMFD :
-				 opts.backing;
+	block->backing = opts.backing == GM_BACKING_ANON && (opts.flags & GM_BLOCK_SHARE)
+				 ? GM_BACKING_MEMFD
+				 : opts.backing;
 	init_home(block);
-	rc = block->backing == GM_BACKING_POINTER ? create_pointer(block) :
-						    try_choices(block, window, gpa, err);
+	rc = block->backing == GM_BACKING_POINTER ? create_pointer(block)
+						  : try_choices(block, window, gpa, err);
 	if (rc) {
 		gm_sys_free(block);
 		return rc;

@@ -2,9 +2,10 @@
 /*
  * block.h - blocks and the mappings through which they are reached.
  *
- * A block has one home mapping, made with it. A block with a shared fd can have more: one for each region that
- * maps a part of it again. A map's references are regions and pins; each carries a reference on the
- * block, so a block outlives its maps. A home mapping goes with its block, the others with their last reference.
+ * A block has one home mapping, made with it. A block with a shared fd can have more: one for each
+ * region that maps a part of it again. A map's references are regions and pins; each carries a
+ * reference on the block, so a block outlives its maps. A home mapping goes with its block, the
+ * others with their last reference.
  */
 #ifndef GM_MEMORY_BLOCK_H
 #define GM_MEMORY_BLOCK_H
@@ -33,7 +34,7 @@ struct gm_block {
 	uint32_t refs; /* atomic */
 	int fd;
 	struct gm_block_opts opts; /* as asked; pointers in it are dead but for numa */
-	uint32_t backing;	   /* as it is */
+	uint32_t backing;          /* as it is */
 	uint64_t len;
 	uint64_t offset;
 	uint64_t page_size;
@@ -46,7 +47,8 @@ struct gm_block {
 	char name[32];
 };
 
-/* Makes a block; in the window at @gpa if @window is not NULL (-EEXIST when the addresses are claimed). */
+/* Makes a block; in the window at @gpa if @window is not NULL (-EEXIST when the addresses are
+ * claimed). */
 int gm_block_create_at(const struct gm_block_opts *opts, struct gm_window *window, uint64_t gpa,
 	struct gm_block **ret, struct gm_error *err);
 
@@ -59,21 +61,22 @@ bool gm_block_is_idle(struct gm_block *block);
 /* ---- map.c ---- */
 
 /*
- * The one pipeline: reserve, map, NUMA, huge-page advice, flags, lock. Population and verification follow in
- * gm_map_fill(). Fills @map, which has block, block_off and len; in the window if it is not NULL.
+ * The one pipeline: reserve, map, NUMA, huge-page advice, flags, lock. Population and verification
+ * follow in gm_map_fill(). Fills @map, which has block, block_off and len; in the window if it is
+ * not NULL.
  */
-int gm_map_create(
-	struct gm_map *map, struct gm_window *window, uint64_t gpa, struct gm_error *err);
+int gm_map_create(struct gm_map *map, struct gm_window *window, uint64_t gpa, struct gm_error *err);
 
 /* Unmaps; the addresses are reserved again or given back. */
 void gm_map_release(struct gm_map *map);
 
-/* Moves a mapping with its pages into the window at @gpa, or into a reservation of its own if @window is NULL. */
+/* Moves a mapping with its pages into the window at @gpa, or into a reservation of its own if
+ * @window is NULL. */
 int gm_map_move(struct gm_map *map, struct gm_window *window, uint64_t gpa, struct gm_error *err);
 
 /*
- * Takes a reference on a home mapping that nobody uses, after moving it into the window if that is not NULL. -EBUSY if it
- * has references, -EEXIST if the addresses are claimed.
+ * Takes a reference on a home mapping that nobody uses, after moving it into the window if that is
+ * not NULL. -EBUSY if it has references, -EEXIST if the addresses are claimed.
  */
 int gm_map_take_home(
 	struct gm_block *block, struct gm_window *window, uint64_t gpa, struct gm_error *err);
@@ -83,8 +86,7 @@ struct gm_map *gm_map_get(struct gm_map *map);
 void gm_map_put(struct gm_map *map);
 
 /* ---- populate.c ---- */
-int gm_map_populate(
-	struct gm_map *map, const struct gm_populate_opts *opts, struct gm_error *err);
+int gm_map_populate(struct gm_map *map, const struct gm_populate_opts *opts, struct gm_error *err);
 /* Bytes of the mapping that are mapped by huge pages; -ENOTSUP where the kernel does not tell. */
 int gm_map_count_huge(const struct gm_map *map, uint64_t *ret);
 

@@ -2,8 +2,8 @@
 /*
  * commit.c - carrying a plan out: prepare, vacate, shift, publish, retire.
  *
- * What can fail comes before publication, and each step knows its way back. A map that cannot be moved back is
- * reached where it is by the general look-up, so that going back cannot fail.
+ * What can fail comes before publication, and each step knows its way back. A map that cannot be
+ * moved back is reached where it is by the general look-up, so that going back cannot fail.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -75,7 +75,7 @@ static bool wants_window(const struct commit *c, const struct gm_region *region)
 	const struct gm_window *window = c->space->window;
 
 	return window && region->block && region->block->backing != GM_BACKING_POINTER &&
-		region->range.last < window->limit;
+	       region->range.last < window->limit;
 }
 
 /* That part of the block's fd, mapped once more at its place in the window. */
@@ -85,7 +85,8 @@ static int map_again(struct commit *c, struct gm_region *region, struct gm_error
 	int rc;
 
 	if (!map)
-		return gm_error_set(err, -ENOMEM, region->range.first, 0, "%s: out of memory", c->space->name);
+		return gm_error_set(
+			err, -ENOMEM, region->range.first, 0, "%s: out of memory", c->space->name);
 	map->block = region->block;
 	map->block_off = region->block_off;
 	map->len = gm_range_len(&region->range);
@@ -103,7 +104,7 @@ static int give_map(struct commit *c, struct gm_planned *entry, bool window, str
 {
 	struct gm_region *region = entry->region;
 	bool exclusive = !gm_block_is_shareable(region->block) &&
-		region->block->backing != GM_BACKING_POINTER;
+			 region->block->backing != GM_BACKING_POINTER;
 	int rc = 0;
 
 	if (window && gm_block_is_shareable(region->block)) {
@@ -131,9 +132,9 @@ static bool must_shift(const struct commit *c, const struct gm_planned *entry)
 	const struct gm_region *region = entry->region;
 
 	return region->map && entry->origin && region->map == entry->origin->map &&
-		region->map->home && region->map->window && region->block_off == 0 &&
-		region->range.first != entry->origin->range.first && wants_window(c, region) &&
-		!gm_region_is_placed(region, c->space->window);
+	       region->map->home && region->map->window && region->block_off == 0 &&
+	       region->range.first != entry->origin->range.first && wants_window(c, region) &&
+	       !gm_region_is_placed(region, c->space->window);
 }
 
 static int place_entry(struct commit *c, struct gm_planned *entry, struct gm_error *err)
@@ -226,8 +227,8 @@ static int list_moves(struct commit *c, struct gm_error *err)
 	return 0;
 }
 
-static void publish_again(struct commit *c, struct gm_view_full **view,
-	struct gm_region *const *regions, size_t nr)
+static void publish_again(
+	struct commit *c, struct gm_view_full **view, struct gm_region *const *regions, size_t nr)
 {
 	gm_view_fill(*view, c->space->window, regions, nr, c->space->generation + 1);
 	gm_space_publish(c->space, *view, c->space->regions, (struct gm_regions){0});
@@ -267,7 +268,8 @@ static int shift(struct commit *c, struct moved *record, struct gm_map *map, str
 	return rc;
 }
 
-/* Pinned memory stays where it is; whoever wanted its addresses is reached by the general look-up. */
+/* Pinned memory stays where it is; whoever wanted its addresses is reached by the general look-up.
+ */
 static int shift_aside(struct commit *c, struct gm_error *err)
 {
 	size_t nr = c->nr_moves;
@@ -370,12 +372,14 @@ static void finish(struct commit *c)
 	for (size_t i = 0; i < txn->nr; i++)
 		c->items[i] = txn->plan[i].region;
 	gm_view_fill(c->view, space->window, c->items, txn->nr, space->generation + 1);
-	gm_space_publish(space, c->view, (struct gm_regions){.items = c->items, .nr = txn->nr}, c->dropped);
+	gm_space_publish(
+		space, c->view, (struct gm_regions){.items = c->items, .nr = txn->nr}, c->dropped);
 	c->view = NULL;
 	c->items = NULL;
 	c->dropped.items = NULL;
 	space->next_id = txn->next_id;
-	/* A few rounds end the epochs if nobody is in a section; what is left waits for the next change. */
+	/* A few rounds end the epochs if nobody is in a section; what is left waits for the next
+	 * change. */
 	for (int round = 0; round < 3 && gm_reclaim_poll(&space->reclaim) > 0; round++)
 		;
 	gm_sys_free(txn->plan);

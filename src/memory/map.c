@@ -47,8 +47,7 @@ static int take_addresses(
 		map->hva = window->base + gpa;
 		return 0;
 	}
-	rc = gm_arena_reserve(
-		map->len, arena_align(map), &map->hva, &map->arena, &map->arena_len);
+	rc = gm_arena_reserve(map->len, arena_align(map), &map->hva, &map->arena, &map->arena_len);
 	if (rc)
 		return gm_error_set(err, rc, 0, map->len,
 			"%s: cannot reserve %" PRIu64 " bytes of host addresses: %s",
@@ -95,7 +94,8 @@ static int explain_mmap(const struct gm_map *map, int rc, struct gm_error *err)
 			" free of which %" PRIu64 " are promised: echo %" PRIu64
 			" > /sys/kernel/mm/hugepages/hugepages-%" PRIu64 "kB/nr_hugepages",
 			block->name, want, pool.page_size >> 10, pool.free, pool.reserved,
-			pool.total + want - (pool.free > pool.reserved ? pool.free - pool.reserved : 0),
+			pool.total + want -
+				(pool.free > pool.reserved ? pool.free - pool.reserved : 0),
 			pool.page_size >> 10);
 	if (rc == -ENOMEM)
 		return gm_error_set(err, rc, 0, map->len,
@@ -156,7 +156,8 @@ static int advise_pages(const struct gm_map *map, struct gm_error *err)
 		return advise(map, MADV_HUGEPAGE, "transparent huge pages", err);
 	case GM_PAGE_BASE:
 		rc = gm_sys_madvise(map->hva, map->len, MADV_NOHUGEPAGE);
-		/* A kernel without transparent huge pages knows no such advice and gives base pages. */
+		/* A kernel without transparent huge pages knows no such advice and gives base
+		 * pages. */
 		return rc == -EINVAL ? 0 : rc ? advise(map, MADV_NOHUGEPAGE, "base pages", err) : 0;
 	default:
 		return 0;
@@ -217,8 +218,7 @@ static int map_memory(struct gm_map *map, struct gm_error *err)
 	return rc ? explain_mmap(map, rc, err) : 0;
 }
 
-int gm_map_create(
-	struct gm_map *map, struct gm_window *window, uint64_t gpa, struct gm_error *err)
+int gm_map_create(struct gm_map *map, struct gm_window *window, uint64_t gpa, struct gm_error *err)
 {
 	int rc = take_addresses(map, window, gpa, err);
 
@@ -252,7 +252,8 @@ void gm_map_release(struct gm_map *map)
 	map->hva = NULL;
 }
 
-/* The pages have moved away. Another thread's mmap may have landed in the hole by now: only touch what is ours. */
+/* The pages have moved away. Another thread's mmap may have landed in the hole by now: only touch
+ * what is ours. */
 static void leave_hole(const struct gm_map *old)
 {
 	uint8_t *end = old->hva + old->len;
@@ -279,9 +280,8 @@ static int move(struct gm_map *map, struct gm_window *window, uint64_t gpa, stru
 	rc = gm_sys_mremap_to(old.hva, old.len, new.hva);
 	if (rc) {
 		give_addresses(&new);
-		return gm_error_set(err, rc, gpa, map->len,
-			"%s: cannot move %" PRIu64 " bytes: %s", map->block->name, map->len,
-			gm_error_word(rc));
+		return gm_error_set(err, rc, gpa, map->len, "%s: cannot move %" PRIu64 " bytes: %s",
+			map->block->name, map->len, gm_error_word(rc));
 	}
 	map->hva = new.hva;
 	map->window = new.window;
@@ -309,7 +309,8 @@ int gm_map_take_home(
 
 	pthread_mutex_lock(&block->lock);
 	if (__atomic_load_n(&block->home.refs, __ATOMIC_ACQUIRE) > 0)
-		rc = gm_error_set(err, -EBUSY, gpa, block->len, "%s: pinned or in use", block->name);
+		rc = gm_error_set(
+			err, -EBUSY, gpa, block->len, "%s: pinned or in use", block->name);
 	else if (window)
 		rc = move(&block->home, window, gpa, err);
 	if (!rc)

@@ -2,8 +2,8 @@
 /*
  * populate.c - filling a mapping with pages, by several threads, with progress and cancel.
  *
- * Threads take chunks from a shared counter. MADV_POPULATE_WRITE keeps bytes that are there and reports a
- * shortage as an error, where touching would be a signal.
+ * Threads take chunks from a shared counter. MADV_POPULATE_WRITE keeps bytes that are there and
+ * reports a shortage as an error, where touching would be a signal.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -29,10 +29,10 @@ struct job {
 	uint64_t len;
 	uint64_t chunk;
 	const struct gm_populate_opts *opts;
-	uint64_t next;	    /* atomic: bytes handed out */
-	uint64_t done;	    /* atomic: bytes filled */
+	uint64_t next;      /* atomic: bytes handed out */
+	uint64_t done;      /* atomic: bytes filled */
 	uint64_t failed_at; /* offset in the mapping; valid when code is set */
-	int code;	    /* atomic: first failure */
+	int code;           /* atomic: first failure */
 	uint32_t running;   /* atomic: helpers at work */
 	cpu_set_t cpus;
 	bool pin;
@@ -44,9 +44,9 @@ static bool is_cancelled(const struct job *job)
 }
 
 /*
- * Kernels before 5.14 lack the advice: touch through the kernel, which answers EFAULT where a direct touch
- * would be a signal. Reading a byte of /proc/self/mem and writing it back keeps it, but for a writer in
- * between, so only pages that nobody uses yet may be filled this way.
+ * Kernels before 5.14 lack the advice: touch through the kernel, which answers EFAULT where a
+ * direct touch would be a signal. Reading a byte of /proc/self/mem and writing it back keeps it,
+ * but for a writer in between, so only pages that nobody uses yet may be filled this way.
  */
 static int touch(uint8_t *hva, uint64_t len, uint64_t page, bool write)
 {
@@ -181,8 +181,8 @@ static int explain(const struct job *job, struct gm_error *err)
 	int rc = job->code;
 
 	if (rc == -ECANCELED)
-		return gm_error_set(err, rc, at, job->len, "%s: population was cancelled",
-			block->name);
+		return gm_error_set(
+			err, rc, at, job->len, "%s: population was cancelled", block->name);
 	if (rc == -EFAULT && block->hugetlb &&
 		gm_pool_read((uint32_t)__builtin_ctzll(block->page_size), &pool) == 0) {
 		return gm_error_set(err, -ENOMEM, at, job->len,
@@ -196,7 +196,8 @@ static int explain(const struct job *job, struct gm_error *err)
 		gm_error_word(rc));
 }
 
-/* Runs @nr_threads - 1 helpers and works along. A helper that cannot be started is an error, not a half set. */
+/* Runs @nr_threads - 1 helpers and works along. A helper that cannot be started is an error, not a
+ * half set. */
 static void run(struct job *job, uint32_t nr_threads)
 {
 	pthread_t threads[THREADS_MAX];

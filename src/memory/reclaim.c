@@ -7,28 +7,11 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "memory/annotate.h"
 #include "sys/sys.h"
 
 #define POLL_MIN_NS 2000u
 #define POLL_MAX_NS 1000000u
-
-/* ck_epoch's atomics are assembly, which ThreadSanitizer cannot see: tell it what they order. */
-#if defined(__SANITIZE_THREAD__)
-#define GM_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define GM_TSAN 1
-#endif
-#endif
-#ifdef GM_TSAN
-void __tsan_acquire(void *addr);
-void __tsan_release(void *addr);
-#define tsan_acquire(addr) __tsan_acquire(addr)
-#define tsan_release(addr) __tsan_release(addr)
-#else
-#define tsan_acquire(addr) ((void)(addr))
-#define tsan_release(addr) ((void)(addr))
-#endif
 
 static struct gm_reader *new_reader(void)
 {
@@ -59,7 +42,8 @@ int gm_reclaim_init(struct gm_reclaim *reclaim, const struct gm_section_ops *ops
 	return 0;
 }
 
-/* ck_epoch calls this when an entry is due; it only collects, so that the work runs outside of ck. */
+/* ck_epoch calls this when an entry is due; it only collects, so that the work runs outside of ck.
+ */
 static void collect(ck_epoch_entry_t *entry)
 {
 	struct gm_deferred *deferred =
@@ -81,12 +65,15 @@ void gm_reclaim_defer(struct gm_reclaim *reclaim, struct gm_deferred *deferred)
 	}
 }
 
-/* What readers did in sections that are over happens before what runs now. */
+/*
+ * What readers did in sections that are over happens before what runs now. ck_epoch's atomics are assembly, which
+ * ThreadSanitizer cannot see.
+ */
 static void acquire_readers(struct gm_reclaim *reclaim)
 {
 	pthread_mutex_lock(&reclaim->lock);
 	for (struct gm_reader *reader = reclaim->readers; reader; reader = reader->next)
-		tsan_acquire(reader);
+		GM_TSAN(__tsan_acquire(reader));
 	pthread_mutex_unlock(&reclaim->lock);
 }
 
@@ -123,7 +110,8 @@ uint32_t gm_reclaim_poll(struct gm_reclaim *reclaim)
 			run_pending(reclaim);
 		return reclaim->nr_deferred;
 	}
-	/* Pairs with the compiler barrier in enter_section(). Without it nothing can be said about readers. */
+	/* Pairs with the compiler barrier in enter_section(). Without it nothing can be said about
+	 * readers. */
 	if (reclaim->moved_fence && gm_sys_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED))
 		return reclaim->nr_deferred;
 	ck_epoch_poll(reclaim->writer);
@@ -236,8 +224,9 @@ void gm_reclaim_drop_reader(struct gm_reader *reader)
 /* ---- sections ---- */
 
 /*
- * ck_epoch_begin() without its fence: the compiler keeps the order, gm_reclaim_poll() makes the CPUs keep it. The
- * acquire pairs with the epoch's advance by ck_epoch_poll(): whoever sees the new epoch sees the new view.
+ * ck_epoch_begin() without its fence: the compiler keeps the order, gm_reclaim_poll() makes the
+ * CPUs keep it. The acquire pairs with the epoch's advance by ck_epoch_poll(): whoever sees the new
+ * epoch sees the new view.
  */
 static inline void enter_section(ck_epoch_record_t *record)
 {
@@ -246,8 +235,8 @@ static inline void enter_section(ck_epoch_record_t *record)
 	ck_pr_store_uint(&record->active, active + 1);
 	if (active == 0) {
 		ck_pr_barrier();
-		ck_pr_store_uint(&record->epoch,
-			__atomic_load_n(&record->global->epoch, __ATOMIC_ACQUIRE));
+		ck_pr_store_uint(
+			&record->epoch, __atomic_load_n(&record->global->epoch, __ATOMIC_ACQUIRE));
 		ck_pr_barrier();
 	}
 }
@@ -270,7 +259,7 @@ void gm_reader_leave(struct gm_reader *reader)
 {
 	struct gm_reclaim *reclaim = reader->reclaim;
 
-	tsan_release(reader);
+	GM_TSAN(__tsan_release(reader));
 	if (__builtin_expect(reclaim->has_ops, 0))
 		reclaim->ops.leave(reclaim->ops.ctx);
 	else

@@ -2,9 +2,10 @@
 /*
  * reclaim.h - sections of readers, and running something once all that had begun are over.
  *
- * Concurrency Kit's ck_epoch keeps the records. Where the kernel has private expedited membarrier the reader's store-load
- * fence is moved to the writer (docs/design.md says why that is right); otherwise ck_epoch is used as it is. The embedder's
- * own scheme (struct gm_section_ops) can stand in for both.
+ * Concurrency Kit's ck_epoch keeps the records. Where the kernel has private expedited membarrier
+ * the reader's store-load fence is moved to the writer (docs/design.md says why that is right);
+ * otherwise ck_epoch is used as it is. The embedder's own scheme (struct gm_section_ops) can stand
+ * in for both.
  *
  * One thread at a time may defer, poll or wait: the holder of the space's transaction.
  */
@@ -31,9 +32,9 @@ struct gm_reclaim {
 	bool moved_fence; /* sections have no fence, poll issues membarrier */
 	bool has_ops;
 	struct gm_section_ops ops;
-	pthread_mutex_t lock;	   /* readers */
-	struct gm_reader *readers; /* all that were ever made; free ones are used again */
-	uint32_t nr_readers;	   /* in use */
+	pthread_mutex_t lock;        /* readers */
+	struct gm_reader *readers;   /* all that were ever made; free ones are used again */
+	uint32_t nr_readers;         /* in use */
 	struct gm_deferred *pending; /* with ops only: ck_epoch keeps its own list */
 	struct gm_deferred *due;
 	uint32_t nr_deferred;
@@ -61,8 +62,8 @@ void gm_reclaim_defer(struct gm_reclaim *reclaim, struct gm_deferred *deferred);
 uint32_t gm_reclaim_poll(struct gm_reclaim *reclaim);
 
 /*
- * Waits until all deferred so far is due and has run: 0, or -ETIMEDOUT with the names of the readers that are in
- * sections.
+ * Waits until all deferred so far is due and has run: 0, or -ETIMEDOUT with the names of the
+ * readers that are in sections.
  */
 int gm_reclaim_wait(struct gm_reclaim *reclaim, uint64_t timeout_ns, struct gm_error *err);
 

@@ -11,14 +11,15 @@ uint64_t gm_region_hva(const struct gm_region *region)
 bool gm_region_is_placed(const struct gm_region *region, const struct gm_window *window)
 {
 	return window && region->map &&
-		gm_region_hva(region) == (uintptr_t)window->base + region->range.first;
+	       gm_region_hva(region) == (uintptr_t)window->base + region->range.first;
 }
 
 void gm_region_free(struct gm_region *region)
 {
 	if (!region)
 		return;
-	/* The map carries a reference of its own, so the block goes last and a home mapping with it. */
+	/* The map carries a reference of its own, so the block goes last and a home mapping with
+	 * it. */
 	gm_block_put(region->block);
 	if (region->map)
 		gm_map_put(region->map);

@@ -2,8 +2,8 @@
 /*
  * slice.c - pins, and the slices that they keep valid.
  *
- * A pin is a reference on the mapping, taken in a section. The region of the view holds one already, so the
- * count never rises from 0 here; after the view's grace period it only falls.
+ * A pin is a reference on the mapping, taken in a section. The region of the view holds one
+ * already, so the count never rises from 0 here; after the view's grace period it only falls.
  */
 #include <guestmem/slice.h>
 
@@ -12,8 +12,8 @@
 #include "memory/space.h"
 
 /* The region at @gpa if it allows @perms: 0, -EFAULT or -EACCES. */
-static int find_region(const struct gm_view *view, uint64_t gpa, uint32_t perms,
-	const struct gm_region **ret)
+static int find_region(
+	const struct gm_view *view, uint64_t gpa, uint32_t perms, const struct gm_region **ret)
 {
 	const struct gm_region *region = gm_view_region(view, gpa);
 
@@ -31,7 +31,8 @@ static struct iovec slice_of(const struct gm_region *region, const struct gm_ran
 	uint64_t last = range->last < region->range.last ? range->last : region->range.last;
 
 	return (struct iovec){
-		.iov_base = (void *)(uintptr_t)(gm_region_hva(region) + (range->first - region->range.first)),
+		.iov_base = (void *)(uintptr_t)(gm_region_hva(region) +
+						(range->first - region->range.first)),
 		.iov_len = last - range->first + 1,
 	};
 }

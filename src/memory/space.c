@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "sys/guard.h"
 #include "sys/sys.h"
 
 #define LIMIT_DEFAULT (UINT64_C(1) << 40)
@@ -34,8 +35,10 @@ int gm_space_create(
 
 	if (rc)
 		return gm_error_set(err, rc, 0, 0, "space: options of another version");
-	if (opts.sections && (!opts.sections->enter || !opts.sections->leave || !opts.sections->wait))
-		return gm_error_set(err, -EINVAL, 0, 0, "space: sections needs all three functions");
+	if (opts.sections &&
+		(!opts.sections->enter || !opts.sections->leave || !opts.sections->wait))
+		return gm_error_set(
+			err, -EINVAL, 0, 0, "space: sections needs all three functions");
 	space = gm_sys_alloc(sizeof(*space));
 	view = gm_view_alloc(0);
 	if (!space || !view) {
@@ -91,7 +94,8 @@ int gm_space_hold(struct gm_space *space, struct gm_error *err)
 	space->busy = true;
 	pthread_mutex_unlock(&space->lock);
 	if (busy)
-		return gm_error_set(err, -EBUSY, 0, 0, "%s: another change is under way", space->name);
+		return gm_error_set(
+			err, -EBUSY, 0, 0, "%s: another change is under way", space->name);
 	return 0;
 }
 
@@ -105,7 +109,7 @@ void gm_space_release(struct gm_space *space)
 static void free_retired(struct gm_deferred *deferred)
 {
 	gm_view_free((struct gm_view_full *)(void *)((char *)deferred -
-		offsetof(struct gm_view_full, deferred)));
+						     offsetof(struct gm_view_full, deferred)));
 }
 
 void gm_space_publish(struct gm_space *space, struct gm_view_full *view, struct gm_regions regions,
@@ -159,18 +163,30 @@ int gm_space_wait(struct gm_space *space, uint64_t timeout_ns, struct gm_error *
 /* ---- readers ---- */
 
 int gm_reader_create_checked(struct gm_space *space, const char *name, size_t view_size,
-	uint32_t version, struct gm_reader **ret_reader, struct gm_error *err)
+	uint32_t version, const void *table, const void *table_end, struct gm_reader **ret_reader,
+	struct gm_error *err)
 {
 	struct gm_reader *reader;
 	int rc;
 
 	if (view_size != sizeof(struct gm_view) || version != GM_VIEW_VERSION)
 		return gm_error_set(err, -ENOTSUP, 0, 0,
-			"reader: compiled for view version %u of %zu bytes, the library has %u of %zu",
+			"reader: compiled for view version %u of %zu bytes, the library has %u of "
+			"%zu",
 			version, view_size, GM_VIEW_VERSION, sizeof(struct gm_view));
-	rc = gm_reclaim_add_reader(&space->reclaim, name, &reader);
+	rc = gm_guard_add_table(table, table_end);
 	if (rc)
+		return gm_error_set(err, rc, 0, 0,
+			"reader: the caller's inline accesses cannot be guarded: %s",
+			rc == -ENOTSUP ? "this library wants callers compiled with GM_NO_INLINE"
+				       : "its exception table was refused");
+	rc = gm_reclaim_add_reader(&space->reclaim, name, &reader);
+	if (rc) {
+		gm_guard_drop_table(table, table_end);
 		return gm_error_set(err, rc, 0, 0, "%s: out of memory", space->name);
+	}
+	reader->table_start = table;
+	reader->table_end = table_end;
 	reader->view = &space->view;
 	*ret_reader = reader;
 	return 0;
@@ -178,8 +194,10 @@ int gm_reader_create_checked(struct gm_space *space, const char *name, size_t vi
 
 void gm_reader_destroy(struct gm_reader *reader)
 {
-	if (reader)
-		gm_reclaim_drop_reader(reader);
+	if (!reader)
+		return;
+	gm_guard_drop_table(reader->table_start, reader->table_end);
+	gm_reclaim_drop_reader(reader);
 }
 
 /* ---- questions ---- */

@@ -2,8 +2,9 @@
 /*
  * space.h - regions, views and the space that owns them.
  *
- * A region object never changes once it is in a published view; a change makes a new object with the same
- * id. Views and region objects that were replaced are freed together, after their readers have left.
+ * A region object never changes once it is in a published view; a change makes a new object with
+ * the same id. Views and region objects that were replaced are freed together, after their readers
+ * have left.
  *
  * One transaction at a time holds the space (busy). The published list and view are exchanged under
  * the lock, which is held for moments only; the data behind them is immutable.
@@ -26,7 +27,7 @@ struct gm_region {
 	struct gm_range range;
 	uint32_t kind;
 	uint32_t perms;
-	struct gm_map *map; /* reference; NULL for GM_REGION_RESERVED */
+	struct gm_map *map;     /* reference; NULL for GM_REGION_RESERVED */
 	struct gm_block *block; /* reference; the map may be another one of the same block */
 	uint64_t block_off;
 	char name[32];
@@ -54,8 +55,8 @@ struct gm_space {
 	struct gm_window *window;   /* or NULL */
 	uint64_t timeout_ns;
 	struct gm_reclaim reclaim;
-	pthread_mutex_t lock;	   /* busy, regions, exchange of the view */
-	bool busy;		   /* a transaction is open, or something is being reclaimed */
+	pthread_mutex_t lock;      /* busy, regions, exchange of the view */
+	bool busy;                 /* a transaction is open, or something is being reclaimed */
 	struct gm_regions regions; /* owned: the published ones */
 	uint64_t next_id;
 	uint64_t generation;
@@ -82,7 +83,8 @@ const struct gm_region *gm_view_region(const struct gm_view *view, uint64_t gpa)
 /* Takes and gives back the right to change the space. */
 int gm_space_hold(struct gm_space *space, struct gm_error *err);
 void gm_space_release(struct gm_space *space);
-/* Exchanges the view; the old one is retired with @dropped (taken). @regions (taken) become the published ones. */
+/* Exchanges the view; the old one is retired with @dropped (taken). @regions (taken) become the
+ * published ones. */
 void gm_space_publish(struct gm_space *space, struct gm_view_full *view, struct gm_regions regions,
 	struct gm_regions dropped);
 

@@ -91,8 +91,8 @@ static int check_free(const struct gm_txn *txn, const struct gm_range *range,
 		if (other == self || !gm_range_intersect(&other->range, range, &common))
 			continue;
 		return gm_error_set(err, -EEXIST, common.first, gm_range_len(&common),
-			"%s: overlaps region \"%s\" from gpa 0x%" PRIx64, txn->space->name, other->name,
-			common.first);
+			"%s: overlaps region \"%s\" from gpa 0x%" PRIx64, txn->space->name,
+			other->name, common.first);
 	}
 	return 0;
 }
@@ -151,15 +151,17 @@ static int check_perms(const struct gm_txn *txn, const struct gm_region *region,
 	uint64_t gpa = region->range.first;
 
 	if ((perms & ~GM_PERM_RWX) || (perms == 0) != (region->kind == GM_REGION_RESERVED))
-		return gm_error_set(err, -EINVAL, gpa, 0, "%s: region \"%s\" cannot have permissions 0x%x",
-			txn->space->name, region->name, perms);
+		return gm_error_set(err, -EINVAL, gpa, 0,
+			"%s: region \"%s\" cannot have permissions 0x%x", txn->space->name,
+			region->name, perms);
 	if ((perms & GM_PERM_W) && region->kind == GM_REGION_ROM)
-		return gm_error_set(err, -EINVAL, gpa, 0, "%s: region \"%s\" is ROM and cannot be writable",
-			txn->space->name, region->name);
+		return gm_error_set(err, -EINVAL, gpa, 0,
+			"%s: region \"%s\" is ROM and cannot be writable", txn->space->name,
+			region->name);
 	if ((perms & GM_PERM_W) && (region->block->opts.flags & GM_BLOCK_READONLY))
 		return gm_error_set(err, -EACCES, gpa, 0,
-			"%s: region \"%s\" cannot be writable: its block is read-only", txn->space->name,
-			region->name);
+			"%s: region \"%s\" cannot be writable: its block is read-only",
+			txn->space->name, region->name);
 	return 0;
 }
 
@@ -171,20 +173,23 @@ static int check_range(const struct gm_txn *txn, const struct gm_region *region,
 	const char *name = txn->space->name;
 
 	if (len == 0)
-		return gm_error_set(err, -EINVAL, gpa, 0, "%s: region \"%s\" has length 0", name, region->name);
+		return gm_error_set(
+			err, -EINVAL, gpa, 0, "%s: region \"%s\" has length 0", name, region->name);
 	if (!gm_range_make(gpa, len, ret))
 		return gm_error_set(err, -ERANGE, gpa, len,
-			"%s: region \"%s\" at gpa 0x%" PRIx64 " wraps past 2^64", name, region->name, gpa);
+			"%s: region \"%s\" at gpa 0x%" PRIx64 " wraps past 2^64", name,
+			region->name, gpa);
 	if (!block)
 		return 0;
 	if (region->block_off > block->len || len > block->len - region->block_off)
 		return gm_error_set(err, -ERANGE, gpa, len,
-			"%s: region \"%s\" passes the end of its block: offset 0x%" PRIx64 " and %" PRIu64
-			" of %" PRIu64 " bytes",
+			"%s: region \"%s\" passes the end of its block: offset 0x%" PRIx64
+			" and %" PRIu64 " of %" PRIu64 " bytes",
 			name, region->name, region->block_off, len, block->len);
 	if (!gm_is_aligned(gpa | len | region->block_off, block->page_size))
 		return gm_error_set(err, -EINVAL, gpa, len,
-			"%s: region \"%s\": gpa, length and offset must be multiples of the page size %" PRIu64,
+			"%s: region \"%s\": gpa, length and offset must be multiples of the page "
+			"size %" PRIu64,
 			name, region->name, block->page_size);
 	return 0;
 }
@@ -204,11 +209,13 @@ static int check_exclusive(
 	if (!used)
 		return 0;
 	return gm_error_set(err, -EBUSY, region->range.first, block->len,
-		"%s: block \"%s\" has no fd and is used already: make it with GM_BLOCK_SHARE to use it twice",
+		"%s: block \"%s\" has no fd and is used already: make it with GM_BLOCK_SHARE to "
+		"use it twice",
 		txn->space->name, block->name);
 }
 
-/* The block of a description: the caller's, or one that is made, in place if the addresses are free. */
+/* The block of a description: the caller's, or one that is made, in place if the addresses are
+ * free. */
 static int resolve_block(struct gm_txn *txn, const struct gm_region_desc *desc,
 	struct gm_region *region, struct gm_error *err)
 {
@@ -230,8 +237,8 @@ static int resolve_block(struct gm_txn *txn, const struct gm_region_desc *desc,
 		opts.name = desc->name;
 	rc = -EEXIST;
 	if (txn->space->window && opts.backing != GM_BACKING_POINTER)
-		rc = gm_block_create_at(&opts, txn->space->window, desc->gpa, &region->block,
-			err ? err : &ignored);
+		rc = gm_block_create_at(
+			&opts, txn->space->window, desc->gpa, &region->block, err ? err : &ignored);
 	/* Claimed still, or above the limit: commit or the general look-up will do. */
 	if (rc == -EEXIST || rc == -ERANGE)
 		rc = gm_block_create(&opts, &region->block, err);
@@ -248,7 +255,8 @@ static int check_desc(const struct gm_txn *txn, const struct gm_region_desc *des
 	const char *name = txn->space->name;
 
 	if (desc->kind > GM_REGION_RESERVED)
-		return gm_error_set(err, -EINVAL, desc->gpa, desc->len, "%s: no such kind of region", name);
+		return gm_error_set(
+			err, -EINVAL, desc->gpa, desc->len, "%s: no such kind of region", name);
 	if (memory && !desc->block == !desc->backing)
 		return gm_error_set(err, -EINVAL, desc->gpa, desc->len,
 			"%s: a region of memory needs either a block or options for one", name);
@@ -272,7 +280,8 @@ static int make_region(struct gm_txn *txn, const struct gm_region_desc *desc,
 		return rc;
 	region = gm_sys_alloc(sizeof(*region));
 	if (!region)
-		return gm_error_set(err, -ENOMEM, desc->gpa, 0, "%s: out of memory", txn->space->name);
+		return gm_error_set(
+			err, -ENOMEM, desc->gpa, 0, "%s: out of memory", txn->space->name);
 	if (memory)
 		rc = resolve_block(txn, desc, region, err);
 	if (rc)
@@ -286,7 +295,8 @@ static int make_region(struct gm_txn *txn, const struct gm_region_desc *desc,
 		len = region->block->len - desc->block_off;
 	rc = check_range(txn, region, desc->gpa, len, &region->range, err);
 	if (!rc) {
-		region->perms = desc->perms ? desc->perms : default_perms(desc->kind, region->block);
+		region->perms =
+			desc->perms ? desc->perms : default_perms(desc->kind, region->block);
 		rc = check_perms(txn, region, region->perms, err);
 	}
 	if (!rc)
@@ -306,7 +316,8 @@ static int copy_desc(const struct gm_txn *txn, const struct gm_region_desc *user
 	int rc = gm_opts_copy(desc, sizeof(*desc), user, sizeof(*desc));
 
 	if (rc)
-		gm_error_set(err, rc, 0, 0, "%s: region description of another version", txn->space->name);
+		gm_error_set(err, rc, 0, 0, "%s: region description of another version",
+			txn->space->name);
 	return rc;
 }
 
@@ -323,8 +334,8 @@ static int check_early(const struct gm_txn *txn, const struct gm_region_desc *de
 		return 0;
 	if (!gm_range_make(desc->gpa, len, &range))
 		return gm_error_set(err, -ERANGE, desc->gpa, len,
-			"%s: %" PRIu64 " bytes at gpa 0x%" PRIx64 " wrap past 2^64", txn->space->name, len,
-			desc->gpa);
+			"%s: %" PRIu64 " bytes at gpa 0x%" PRIx64 " wrap past 2^64",
+			txn->space->name, len, desc->gpa);
 	return check_free(txn, &range, self, err);
 }
 
@@ -400,7 +411,6 @@ static int change_range(struct gm_txn *txn, struct gm_planned *entry, uint64_t g
 {
 	struct gm_planned moved;
 	struct gm_range range;
-	uint64_t map_end;
 	int rc = check_range(txn, entry->region, gpa, len, &range, err);
 
 	if (!rc)
@@ -411,8 +421,10 @@ static int change_range(struct gm_txn *txn, struct gm_planned *entry, uint64_t g
 		return rc;
 	moved = *entry;
 	if (moved.region->map) {
-		map_end = moved.region->map->block_off + moved.region->map->len;
-		if (gpa != moved.region->range.first || moved.region->block_off + len > map_end)
+		const struct gm_map *map = moved.region->map;
+		uint64_t skipped = moved.region->block_off - map->block_off;
+
+		if (gpa != moved.region->range.first || len > map->len - skipped)
 			forget_map(moved.region);
 	}
 	take_out(txn, entry);
@@ -458,8 +470,8 @@ int gm_txn_protect(struct gm_txn *txn, uint64_t id, uint32_t perms, struct gm_er
 	return rc;
 }
 
-int gm_txn_replace(struct gm_txn *txn, uint64_t id, const struct gm_region_desc *user,
-	struct gm_error *err)
+int gm_txn_replace(
+	struct gm_txn *txn, uint64_t id, const struct gm_region_desc *user, struct gm_error *err)
 {
 	struct gm_planned *entry = find_id(txn, id, err);
 	struct gm_region_desc desc;

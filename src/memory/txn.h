@@ -2,19 +2,21 @@
 /*
  * txn.h - a planned change of a space.
  *
- * The plan is the sorted list of regions as they shall be. An entry is either a published region that stays
- * (region == origin) or a fresh object that the transaction owns; a fresh one may come from a published one (origin),
- * and it may have its map already or get it at commit (map NULL).
+ * The plan is the sorted list of regions as they shall be. An entry is either a published region
+ * that stays (region == origin) or a fresh object that the transaction owns; a fresh one may come
+ * from a published one (origin), and it may have its map already or get it at commit (map NULL).
  */
 #ifndef GM_MEMORY_TXN_H
 #define GM_MEMORY_TXN_H
+
+#include <guestmem/txn.h>
 
 #include "memory/space.h"
 
 struct gm_planned {
 	struct gm_region *region;
 	struct gm_region *origin; /* borrowed from the space, or NULL */
-	bool placed_now;	  /* commit gave it a map that a failure must take back */
+	bool placed_now;          /* commit gave it a map that a failure must take back */
 };
 
 struct gm_txn {

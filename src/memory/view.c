@@ -44,7 +44,7 @@ void gm_view_free(struct gm_view_full *view)
 static bool extends(const struct gm_span *span, const struct gm_span *next)
 {
 	return next->first != 0 && span->last == next->first - 1 && span->delta == next->delta &&
-		span->perms == next->perms;
+	       span->perms == next->perms;
 }
 
 static uint32_t fill_spans(struct gm_view_full *view, const struct gm_window *window)
@@ -62,7 +62,7 @@ static uint32_t fill_spans(struct gm_view_full *view, const struct gm_window *wi
 			.last = region->range.last,
 			.delta = gm_region_hva(region) - region->range.first,
 			.perms = region->perms,
-			.flags = gm_region_is_placed(region, window) ? GM_SPAN_PLACED : 0,
+			.direct = gm_region_is_placed(region, window) ? region->perms : 0,
 		};
 		if (nr > 0 && extends(&view->spans[nr - 1], &span))
 			view->spans[nr - 1].last = span.last;
@@ -72,6 +72,25 @@ static uint32_t fill_spans(struct gm_view_full *view, const struct gm_window *wi
 	/* The one behind the last allows nothing. */
 	view->spans[nr] = (struct gm_span){.first = UINT64_MAX, .last = UINT64_MAX};
 	return nr;
+}
+
+/* The largest span that inline code may read and write is asked before the table. */
+static void pick_hot(struct gm_view *view)
+{
+	uint64_t best = 0;
+
+	for (uint32_t i = 0; i < view->nr_spans; i++) {
+		const struct gm_span *span = &view->spans[i];
+		uint64_t extent = span->last - span->first;
+
+		if ((GM_PERM_RW & ~span->direct) || extent <= best)
+			continue;
+		best = extent;
+		view->hot_first = span->first;
+		/* extent + 1 bytes, of which the last 7 cannot begin an access of 8. A span has
+		 * whole pages. */
+		view->hot_starts = extent - 6;
+	}
 }
 
 void gm_view_fill(struct gm_view_full *view, const struct gm_window *window,
@@ -96,6 +115,7 @@ void gm_view_fill(struct gm_view_full *view, const struct gm_window *window,
 		.version = GM_VIEW_VERSION,
 		.generation = generation,
 	};
+	pick_hot(&view->pub);
 }
 
 static const struct gm_view_full *full(const struct gm_view *view)

@@ -28,7 +28,8 @@ int gm_arena_reserve(uint64_t len, uint64_t align, uint8_t **ret_hva, uint8_t **
 	if (rc)
 		return rc;
 	all = ptr;
-	/* Keep [hva - guard, hva + len + guard), give the slack back; what cannot be given back stays reserved. */
+	/* Keep [hva - guard, hva + len + guard), give the slack back; what cannot be given back
+	 * stays reserved. */
 	if (!gm_align_up((uintptr_t)all + guard, align, &first))
 		first = (uintptr_t)all + guard;
 	*ret_hva = all + (first - (uintptr_t)all);
@@ -85,7 +86,8 @@ void gm_window_put(struct gm_window *window)
 	gm_sys_free(window);
 }
 
-/* Room for a range for each claim and one more, so that dropping a claim, which may split a range, never allocates. */
+/* Room for a range for each claim and one more, so that dropping a claim, which may split a range,
+ * never allocates. */
 static int make_room(struct gm_window *window)
 {
 	struct gm_rangeset *set = &window->claims;

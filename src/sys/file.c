@@ -30,6 +30,13 @@ int gm_sys_open(const char *path, int flags, unsigned int mode)
 	return fd < 0 ? -errno : fd;
 }
 
+int gm_sys_openat(int dir, const char *path, int flags)
+{
+	int fd = openat(dir, path, flags | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
 int gm_sys_close(int fd)
 {
 	return close(fd) ? -errno : 0;
@@ -83,6 +90,13 @@ int gm_sys_get_seals(int fd)
 	int seals = fcntl(fd, F_GET_SEALS);
 
 	return seals < 0 ? -errno : seals;
+}
+
+ssize_t gm_sys_read(int fd, void *buf, size_t len)
+{
+	ssize_t nr = read(fd, buf, len);
+
+	return nr < 0 ? -errno : nr;
 }
 
 ssize_t gm_sys_pread(int fd, void *buf, size_t len, uint64_t off)

@@ -67,7 +67,8 @@ int gm_sys_mbind(void *addr, size_t len, int mode, const uint64_t *nodes, unsign
 int gm_sys_home_node(void *addr, size_t len, unsigned int node)
 {
 #ifdef SYS_set_mempolicy_home_node
-	return syscall(SYS_set_mempolicy_home_node, addr, len, (unsigned long)node, 0UL) ? -errno : 0;
+	return syscall(SYS_set_mempolicy_home_node, addr, len, (unsigned long)node, 0UL) ? -errno
+											 : 0;
 #else
 	return syscall(450, addr, len, (unsigned long)node, 0UL) ? -errno : 0;
 #endif

@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* proc.c - clock, threads, signals, limits. */
+/* proc.c - clock, threads, signals, limits, privileges. */
 #include "sys/sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
 #include <sched.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <time.h>
+#include <unistd.h>
 
 uint64_t gm_sys_now_ns(void)
 {
@@ -56,4 +62,31 @@ int gm_sys_sigaction(int sig, const struct sigaction *act, struct sigaction *ret
 int gm_sys_getrlimit(int resource, struct rlimit *ret)
 {
 	return getrlimit((__rlimit_resource_t)resource, ret) ? -errno : 0;
+}
+
+int gm_sys_kernel_release(char *buf, size_t cap)
+{
+	struct utsname names;
+
+	if (uname(&names))
+		return -errno;
+	snprintf(buf, cap, "%s", names.release);
+	return 0;
+}
+
+int gm_sys_has_cap(unsigned int cap)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {0};
+
+	if (cap >= 64 || syscall(SYS_capget, &head, data))
+		return 0;
+	return (data[cap / 32].effective >> (cap % 32)) & 1;
+}
+
+int gm_sys_userfaultfd(int flags)
+{
+	long fd = syscall(SYS_userfaultfd, flags | O_CLOEXEC);
+
+	return fd < 0 ? -errno : (int)fd;
 }

@@ -39,6 +39,7 @@ size_t gm_sys_page_size(void);
 /* ---- file.c ---- */
 int gm_sys_memfd(const char *name, unsigned int flags);
 int gm_sys_open(const char *path, int flags, unsigned int mode);
+int gm_sys_openat(int dir, const char *path, int flags);
 int gm_sys_close(int fd);
 int gm_sys_dup(int fd); /* close-on-exec */
 int gm_sys_fstat(int fd, struct stat *ret);
@@ -47,6 +48,7 @@ int gm_sys_ftruncate(int fd, uint64_t len);
 int gm_sys_fallocate(int fd, int mode, uint64_t off, uint64_t len);
 int gm_sys_add_seals(int fd, int seals);
 int gm_sys_get_seals(int fd);
+ssize_t gm_sys_read(int fd, void *buf, size_t len);
 ssize_t gm_sys_pread(int fd, void *buf, size_t len, uint64_t off);
 ssize_t gm_sys_pwrite(int fd, const void *buf, size_t len, uint64_t off);
 int gm_sys_unlink(const char *path);
@@ -71,12 +73,16 @@ int gm_sys_thread_join(pthread_t thread);
 int gm_sys_set_affinity(const void *cpus, size_t len);
 int gm_sys_sigaction(int sig, const struct sigaction *act, struct sigaction *ret_old);
 int gm_sys_getrlimit(int resource, struct rlimit *ret);
+int gm_sys_kernel_release(char *buf, size_t cap); /* terminated */
+/* Capability @cap is in the effective set of this thread: 1, 0. */
+int gm_sys_has_cap(unsigned int cap);
+int gm_sys_userfaultfd(int flags);
 
 /* ---- alloc.c ---- */
-void *gm_sys_alloc(size_t len);				/* zeroed, or NULL */
-void *gm_sys_alloc_array(size_t nr, size_t len);	/* zeroed, overflow checked */
+void *gm_sys_alloc(size_t len);                         /* zeroed, or NULL */
+void *gm_sys_alloc_array(size_t nr, size_t len);        /* zeroed, overflow checked */
 void *gm_sys_realloc(void *ptr, size_t nr, size_t len); /* overflow checked */
-void *gm_sys_alloc_aligned(size_t align, size_t len);	/* zeroed; len is rounded up to align */
+void *gm_sys_alloc_aligned(size_t align, size_t len);   /* zeroed; len is rounded up to align */
 void gm_sys_free(void *ptr);
 
 #endif

@@ -2,8 +2,8 @@
 /*
  * uapi.h - kernel definitions that Linux 6.18 has and older headers lack.
  *
- * Values are those of include/uapi/linux (fs.h, mman.h, membarrier.h, prctl.h, memfd.h). Each stands behind
- * #ifndef, so that newer headers win.
+ * Values are those of include/uapi/linux (fs.h, mman.h, membarrier.h, prctl.h, memfd.h). Each
+ * stands behind #ifndef, so that newer headers win.
  */
 #ifndef GM_SYS_UAPI_H
 #define GM_SYS_UAPI_H
@@ -44,6 +44,39 @@
 #endif
 #ifndef MPOL_WEIGHTED_INTERLEAVE
 #define MPOL_WEIGHTED_INTERLEAVE 6
+#endif
+
+/* PROCMAP_QUERY, Linux 6.11 */
+#ifndef PROCMAP_QUERY
+#define PROCMAP_QUERY_COVERING_OR_NEXT_VMA 0x10
+
+struct procmap_query {
+	__u64 size;
+	__u64 query_flags;
+	__u64 query_addr;
+	__u64 vma_start;
+	__u64 vma_end;
+	__u64 vma_flags;
+	__u64 vma_page_size;
+	__u64 vma_offset;
+	__u64 inode;
+	__u32 dev_major;
+	__u32 dev_minor;
+	__u32 vma_name_size;
+	__u32 build_id_size;
+	__u64 vma_name_addr;
+	__u64 build_id_addr;
+};
+
+#define PROCMAP_QUERY _IOWR('f', 17, struct procmap_query)
+#endif
+
+/* userfaultfd: the device, Linux 6.1 */
+#ifndef USERFAULTFD_IOC_NEW
+#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
+#endif
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
 #endif
 
 /* PAGEMAP_SCAN, Linux 6.7 */

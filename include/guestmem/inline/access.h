@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * inline/access.h - bodies of access.h. Included by it.
+ *
+ * The short way is one span of the window that holds the whole access with permission, and one
+ * guarded instruction. Everything else, a fault as well, is decided out of line, where the access
+ * is made again: one that faulted has not happened.
+ */
+#ifndef GUESTMEM_INLINE_ACCESS_H
+#define GUESTMEM_INLINE_ACCESS_H
+
+#include <guestmem/inline/guarded.h>
+
+/* How gm_load_slow() and gm_store_slow() work: bytes, memory order, byte order. */
+#define GM_HOW_SIZE(how) ((how)&0xfu)
+#define GM_HOW_ORDER(how) ((int)((how) >> 4 & 0xfu))
+#define GM_HOW_ATOMIC 0x100u /* must be aligned; has an order */
+#define GM_HOW_SWAP 0x200u   /* the other byte order */
+#define GM_HOW_MAKE_ATOMIC(size, order)                                                            \
+	((uint32_t)(size) | ((uint32_t)(order)&0xfu) << 4 | GM_HOW_ATOMIC)
+
+#if !defined(GM_NO_INLINE) || defined(GM_BUILD_INLINE)
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define GM_HOW_LE 0u
+#define GM_HOW_BE GM_HOW_SWAP
+#else
+#define GM_HOW_LE GM_HOW_SWAP
+#define GM_HOW_BE 0u
+#endif
+
+static inline __attribute__((unused, always_inline)) uint16_t gm_swap_u16(uint16_t v, uint32_t how)
+{
+	return how & GM_HOW_SWAP ? __builtin_bswap16(v) : v;
+}
+
+static inline __attribute__((unused, always_inline)) uint32_t gm_swap_u32(uint32_t v, uint32_t how)
+{
+	return how & GM_HOW_SWAP ? __builtin_bswap32(v) : v;
+}
+
+static inline __attribute__((unused, always_inline)) uint64_t gm_swap_u64(uint64_t v, uint32_t how)
+{
+	return how & GM_HOW_SWAP ? __builtin_bswap64(v) : v;
+}
+
+static inline __attribute__((unused, always_inline)) uint8_t gm_swap_u8(uint8_t v, uint32_t how)
+{
+	(void)how;
+	return v;
+}
+
+#if GM_GUARDED
+
+GM_INLINE int gm_read(const struct gm_view *view, uint64_t gpa, void *buf, size_t len, size_t *done)
+{
+	void *hva;
+
+	if (__builtin_expect(!gm_view_find(view, gpa, len, GM_PERM_R, &hva) ||
+				     gm_guard_copy_from(buf, hva, len, NULL),
+		    0))
+		return gm_read_slow(view, gpa, buf, len, done);
+	if (done)
+		*done = len;
+	return 0;
+}
+
+GM_INLINE int gm_write(
+	const struct gm_view *view, uint64_t gpa, const void *buf, size_t len, size_t *done)
+{
+	void *hva;
+
+	if (__builtin_expect(!gm_view_find(view, gpa, len, GM_PERM_W, &hva) ||
+				     gm_guard_copy_to(hva, buf, len, NULL),
+		    0))
+		return gm_write_slow(view, gpa, buf, len, done);
+	if (done)
+		*done = len;
+	return 0;
+}
+
+#define GM_DEFINE_READ(name, bits, how)                                                            \
+	GM_INLINE int gm_read_##name(                                                              \
+		const struct gm_view *view, uint64_t gpa, uint##bits##_t *ret)                     \
+	{                                                                                          \
+		void *hva;                                                                         \
+		uint##bits##_t value;                                                              \
+                                                                                                   \
+		if (__builtin_expect(                                                              \
+			    gm_view_find(view, gpa, bits / 8, GM_PERM_R, &hva) &&                  \
+				    gm_guarded_load_u##bits(hva, &value, __ATOMIC_RELAXED),        \
+			    1)) {                                                                  \
+			*ret = gm_swap_u##bits(value, how);                                        \
+			return 0;                                                                  \
+		}                                                                                  \
+		return gm_load_slow(view, gpa, bits / 8 | (how), ret);                             \
+	}
+
+#define GM_DEFINE_WRITE(name, bits, how)                                                           \
+	GM_INLINE int gm_write_##name(                                                             \
+		const struct gm_view *view, uint64_t gpa, uint##bits##_t value)                    \
+	{                                                                                          \
+		void *hva;                                                                         \
+                                                                                                   \
+		if (__builtin_expect(                                                              \
+			    gm_view_find(view, gpa, bits / 8, GM_PERM_W, &hva) &&                  \
+				    gm_guarded_store_u##bits(                                      \
+					    hva, gm_swap_u##bits(value, how), __ATOMIC_RELAXED),   \
+			    1))                                                                    \
+			return 0;                                                                  \
+		return gm_store_slow(view, gpa, bits / 8 | (how), value);                          \
+	}
+
+#else
+
+GM_INLINE int gm_read(const struct gm_view *view, uint64_t gpa, void *buf, size_t len, size_t *done)
+{
+	return gm_read_slow(view, gpa, buf, len, done);
+}
+
+GM_INLINE int gm_write(
+	const struct gm_view *view, uint64_t gpa, const void *buf, size_t len, size_t *done)
+{
+	return gm_write_slow(view, gpa, buf, len, done);
+}
+
+#define GM_DEFINE_READ(name, bits, how)                                                            \
+	GM_INLINE int gm_read_##name(                                                              \
+		const struct gm_view *view, uint64_t gpa, uint##bits##_t *ret)                     \
+	{                                                                                          \
+		return gm_load_slow(view, gpa, bits / 8 | (how), ret);                             \
+	}
+
+#define GM_DEFINE_WRITE(name, bits, how)                                                           \
+	GM_INLINE int gm_write_##name(                                                             \
+		const struct gm_view *view, uint64_t gpa, uint##bits##_t value)                    \
+	{                                                                                          \
+		return gm_store_slow(view, gpa, bits / 8 | (how), value);                          \
+	}
+
+#endif
+
+GM_DEFINE_READ(u8, 8, 0u)
+GM_DEFINE_READ(u16, 16, 0u)
+GM_DEFINE_READ(u32, 32, 0u)
+GM_DEFINE_READ(u64, 64, 0u)
+GM_DEFINE_READ(le16, 16, GM_HOW_LE)
+GM_DEFINE_READ(le32, 32, GM_HOW_LE)
+GM_DEFINE_READ(le64, 64, GM_HOW_LE)
+GM_DEFINE_READ(be16, 16, GM_HOW_BE)
+GM_DEFINE_READ(be32, 32, GM_HOW_BE)
+GM_DEFINE_READ(be64, 64, GM_HOW_BE)
+
+GM_DEFINE_WRITE(u8, 8, 0u)
+GM_DEFINE_WRITE(u16, 16, 0u)
+GM_DEFINE_WRITE(u32, 32, 0u)
+GM_DEFINE_WRITE(u64, 64, 0u)
+GM_DEFINE_WRITE(le16, 16, GM_HOW_LE)
+GM_DEFINE_WRITE(le32, 32, GM_HOW_LE)
+GM_DEFINE_WRITE(le64, 64, GM_HOW_LE)
+GM_DEFINE_WRITE(be16, 16, GM_HOW_BE)
+GM_DEFINE_WRITE(be32, 32, GM_HOW_BE)
+GM_DEFINE_WRITE(be64, 64, GM_HOW_BE)
+
+#undef GM_DEFINE_READ
+#undef GM_DEFINE_WRITE
+
+#endif
+
+#endif

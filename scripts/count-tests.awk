@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Reads a text log of "meson test" and prints one line for each case: pass, skip or fail, the name,
+# and why, separated by tabs. Cases are those that cmocka prints; a program without any is one case.
+# A line "skipped: REASON" on standard output is the reason of the skip that follows it.
+
+function out(word, name, why) {
+	printf "%s\t%s\t%s\n", word, name, why
+}
+
+function out_skip(name) {
+	out("skip", name, reason == "" ? "no reason given" : reason)
+	reason = ""
+}
+
+# At the end of a program: what its exit status says that its cases did not.
+function finish() {
+	if (test == "")
+		return
+	if (result == "exit status 77" && !cases)
+		out_skip(test)
+	else if (result != "exit status 0" && !failed)
+		out("fail", test, result)
+	else if (cmocka && !cases)
+		out("fail", test, "ran no case")
+	else if (!cmocka && result == "exit status 0")
+		out("pass", test, "-")
+	test = ""
+}
+
+/^=+ [0-9]+\/[0-9]+ =+$/ {
+	finish()
+	cmocka = cases = failed = 0
+	reason = result = ""
+	section = "head"
+	next
+}
+/^-+ (stdout|stderr) -+$/ { section = $2; next }
+/^=+$/ { finish(); section = ""; next }
+
+section == "head" && /^test: / { sub(/^test: +([^ ]* \/ )?/, ""); test = $0 }
+section == "head" && /^result: / { sub(/^result: +/, ""); result = $0 }
+section != "stdout" { next }
+
+/^(# )?skipped: / { reason = $0; sub(/^[^:]*: /, "", reason) }
+/^\[==========\] Running / { cmocka = 1 }
+/^\[       OK \] / { cases++; out("pass", test ": " $NF, "-") }
+/^\[  SKIPPED \] / { cases++; out_skip(test ": " $NF) }
+/^\[  FAILED  \] / { cases++; failed++; out("fail", test ": " $NF, "see above") }
+
+END { finish() }

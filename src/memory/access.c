@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * access.c - bytes to and from guest memory.
+ *
+ * A range is cut into pieces, each in one span; touch() and move() are the places that move the
+ * bytes of a piece. Inline reads and writes that lie whole in one span of the window take a shorter
+ * way to the same routines: whoever wants to see every access of a span clears its @direct.
+ *
+ * Pieces are done in rising order, so that the count of bytes done is the place of the failure.
+ * Ranges are checked by subtraction: gpa + len is never computed when it could wrap.
+ */
+#include "memory/access.h"
+
+#include <errno.h>
+#include <guestmem/access.h>
+#include <string.h>
+
+#include "core/index.h"
+#include "memory/annotate.h"
+#include "sys/guard.h"
+
+/* Bytes that are copied in at once to be looked at, or to get out of the way of an overlap. */
+#define CHUNK 1024
+
+enum way {
+	WAY_READ,
+	WAY_WRITE,
+	WAY_FILL,
+};
+
+/* What is to be done with a piece. @buf is the caller's side of the whole range. */
+struct op {
+	enum way way;
+	uint8_t byte;
+	uint8_t *buf;
+};
+
+static int finish(size_t *done, size_t count, int rc)
+{
+	if (done)
+		*done = count;
+	return rc;
+}
+
+static bool wraps(uint64_t gpa, size_t len)
+{
+	return len && len - 1 > UINT64_MAX - gpa;
+}
+
+const struct gm_span *gm_access_span(
+	const struct gm_view *view, uint64_t gpa, uint32_t perms, int *rc)
+{
+	const struct gm_span *span = gm_index_find(view, gpa);
+
+	if (!span || gpa < span->first) {
+		*rc = -EFAULT;
+		return NULL;
+	}
+	if (perms & ~span->perms) {
+		*rc = -EACCES;
+		return NULL;
+	}
+	return span;
+}
+
+/* The part of @len bytes from @gpa that lies in @span. */
+static size_t clip(const struct gm_span *span, uint64_t gpa, size_t len)
+{
+	if (len && len - 1 > span->last - gpa)
+		return (size_t)(span->last - gpa + 1);
+	return len;
+}
+
+/* Every piece that is read, written or filled passes here. Returns bytes not done. */
+static size_t touch(const struct gm_span *span, uint64_t gpa, size_t len, const struct op *op,
+	size_t at, struct gm_guard_fault *fault)
+{
+	void *hva = gm_access_hva(span, gpa);
+
+	switch (op->way) {
+	case WAY_READ:
+		gm_annotate_write(op->buf + at, len);
+		return gm_guard_copy_from(op->buf + at, hva, len, fault);
+	case WAY_WRITE:
+		gm_annotate_read(op->buf + at, len);
+		return gm_guard_copy_to(hva, op->buf + at, len, fault);
+	case WAY_FILL:
+		return gm_guard_fill(hva, op->byte, len, fault);
+	}
+	return len;
+}
+
+static int transfer(
+	const struct gm_view *view, uint64_t gpa, size_t len, const struct op *op, size_t *done)
+{
+	uint32_t perms = op->way == WAY_READ ? GM_PERM_R : GM_PERM_W;
+	struct gm_guard_fault fault;
+	size_t at = 0;
+	int rc = 0;
+
+	if (wraps(gpa, len))
+		return finish(done, 0, -ERANGE);
+	do {
+		const struct gm_span *span = gm_access_span(view, gpa + at, perms, &rc);
+		size_t left;
+		size_t n;
+
+		if (!span)
+			break;
+		n = clip(span, gpa + at, len - at);
+		left = touch(span, gpa + at, n, op, at, &fault);
+		at += n - left;
+		if (left) {
+			rc = gm_guard_errno(&fault);
+			break;
+		}
+	} while (at < len);
+	return finish(done, at, rc);
+}
+
+int gm_read_slow(const struct gm_view *view, uint64_t gpa, void *buf, size_t len, size_t *done)
+{
+	return transfer(view, gpa, len, &(struct op){.way = WAY_READ, .buf = buf}, done);
+}
+
+int gm_write_slow(
+	const struct gm_view *view, uint64_t gpa, const void *buf, size_t len, size_t *done)
+{
+	struct op op = {.way = WAY_WRITE, .buf = (uint8_t *)(uintptr_t)buf};
+
+	return transfer(view, gpa, len, &op, done);
+}
+
+int gm_fill(const struct gm_view *view, uint64_t gpa, uint8_t byte, size_t len, size_t *done)
+{
+	return transfer(view, gpa, len, &(struct op){.way = WAY_FILL, .byte = byte}, done);
+}
+
+/* ---- looking at bytes: in a copy, since the guest may change them meanwhile ---- */
+
+/* Index of the first byte that differs from @buf (from 0 without one), or @len. */
+static size_t first_difference(const uint8_t *chunk, const uint8_t *buf, size_t len)
+{
+	size_t at = 0;
+
+	for (; len - at >= sizeof(uint64_t); at += sizeof(uint64_t)) {
+		uint64_t a;
+		uint64_t b = 0;
+
+		memcpy(&a, chunk + at, sizeof(a));
+		if (buf)
+			memcpy(&b, buf + at, sizeof(b));
+		if (a != b)
+			break;
+	}
+	while (at < len && chunk[at] == (buf ? buf[at] : 0))
+		at++;
+	return at;
+}
+
+/*
+ * Counts bytes equal to @buf (to 0 without one) in *same. Returns 0 with *ret_order = 0 (all are),
+ * or the sign of the first difference; or an error in front of which all are equal.
+ */
+static int scan(const struct gm_view *view, uint64_t gpa, const uint8_t *buf, size_t len,
+	int *ret_order, size_t *same)
+{
+	uint8_t chunk[CHUNK];
+	size_t at = 0;
+
+	*same = 0;
+	if (wraps(gpa, len))
+		return -ERANGE;
+	do {
+		size_t want = len - at < CHUNK ? len - at : CHUNK;
+		size_t got;
+		int rc = gm_read(view, gpa + at, chunk, want, &got);
+		size_t i = first_difference(chunk, buf ? buf + at : NULL, got);
+
+		*same = at + i;
+		if (i < got) {
+			*ret_order = chunk[i] < (buf ? buf[at + i] : 0) ? -1 : 1;
+			return 0;
+		}
+		if (rc)
+			return rc;
+		at += got;
+	} while (at < len);
+	*ret_order = 0;
+	return 0;
+}
+
+int gm_compare(const struct gm_view *view, uint64_t gpa, const void *buf, size_t len,
+	int *ret_order, size_t *done)
+{
+	size_t same;
+	int rc = scan(view, gpa, buf, len, ret_order, &same);
+
+	return finish(done, same, rc);
+}
+
+int gm_is_zero(const struct gm_view *view, uint64_t gpa, size_t len, size_t *done)
+{
+	size_t same;
+	int order = 0;
+	int rc = scan(view, gpa, NULL, len, &order, &same);
+
+	return finish(done, same, rc ? rc : order == 0);
+}
+
+/* ---- guest to guest ---- */
+
+/* A piece of at most CHUNK bytes by way of the stack, so that it may overlap. Returns bytes not
+ * copied. */
+static size_t bounce(void *dst, const void *src, size_t len, struct gm_guard_fault *fault)
+{
+	uint8_t chunk[CHUNK];
+	size_t unread = gm_guard_copy_from(chunk, src, len, fault);
+
+	/* If this faults too, it is at an earlier byte, and its fault is the one to tell. */
+	return unread + gm_guard_copy_to(dst, chunk, len - unread, fault);
+}
+
+/*
+ * Every piece that is copied from guest to guest passes here, as through touch(). Returns bytes not
+ * copied: the rest of the piece, or all of it when a downward copy fails.
+ */
+static size_t move(uint8_t *dst, const uint8_t *src, size_t len, struct gm_guard_fault *fault)
+{
+	uintptr_t up = (uintptr_t)dst - (uintptr_t)src;
+	uintptr_t down = (uintptr_t)src - (uintptr_t)dst;
+	size_t at = 0;
+
+	if (up >= len && down >= len)
+		return gm_guard_copy_both(dst, src, len, fault);
+	if (down < len) {
+		while (at < len) {
+			size_t n = len - at < CHUNK ? len - at : CHUNK;
+			size_t left = bounce(dst + at, src + at, n, fault);
+
+			at += n - left;
+			if (left)
+				break;
+		}
+		return len - at;
+	}
+	for (at = len; at > 0;) {
+		size_t n = at < CHUNK ? at : CHUNK;
+
+		at -= n;
+		if (bounce(dst + at, src + at, n, fault))
+			return len;
+	}
+	return 0;
+}
+
+/* The two spans of one byte pair. */
+struct pair {
+	const struct gm_span *dst;
+	const struct gm_span *src;
+};
+
+static bool find_pair(
+	const struct gm_view *view, uint64_t dst, uint64_t src, struct pair *ret, int *rc)
+{
+	ret->src = gm_access_span(view, src, GM_PERM_R, rc);
+	if (!ret->src)
+		return false;
+	ret->dst = gm_access_span(view, dst, GM_PERM_W, rc);
+	return ret->dst != NULL;
+}
+
+static int copy_up(const struct gm_view *view, uint64_t dst, uint64_t src, size_t len, size_t *done)
+{
+	struct gm_guard_fault fault;
+	struct pair pair;
+	size_t at = 0;
+	int rc = 0;
+
+	do {
+		size_t left;
+		size_t n;
+
+		if (!find_pair(view, dst + at, src + at, &pair, &rc))
+			break;
+		n = clip(pair.dst, dst + at, clip(pair.src, src + at, len - at));
+		left = move(gm_access_hva(pair.dst, dst + at), gm_access_hva(pair.src, src + at), n,
+			&fault);
+		at += n - left;
+		if (left) {
+			rc = gm_guard_errno(&fault);
+			break;
+		}
+	} while (at < len);
+	return finish(done, at, rc);
+}
+
+/* Bytes of both ranges that may be copied; *rc says why it is not all of them. */
+static size_t allowed(const struct gm_view *view, uint64_t dst, uint64_t src, size_t len, int *rc)
+{
+	struct pair pair;
+	size_t at = 0;
+
+	while (at < len && find_pair(view, dst + at, src + at, &pair, rc))
+		at += clip(pair.dst, dst + at, clip(pair.src, src + at, len - at));
+	return at;
+}
+
+/* The part of @len bytes that end with @last and lie in @span. */
+static size_t clip_down(const struct gm_span *span, uint64_t last, size_t len)
+{
+	if (len - 1 > last - span->first)
+		return (size_t)(last - span->first + 1);
+	return len;
+}
+
+static int copy_down(
+	const struct gm_view *view, uint64_t dst, uint64_t src, size_t len, size_t *done)
+{
+	struct gm_guard_fault fault;
+	struct pair pair;
+	int rc = 0;
+	int ignored;
+	size_t all = allowed(view, dst, src, len, &rc);
+	size_t at = all;
+
+	while (at > 0 && find_pair(view, dst + (at - 1), src + (at - 1), &pair, &ignored)) {
+		size_t n = clip_down(
+			pair.dst, dst + (at - 1), clip_down(pair.src, src + (at - 1), at));
+
+		at -= n;
+		if (move(gm_access_hva(pair.dst, dst + at), gm_access_hva(pair.src, src + at), n,
+			    &fault))
+			return finish(done, 0, gm_guard_errno(&fault));
+	}
+	return finish(done, all, rc);
+}
+
+int gm_copy(const struct gm_view *view, uint64_t dst, uint64_t src, size_t len, size_t *done)
+{
+	if (wraps(dst, len) || wraps(src, len))
+		return finish(done, 0, -ERANGE);
+	if (dst > src && dst - src < len)
+		return copy_down(view, dst, src, len, done);
+	return copy_up(view, dst, src, len, done);
+}

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * atomic.c - accesses of one to eight bytes: atomic ones, and what the inline ones leave over.
+ *
+ * One look-up, one guarded instruction. An atomic access is aligned and lies in one span; touch_*()
+ * are the places that make it. Read-modify-write is sequentially consistent whatever was asked.
+ */
+#include <errno.h>
+#include <guestmem/access.h>
+#include <guestmem/atomic.h>
+#include <string.h>
+
+#include "memory/access.h"
+#include "memory/annotate.h"
+#include "sys/guard.h"
+
+/*
+ * Around a single load whose order is the machine's. x86-64 loads acquire; sequentially
+ * consistent stores bring the fence there.
+ */
+static void fence(int order)
+{
+	if (order == __ATOMIC_RELAXED)
+		return;
+#if defined(__x86_64__)
+	__asm__ volatile("" ::: "memory");
+#elif defined(__aarch64__)
+	__asm__ volatile("dmb ish" ::: "memory");
+#else
+	__sync_synchronize();
+#endif
+}
+
+/* Stores that need no more than the machine gives to each. */
+static bool is_plain_store(int order)
+{
+#if defined(__x86_64__)
+	return order == __ATOMIC_RELAXED || order == __ATOMIC_RELEASE;
+#else
+	return order == __ATOMIC_RELAXED;
+#endif
+}
+
+/* Where an atomic access of @size bytes goes; NULL with *rc. */
+static void *locate(const struct gm_view *view, uint64_t gpa, size_t size, uint32_t perms, int *rc)
+{
+	const struct gm_span *span;
+	void *hva;
+
+	if (gpa % size) {
+		*rc = -EINVAL;
+		return NULL;
+	}
+	span = gm_access_span(view, gpa, perms, rc);
+	if (!span)
+		return NULL;
+	hva = gm_access_hva(span, gpa);
+	if (size - 1 > span->last - gpa) {
+		*rc = -EFAULT;
+		return NULL;
+	}
+	/* A caller's pointer that is mapped askew. */
+	if ((uintptr_t)hva % size) {
+		*rc = -EINVAL;
+		return NULL;
+	}
+	return hva;
+}
+
+/* ---- numbers of 1, 2, 4, 8 bytes in memory ---- */
+
+static uint64_t get(const void *ptr, size_t size)
+{
+	uint8_t v8;
+	uint16_t v16;
+	uint32_t v32;
+	uint64_t v64;
+
+	switch (size) {
+	case 1:
+		memcpy(&v8, ptr, sizeof(v8));
+		return v8;
+	case 2:
+		memcpy(&v16, ptr, sizeof(v16));
+		return v16;
+	case 4:
+		memcpy(&v32, ptr, sizeof(v32));
+		return v32;
+	default:
+		memcpy(&v64, ptr, sizeof(v64));
+		return v64;
+	}
+}
+
+static void put(void *ptr, size_t size, uint64_t value)
+{
+	uint8_t v8 = (uint8_t)value;
+	uint16_t v16 = (uint16_t)value;
+	uint32_t v32 = (uint32_t)value;
+
+	switch (size) {
+	case 1:
+		memcpy(ptr, &v8, sizeof(v8));
+		break;
+	case 2:
+		memcpy(ptr, &v16, sizeof(v16));
+		break;
+	case 4:
+		memcpy(ptr, &v32, sizeof(v32));
+		break;
+	default:
+		memcpy(ptr, &value, sizeof(value));
+		break;
+	}
+}
+
+static uint64_t swap(uint64_t value, uint32_t how)
+{
+	if (!(how & GM_HOW_SWAP))
+		return value;
+	return __builtin_bswap64(value) >> (64 - 8 * GM_HOW_SIZE(how));
+}
+
+/* ---- loads and stores ---- */
+
+static int touch_load(const void *hva, size_t size, int order, uint64_t *ret)
+{
+	struct gm_guard_fault fault;
+	uint64_t raw;
+
+	if (order == __ATOMIC_SEQ_CST)
+		fence(order);
+	if (gm_guard_copy_from(&raw, hva, size, &fault))
+		return gm_guard_errno(&fault);
+	fence(order);
+	if (order != __ATOMIC_RELAXED)
+		gm_annotate_acquire((void *)(uintptr_t)hva);
+	*ret = get(&raw, size);
+	return 0;
+}
+
+static int touch_store(void *hva, size_t size, int order, uint64_t value)
+{
+	struct gm_guard_fault fault;
+	uint64_t raw;
+
+	if (order != __ATOMIC_RELAXED)
+		gm_annotate_release(hva);
+	if (is_plain_store(order)) {
+		put(&raw, size, value);
+		return gm_guard_copy_to(hva, &raw, size, &fault) ? gm_guard_errno(&fault) : 0;
+	}
+	if (gm_guard_rmw(GM_GUARD_XCHG, hva, size, value, &raw, &fault))
+		return gm_guard_errno(&fault);
+	return 0;
+}
+
+static int load_plain(const struct gm_view *view, uint64_t gpa, size_t size, uint64_t *ret)
+{
+	uint64_t raw;
+	int rc = gm_read(view, gpa, &raw, size, NULL);
+
+	if (!rc)
+		*ret = get(&raw, size);
+	return rc;
+}
+
+static int load_atomic(
+	const struct gm_view *view, uint64_t gpa, size_t size, int order, uint64_t *ret)
+{
+	int rc = 0;
+	void *hva = locate(view, gpa, size, GM_PERM_R, &rc);
+
+	return hva ? touch_load(hva, size, order, ret) : rc;
+}
+
+int gm_load_slow(const struct gm_view *view, uint64_t gpa, uint32_t how, void *ret)
+{
+	size_t size = GM_HOW_SIZE(how);
+	uint64_t value = 0;
+	int rc = how & GM_HOW_ATOMIC ? load_atomic(view, gpa, size, GM_HOW_ORDER(how), &value)
+				     : load_plain(view, gpa, size, &value);
+
+	if (rc)
+		return rc;
+	gm_annotate_write(ret, size);
+	put(ret, size, swap(value, how));
+	return 0;
+}
+
+static int store_plain(const struct gm_view *view, uint64_t gpa, size_t size, uint64_t value)
+{
+	const struct gm_span *span;
+	uint64_t raw;
+	int rc = 0;
+
+	if (size - 1 > UINT64_MAX - gpa)
+		return -ERANGE;
+	span = gm_access_span(view, gpa, GM_PERM_W, &rc);
+	/* Across two spans: what is wrong with the second shows before the first is written. */
+	if (span && size - 1 > span->last - gpa)
+		gm_access_span(view, span->last + 1, GM_PERM_W, &rc);
+	if (rc)
+		return rc;
+	put(&raw, size, value);
+	return gm_write(view, gpa, &raw, size, NULL);
+}
+
+int gm_store_slow(const struct gm_view *view, uint64_t gpa, uint32_t how, uint64_t value)
+{
+	size_t size = GM_HOW_SIZE(how);
+	int rc = 0;
+	void *hva;
+
+	if (!(how & GM_HOW_ATOMIC))
+		return store_plain(view, gpa, size, swap(value, how));
+	hva = locate(view, gpa, size, GM_PERM_W, &rc);
+	return hva ? touch_store(hva, size, GM_HOW_ORDER(how), value) : rc;
+}
+
+/* ---- read-modify-write ---- */
+
+static int touch_rmw(enum gm_guard_op op, const struct gm_view *view, uint64_t gpa, size_t size,
+	uint64_t value, uint64_t *ret_old, int order)
+{
+	struct gm_guard_fault fault;
+	int rc = 0;
+	void *hva = locate(view, gpa, size, GM_PERM_RW, &rc);
+
+	if (!hva)
+		return rc;
+	if (order != __ATOMIC_RELAXED)
+		gm_annotate_release(hva);
+	if (gm_guard_rmw(op, hva, size, value, ret_old, &fault))
+		return gm_guard_errno(&fault);
+	if (order != __ATOMIC_RELAXED)
+		gm_annotate_acquire(hva);
+	return 0;
+}
+
+static int touch_cmpxchg(const struct gm_view *view, uint64_t gpa, size_t size, uint64_t *expected,
+	uint64_t desired, int order)
+{
+	struct gm_guard_fault fault;
+	int rc = 0;
+	void *hva = locate(view, gpa, size, GM_PERM_RW, &rc);
+
+	if (!hva)
+		return rc;
+	if (order != __ATOMIC_RELAXED)
+		gm_annotate_release(hva);
+	rc = gm_guard_cmpxchg(hva, size, expected, desired, &fault);
+	if (rc < 0)
+		return gm_guard_errno(&fault);
+	if (order != __ATOMIC_RELAXED)
+		gm_annotate_acquire(hva);
+	return rc;
+}
+
+/* gm_atomic_{exchange,fetch_add,fetch_and,fetch_or,fetch_xor,cmpxchg}_u{8,16,32,64} */
+#define DEFINE_RMW(name, op, bits)                                                                 \
+	int gm_atomic_##name##_u##bits(const struct gm_view *view, uint64_t gpa, int order,        \
+		uint##bits##_t value, uint##bits##_t *ret_old)                                     \
+	{                                                                                          \
+		uint64_t old;                                                                      \
+		int rc = touch_rmw(op, view, gpa, bits / 8, value, &old, order);                   \
+                                                                                                   \
+		if (!rc && ret_old)                                                                \
+			*ret_old = (uint##bits##_t)old;                                            \
+		return rc;                                                                         \
+	}
+
+#define DEFINE_ATOMICS(bits)                                                                       \
+	DEFINE_RMW(exchange, GM_GUARD_XCHG, bits)                                                  \
+	DEFINE_RMW(fetch_add, GM_GUARD_ADD, bits)                                                  \
+	DEFINE_RMW(fetch_and, GM_GUARD_AND, bits)                                                  \
+	DEFINE_RMW(fetch_or, GM_GUARD_OR, bits)                                                    \
+	DEFINE_RMW(fetch_xor, GM_GUARD_XOR, bits)                                                  \
+	int gm_atomic_cmpxchg_u##bits(const struct gm_view *view, uint64_t gpa, int order,         \
+		uint##bits##_t *expected, uint##bits##_t desired)                                  \
+	{                                                                                          \
+		uint64_t value = *expected;                                                        \
+		int rc = touch_cmpxchg(view, gpa, bits / 8, &value, desired, order);               \
+                                                                                                   \
+		if (rc >= 0)                                                                       \
+			*expected = (uint##bits##_t)value;                                         \
+		return rc;                                                                         \
+	}
+
+DEFINE_ATOMICS(8)
+DEFINE_ATOMICS(16)
+DEFINE_ATOMICS(32)
+DEFINE_ATOMICS(64)

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* test_block_refusals.c - what is refused when a block is made, by what code, and how it is said.
+ */
+#include "support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SHMEM_KNOB "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+#define THP_KNOB "/sys/kernel/mm/transparent_hugepage/enabled"
+#define MTHP_KNOB "/sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled"
+
+static struct gm_error err;
+static char path[] = "/tmp/gm-test-block-XXXXXX";
+
+static struct gm_block_info info_of(struct gm_block *block)
+{
+	struct gm_block_info info = {.size = sizeof(info)};
+
+	assert_int_equal(gm_block_info(block, &info), 0);
+	return info;
+}
+
+static struct gm_block *make(const struct gm_block_opts *opts)
+{
+	struct gm_block *block = NULL;
+
+	assert_ok(gm_block_create(opts, &block, &err));
+	return block;
+}
+
+static int make_file(uint64_t len)
+{
+	int fd;
+
+	strcpy(path + strlen(path) - 6, "XXXXXX");
+	fd = mkstemp(path);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)len), 0);
+	return fd;
+}
+
+/* Zeros at first, keeps what is written, first and last byte. */
+static void check_usable(struct gm_block *block)
+{
+	struct gm_block_info info = info_of(block);
+	volatile uint8_t *bytes = info.hva;
+
+	assert_int_equal(bytes[0], 0);
+	assert_int_equal(bytes[info.len - 1], 0);
+	bytes[0] = 1;
+	bytes[info.len - 1] = 2;
+	assert_int_equal(bytes[0], 1);
+	assert_int_equal(bytes[info.len - 1], 2);
+}
+
+static void a_host_without_huge_pages_names_the_knob(void **state)
+{
+	struct gm_block *block;
+
+	(void)state;
+	assert_true(support_knob(SHMEM_KNOB, "never"));
+	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .flags = GM_BLOCK_SHARE,
+					     .pages = {{GM_PAGE_THP}}),
+			     &block, &err),
+		ENOTSUP, "echo advise > " SHMEM_KNOB);
+	assert_true(support_knob(THP_KNOB, "never"));
+	assert_fails(
+		gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .pages = {{GM_PAGE_THP}}),
+			&block, &err),
+		ENOTSUP, "echo madvise > " THP_KNOB);
+	assert_true(support_knob(MTHP_KNOB, "never"));
+	assert_fails(
+		gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .pages = {{GM_PAGE_THP, 16}}),
+			&block, &err),
+		ENOTSUP, MTHP_KNOB);
+	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4),
+					     .pages = {{GM_PAGE_HUGETLB, 22}}),
+			     &block, &err),
+		ENOTSUP, "4096 kB");
+	assert_true(support_knob(THP_KNOB, "madvise"));
+}
+
+static void a_short_pool_is_refused_with_what_to_do(void **state)
+{
+	struct gm_block *block;
+
+	(void)state;
+	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = GIB(20),
+					     .pages = {{GM_PAGE_HUGETLB, 21}}),
+			     &block, &err),
+		ENOMEM, "needs 10240 huge pages of 2048 kB");
+	assert_non_null(strstr(err.text, "hugepages-2048kB/nr_hugepages"));
+	/* Without a promise the shortage shows when pages are wanted: as an error, not as a signal.
+	 */
+	assert_fails(gm_block_create(
+			     GM_OPTS(gm_block_opts, .len = GIB(20), .reserve = GM_RESERVE_NONE,
+				     .flags = GM_BLOCK_POPULATE, .pages = {{GM_PAGE_HUGETLB, 21}}),
+			     &block, &err),
+		ENOMEM, "ran out at offset");
+}
+
+static void bad_options_are_named(void **state)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int fd = make_file(MIB(1));
+	int ro = open(path, O_RDONLY | O_CLOEXEC);
+	int pipes[2];
+	struct gm_block *block = (void *)1;
+	struct gm_block_opts o = {.size = sizeof(o)};
+	struct {
+		struct gm_block_opts opts;
+		char tail[8];
+	} newer = {.opts = {.size = sizeof(newer), .len = MIB(1)}, .tail = "x"};
+
+	(void)state;
+	assert_int_equal(pipe(pipes), 0);
+	struct {
+		struct gm_block_opts opts;
+		int code;
+		const char *word;
+	} cases[] = {
+		{{.size = sizeof(o)}, EINVAL, "length is 0"},
+		{{.size = sizeof(o), .len = 4097}, EINVAL, "not a multiple"},
+		{{.size = sizeof(o), .len = UINT64_MAX - 4095}, EINVAL, "larger than any"},
+		{{.size = sizeof(o), .len = KIB(4), .backing = 99}, EINVAL, "no such backing"},
+		{{.size = sizeof(o), .len = KIB(4), .flags = 1u << 31}, EINVAL, "unknown flags"},
+		{{.size = sizeof(o), .len = KIB(4), .reserve = 9}, EINVAL, "reservation"},
+		{{.size = sizeof(o), .len = KIB(4), .align = 3}, EINVAL, "power of two"},
+		{{.size = sizeof(o), .len = KIB(4), .offset = KIB(4)}, EINVAL,
+			"offset is for files"},
+		{{.size = sizeof(o), .len = KIB(4), .numa = {.mode = 77}}, EINVAL, "NUMA"},
+		{{.size = sizeof(o), .len = KIB(4), .pages = {{0}, {GM_PAGE_BASE}}}, EINVAL,
+			"behind the end"},
+		{{.size = sizeof(o), .len = KIB(4), .pages = {{GM_PAGE_HUGETLB, 63}}}, EINVAL,
+			"log2"},
+		{{.size = sizeof(o), .len = KIB(4), .pages = {{GM_PAGE_BASE, 12}}}, EINVAL,
+			"page choice"},
+		{{.size = sizeof(o), .len = KIB(4), .flags = GM_BLOCK_SHARE | GM_BLOCK_PRIVATE},
+			EINVAL, "exclude"},
+		{{.size = sizeof(o), .len = KIB(4), .flags = GM_BLOCK_WIPEONFORK}, EINVAL,
+			"WIPEONFORK"},
+		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FILE}, EINVAL, "path"},
+		{{.size = sizeof(o),
+			 .len = KIB(4),
+			 .backing = GM_BACKING_FILE,
+			 .path = "/nonexistent/x"},
+			ENOENT, "/nonexistent/x"},
+		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = -1}, EBADF,
+			"fd -1"},
+		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = null}, ENODEV,
+			"not a file"},
+		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = pipes[0]},
+			ENODEV, "not a file"},
+		{{.size = sizeof(o),
+			 .len = KIB(4),
+			 .backing = GM_BACKING_FD,
+			 .fd = fd,
+			 .offset = MIB(1)},
+			ERANGE, "pass the end"},
+		{{.size = sizeof(o),
+			 .len = KIB(8),
+			 .backing = GM_BACKING_FD,
+			 .fd = fd,
+			 .offset = MIB(1) - KIB(4)},
+			ERANGE, "pass the end"},
+		{{.size = sizeof(o),
+			 .len = KIB(4),
+			 .backing = GM_BACKING_FD,
+			 .fd = fd,
+			 .offset = UINT64_MAX - 4095},
+			ERANGE, "pass the end"},
+		{{.size = sizeof(o),
+			 .len = KIB(4),
+			 .backing = GM_BACKING_FD,
+			 .fd = fd,
+			 .offset = 100},
+			EINVAL, "multiple of the page size"},
+		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = ro}, EACCES,
+			"not open for reading and writing"},
+		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_POINTER}, EINVAL, "addr"},
+		{{.size = sizeof(o),
+			 .len = KIB(4),
+			 .backing = GM_BACKING_POINTER,
+			 .addr = &newer.opts.fd},
+			EINVAL, "addr"},
+		{{.size = sizeof(o), .len = UINT64_C(1) << 50}, ENOMEM, "available"},
+		{{.size = 8, .len = KIB(4)}, EINVAL, "version"},
+		{{.size = sizeof(o),
+			 .len = KIB(4),
+			 .numa = {.mode = GM_NUMA_BIND, .nodes = {0, 0, 0, UINT64_C(1) << 63}}},
+			EINVAL, "NUMA"},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		assert_fails(gm_block_create(&cases[i].opts, &block, &err), cases[i].code,
+			cases[i].word);
+		assert_ptr_equal(block, (void *)1);
+		/* The error is optional. */
+		assert_int_equal(gm_block_create(&cases[i].opts, &block, NULL), -cases[i].code);
+	}
+	assert_fails(gm_block_create(&newer.opts, &block, &err), E2BIG, "version");
+	newer.tail[0] = 0;
+	assert_ok(gm_block_create(&newer.opts, &block, &err));
+	gm_block_put(block);
+	close(null);
+	close(fd);
+	close(ro);
+	close(pipes[0]);
+	close(pipes[1]);
+	unlink(path);
+}
+
+static void a_file_is_created_and_put_back_on_failure(void **state)
+{
+	struct gm_block *block;
+	struct stat st;
+	int fd;
+
+	(void)state;
+	fd = make_file(0);
+	close(fd);
+	unlink(path);
+	block = make(GM_OPTS(gm_block_opts, .len = MIB(1), .backing = GM_BACKING_FILE, .path = path,
+		.flags = GM_BLOCK_CREATE));
+	check_usable(block);
+	gm_block_put(block);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, MIB(1));
+	assert_int_equal(st.st_mode & 0777, 0600);
+	/* Grown, and then refused for its page size: the old length is back. */
+	assert_fails(
+		gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .backing = GM_BACKING_FILE,
+					.path = path, .flags = GM_BLOCK_CREATE,
+					.pages = {{GM_PAGE_HUGETLB, 21}}),
+			&block, &err),
+		ENOTSUP, "hugetlbfs");
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, MIB(1));
+	unlink(path);
+	assert_fails(
+		gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(4), .backing = GM_BACKING_FILE,
+					.path = path, .flags = GM_BLOCK_CREATE,
+					.pages = {{GM_PAGE_HUGETLB, 21}}),
+			&block, &err),
+		ENOTSUP, "hugetlbfs");
+	assert_int_equal(stat(path, &st), -1);
+}
+
+static void locking_past_the_limit_says_the_limit(void **state)
+{
+	int status;
+	pid_t child = fork();
+
+	(void)state;
+	assert_true(child >= 0);
+	if (child == 0) {
+		struct rlimit limit = {KIB(64), KIB(64)};
+		struct gm_block *block;
+		int rc;
+
+		setrlimit(RLIMIT_MEMLOCK, &limit);
+		if (setresuid(65534, 65534, 65534))
+			_exit(2);
+		rc = gm_block_create(GM_OPTS(gm_block_opts, .len = MIB(1), .flags = GM_BLOCK_LOCK),
+			&block, &err);
+		_exit(rc == -ENOMEM && strstr(err.text, "RLIMIT_MEMLOCK is 65536 bytes") ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
+/* A sanitizer has reserved more than any such limit by itself. */
+#ifndef GM_SANITIZED
+static void address_space_that_runs_out_is_an_error(void **state)
+{
+	pid_t child = fork();
+	int status;
+
+	(void)state;
+	assert_true(child >= 0);
+	if (child == 0) {
+		struct rlimit limit = {GIB(1), GIB(1)};
+		struct gm_space *space;
+		struct gm_block *block;
+		int rc;
+
+		if (setrlimit(RLIMIT_AS, &limit))
+			_exit(2);
+		rc = gm_block_create(GM_OPTS(gm_block_opts, .len = GIB(2)), &block, &err);
+		if (rc != -ENOMEM || !strstr(err.text, "host addresses"))
+			_exit(3);
+		rc = gm_space_create(NULL, &space, &err);
+		_exit(rc == -ENOMEM && strstr(err.text, "RLIMIT_AS") ? 0 : 4);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+#endif
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_host_without_huge_pages_names_the_knob),
+		cmocka_unit_test(a_short_pool_is_refused_with_what_to_do),
+		cmocka_unit_test(bad_options_are_named),
+		cmocka_unit_test(a_file_is_created_and_put_back_on_failure),
+		cmocka_unit_test(locking_past_the_limit_says_the_limit),
+#ifndef GM_SANITIZED
+		cmocka_unit_test(address_space_that_runs_out_is_an_error),
+#endif
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* main.c - the guestmem command: finds the sub-command and runs it. */
+#include <string.h>
+
+#include <guestmem/error.h>
+
+#include "tool.h"
+
+static const struct command {
+	const char *name;
+	int (*run)(int argc, char **argv);
+	const char *help;
+} commands[] = {
+	{"exec", cmd_exec, "run a command on memory that is lent to it"},
+	{"doctor", cmd_doctor, "list what this host offers and lacks"},
+	{"inspect", cmd_inspect, "show what backs the guest memory of a process"},
+};
+
+#define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void print_help(FILE *out)
+{
+	fputs("usage: guestmem COMMAND [OPTION]... [ARGUMENT]...\n"
+	      "       guestmem --version | --help\n"
+	      "\n"
+	      "The physical memory of virtual machines.\n"
+	      "\n"
+	      "commands:\n",
+		out);
+	for (size_t i = 0; i < NR_COMMANDS; i++)
+		fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].help);
+	fputs("\n"
+	      "options:\n"
+	      "  -V, --version  print the version and exit\n"
+	      "  -h, --help     print this text, or that of a command, and exit\n",
+		out);
+}
+
+static int run(int argc, char **argv)
+{
+	if (argc < 2) {
+		tool_error("no command (see guestmem --help)");
+		return EXIT_USAGE;
+	}
+	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+		printf("guestmem %s\n", gm_version());
+		return EXIT_OK;
+	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+		print_help(stdout);
+		return EXIT_OK;
+	}
+	for (size_t i = 0; i < NR_COMMANDS; i++) {
+		if (strcmp(argv[1], commands[i].name) == 0)
+			return commands[i].run(argc - 1, argv + 1);
+	}
+	tool_error("%s: no such command (see guestmem --help)", argv[1]);
+	return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	int status;
+
+	tool_ignore_sigpipe();
+	status = run(argc, argv);
+	if (!tool_flush() && status == EXIT_OK)
+		status = EXIT_FAILED;
+	return status;
+}
