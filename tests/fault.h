@@ -145,7 +145,8 @@ bool fault_state_same(const struct fault_state *before);
  */
 unsigned long fault_sweep(int (*scenario)(void *ctx), void *ctx);
 
-/* The same with other errnos, a function other than FAULT_ANY, or an EINTR storm in each run. */
+/* The same with other errnos, a function other than FAULT_ANY, or an EINTR storm in each run, which
+ * it must survive. */
 struct fault_sweep_opts {
 	enum fault_fn fn;
 	const int *errnos; /* NULL = ENOMEM, EINVAL, EPERM */

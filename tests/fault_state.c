@@ -307,6 +307,11 @@ unsigned long fault_sweep_opts(
 	fault_state_take(&before);
 	assert_int_equal(scenario(ctx), 0);
 	assert_true(fault_state_same(&before));
+	/* Interruptions alone must not make it fail. */
+	fault_set(&(struct fault_plan){.eintr = opts->eintr});
+	assert_int_equal(scenario(ctx), 0);
+	fault_disarm();
+	assert_true(fault_state_same(&before));
 
 	for (size_t i = 0; i < nr_errnos * 2; i++) {
 		struct fault_plan plan = {.fn = opts->fn,

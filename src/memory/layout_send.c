@@ -219,7 +219,9 @@ static int narrow_files(struct sender *sender, struct gm_error *err)
 		if (!file->writable || (file->perms & GM_PERM_W))
 			continue;
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd);
-		fd = gm_sys_open(path, O_RDONLY, 0);
+		do {
+			fd = gm_sys_open(path, O_RDONLY, 0);
+		} while (fd == -EINTR);
 		if (fd < 0)
 			return gm_error_set(err, fd, 0, 0,
 				"layout: cannot open %s for reading only: %s", path,

@@ -1,0 +1,661 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_layout_peer.c - layouts from a peer that lies, and system calls that fail on the way.
+ *
+ * The hostile side writes raw bytes and descriptors; the receiver must return an error with a text,
+ * leave the output alone and keep nothing: no fd, no mapping, no allocation. Then every call of
+ * sending and receiving fails in turn.
+ */
+#include "support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/layout_wire.h"
+#include "fault.h"
+#include "random.h"
+
+#define PAGE 4096u
+#define FILES GM_WIRE_HEAD_SIZE
+#define REGIONS (FILES + GM_WIRE_FILE_SIZE)
+#define LEN (REGIONS + 2 * GM_WIRE_REGION_SIZE)
+#define BLOCK(...) GM_OPTS(gm_block_opts, __VA_ARGS__)
+
+static const struct gm_space_opts small = {.size = sizeof(small), .gpa_limit = GIB(1)};
+
+static struct gm_error err;
+static struct fault_state before;
+static int sock[2];
+
+/* ---- the hostile side ---- */
+
+static int make_memfd(uint64_t size, int seals)
+{
+	int fd = memfd_create("layout", MFD_ALLOW_SEALING | MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, seals), 0);
+	return fd;
+}
+
+/* A good layout: one file of four pages, RAM and ROM in it. */
+static void make_layout(uint8_t *buf)
+{
+	const struct gm_wire_region ram = {
+		.gpa = 0, .len = 2 * PAGE, .kind = GM_WIRE_RAM, .perms = GM_PERM_RW, .name = "ram"};
+	const struct gm_wire_region rom = {.gpa = 16 * PAGE,
+		.len = PAGE,
+		.off = 3 * PAGE,
+		.kind = GM_WIRE_ROM,
+		.perms = GM_PERM_RX,
+		.name = "rom"};
+
+	gm_wire_put_head(buf, 2, 1);
+	gm_wire_put_file(buf + FILES, &(struct gm_wire_file){.size = 4 * PAGE});
+	gm_wire_put_region(buf + REGIONS, &ram);
+	gm_wire_put_region(buf + REGIONS + GM_WIRE_REGION_SIZE, &rom);
+}
+
+static void put(uint8_t *buf, size_t off, unsigned int width, uint64_t value)
+{
+	for (unsigned int i = 0; i < width; i++)
+		buf[off + i] = (uint8_t)(value >> (8 * i));
+}
+
+/* Sends bytes with descriptors, as one message. */
+static void send_raw(const void *buf, size_t len, const int *fds, size_t nr)
+{
+	static union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(253 * sizeof(int))];
+	} control;
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)buf, .iov_len = len};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (nr > 0) {
+		msg.msg_control = &control;
+		msg.msg_controllen = CMSG_SPACE(nr * sizeof(int));
+		control.align.cmsg_level = SOL_SOCKET;
+		control.align.cmsg_type = SCM_RIGHTS;
+		control.align.cmsg_len = CMSG_LEN(nr * sizeof(int));
+		memcpy(CMSG_DATA(&control.align), fds, nr * sizeof(int));
+	}
+	assert_int_equal(sendmsg(sock[0], &msg, MSG_NOSIGNAL), (ssize_t)len);
+}
+
+static void begin(int type)
+{
+	fault_set(NULL);
+	fault_state_take(&before);
+	assert_int_equal(socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, sock), 0);
+}
+
+static void end(void)
+{
+	close(sock[0]);
+	close(sock[1]);
+	assert_true(fault_state_same(&before));
+}
+
+/* Receives; on failure the output is untouched and there is a text. */
+static int receive(void)
+{
+	struct gm_space *space = (struct gm_space *)&err;
+	int rc;
+
+	memset(&err, 0, sizeof(err));
+	rc = gm_layout_recv(sock[1], &small, &space, &err);
+	if (rc) {
+		assert_true(rc < 0);
+		assert_int_equal(err.code, rc);
+		assert_ptr_equal(space, &err);
+		assert_true(err.text[0] != '\0');
+	} else {
+		gm_space_destroy(space);
+	}
+	return rc;
+}
+
+static void refused(int code, const char *word)
+{
+	int rc = receive();
+
+	if (rc != -code)
+		fail_msg("returned %d (%s), not %d", rc, err.text, -code);
+	if (!strstr(err.text, word))
+		fail_msg("\"%s\" does not say \"%s\"", err.text, word);
+}
+
+/* ---- bytes ---- */
+
+static void a_stream_cut_at_each_byte_is_told(void **state)
+{
+	int fd = make_memfd(4 * PAGE, F_SEAL_SHRINK);
+	uint8_t buf[LEN];
+	char words[40];
+
+	(void)state;
+	make_layout(buf);
+	for (size_t len = 0; len <= LEN; len++) {
+		begin(SOCK_STREAM);
+		if (len > 0)
+			send_raw(buf, len, &fd, 1);
+		shutdown(sock[0], SHUT_WR);
+		snprintf(words, sizeof(words), "after %zu of %u bytes", len,
+			len < FILES ? FILES : LEN);
+		if (len < LEN)
+			refused(EPIPE, words);
+		else
+			assert_int_equal(receive(), 0);
+		end();
+	}
+	close(fd);
+}
+
+static void a_connection_reset_is_told(void **state)
+{
+	int fd = make_memfd(4 * PAGE, F_SEAL_SHRINK);
+	uint8_t buf[LEN];
+
+	(void)state;
+	make_layout(buf);
+	begin(SOCK_STREAM);
+	/* The peer closes with unread bytes of ours: ECONNRESET instead of an end. */
+	assert_int_equal(write(sock[1], "unread", 6), 6);
+	send_raw(buf, FILES, &fd, 1);
+	close(sock[0]);
+	assert_int_equal(receive(), -EPIPE);
+	sock[0] = -1;
+	end();
+	close(fd);
+}
+
+static void bytes_may_come_one_by_one(void **state)
+{
+	int fd = make_memfd(4 * PAGE, F_SEAL_SHRINK);
+	uint8_t buf[LEN];
+
+	(void)state;
+	make_layout(buf);
+	for (int type = SOCK_STREAM; type; type = type == SOCK_STREAM ? SOCK_SEQPACKET : 0) {
+		begin(type);
+		for (size_t i = 0; i < LEN; i++)
+			send_raw(buf + i, 1, &fd, i == 0);
+		assert_int_equal(receive(), 0);
+		end();
+	}
+	close(fd);
+}
+
+static void each_byte_changed_is_refused_or_harmless(void **state)
+{
+	static const uint8_t changes[] = {0x01, 0x10, 0x80, 0xff};
+	int fd = make_memfd(4 * PAGE, F_SEAL_SHRINK);
+	unsigned int accepted = 0;
+
+	(void)state;
+	for (size_t i = 0; i < LEN * sizeof(changes); i++) {
+		uint8_t buf[LEN];
+
+		make_layout(buf);
+		buf[i / sizeof(changes)] ^= changes[i % sizeof(changes)];
+		begin(SOCK_STREAM);
+		send_raw(buf, LEN, &fd, 1);
+		/* A longer length would wait for more. */
+		shutdown(sock[0], SHUT_WR);
+		accepted += receive() == 0;
+		end();
+	}
+	/* Letters of the names, permissions, addresses. */
+	assert_in_range(accepted, 8, LEN);
+	close(fd);
+}
+
+static const struct {
+	const char *name;
+	size_t off;
+	unsigned int width;
+	uint64_t value;
+	int code;
+	const char *word;
+} wrongs[] = {
+	{"magic", 0, 1, 'X', EPROTO, "byte 0: magic"},
+	{"version", 8, 4, 2, ENOTSUP, "byte 8: version"},
+	{"a million regions", 24, 4, 1000000, EPROTO, "byte 24: number of regions"},
+	{"254 files", 20, 4, 254, EPROTO, "byte 20: number of files"},
+	{"no file in the table", 20, 4, 0, EPROTO, "byte 28: length of the body"},
+	{"overlap", REGIONS + 80, 8, PAGE, EPROTO, "byte 160: gpa of region 1"},
+	{"wrap", REGIONS + 80, 8, 0 - (uint64_t)PAGE * 1, EPROTO, NULL},
+	{"wrap of a long region", REGIONS + 88, 8, 0 - (uint64_t)PAGE, EPROTO,
+		"length of region 1"},
+	{"a region of 2^64 - 4096 bytes", REGIONS + 8, 8, 0 - (uint64_t)PAGE, EPROTO,
+		"end of its file"},
+	{"a file larger than it is", FILES, 8, 5 * PAGE, EPROTO, "file 0 has 16384 bytes"},
+	{"a file of 2^62 bytes", FILES, 8, UINT64_C(1) << 62, EPROTO, "file 0 has 16384 bytes"},
+	{"a name with an escape sequence", REGIONS + 48, 1, 0x1b, EPROTO, "name of region 0"},
+};
+
+static void a_malformed_layout_is_refused_by_name(void **state)
+{
+	int fd = make_memfd(4 * PAGE, F_SEAL_SHRINK);
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(wrongs) / sizeof(wrongs[0]); i++) {
+		uint8_t buf[LEN];
+
+		make_layout(buf);
+		put(buf, wrongs[i].off, wrongs[i].width, wrongs[i].value);
+		begin(SOCK_SEQPACKET);
+		send_raw(buf, FILES, &fd, 1);
+		send_raw(buf + FILES, LEN - FILES, NULL, 0);
+		if (wrongs[i].word)
+			refused(wrongs[i].code, wrongs[i].word);
+		else
+			/* The last page of the space is as good as any. */
+			assert_int_equal(receive(), 0);
+		end();
+	}
+	close(fd);
+}
+
+static void a_packet_that_is_too_long_is_refused(void **state)
+{
+	int fd = make_memfd(4 * PAGE, F_SEAL_SHRINK);
+	uint8_t buf[LEN + 1] = {0};
+
+	(void)state;
+	make_layout(buf);
+	begin(SOCK_SEQPACKET);
+	send_raw(buf, LEN, &fd, 1);
+	refused(EPROTO, "packet at byte 0");
+	end();
+	begin(SOCK_SEQPACKET);
+	send_raw(buf, FILES, &fd, 1);
+	send_raw(buf + FILES, LEN + 1 - FILES, NULL, 0);
+	refused(EPROTO, "packet at byte 64");
+	end();
+	close(fd);
+}
+
+/* ---- descriptors ---- */
+
+static void too_few_and_too_many_descriptors_are_refused(void **state)
+{
+	int fds[253];
+	uint8_t buf[LEN];
+
+	(void)state;
+	make_layout(buf);
+	fds[0] = make_memfd(4 * PAGE, F_SEAL_SHRINK);
+	for (size_t i = 1; i < 253; i++)
+		fds[i] = fds[0];
+	for (size_t nr = 0; nr <= 253; nr++) {
+		if (nr == 1)
+			continue;
+		begin(SOCK_STREAM);
+		send_raw(buf, LEN, fds, nr);
+		refused(EPROTO, "file descriptors came with a table of 1 files");
+		end();
+	}
+	close(fds[0]);
+}
+
+static void descriptors_in_later_messages_are_refused(void **state)
+{
+	int fds[3];
+	uint8_t buf[LEN];
+
+	(void)state;
+	make_layout(buf);
+	for (size_t i = 0; i < 3; i++)
+		fds[i] = make_memfd(4 * PAGE, F_SEAL_SHRINK);
+	for (size_t at = 1; at < LEN; at += 7) {
+		begin(SOCK_STREAM);
+		send_raw(buf, at, fds, 1);
+		send_raw(buf + at, LEN - at, fds + 1, 2);
+		refused(EPROTO, "file descriptors at byte");
+		end();
+	}
+	for (size_t i = 0; i < 3; i++)
+		close(fds[i]);
+}
+
+static void descriptors_that_do_not_fit_the_process_are_refused(void **state)
+{
+	struct rlimit old;
+	int fds[253];
+	uint8_t buf[LEN];
+
+	(void)state;
+	make_layout(buf);
+	fds[0] = make_memfd(4 * PAGE, F_SEAL_SHRINK);
+	for (size_t i = 1; i < 253; i++)
+		fds[i] = fds[0];
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	for (rlim_t room = 0; room < 5; room++) {
+		begin(SOCK_STREAM);
+		send_raw(buf, LEN, fds, 10);
+		/* The two sockets have the highest numbers. */
+		assert_int_equal(
+			setrlimit(RLIMIT_NOFILE,
+				&(struct rlimit){(rlim_t)sock[1] + 1 + room, old.rlim_max}),
+			0);
+		refused(EPROTO, "RLIMIT_NOFILE");
+		setrlimit(RLIMIT_NOFILE, &old);
+		end();
+	}
+	close(fds[0]);
+}
+
+static void one_file_refused(int fd, int code, const char *word)
+{
+	uint8_t buf[LEN];
+
+	make_layout(buf);
+	begin(SOCK_STREAM);
+	send_raw(buf, LEN, &fd, 1);
+	refused(code, word);
+	end();
+	close(fd);
+}
+
+static int reopen(int fd, int flags)
+{
+	char path[40];
+	int again;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	again = open(path, flags | O_CLOEXEC);
+	assert_true(again >= 0);
+	close(fd);
+	return again;
+}
+
+static void what_is_no_file_is_refused(void **state)
+{
+	int pipes[2];
+
+	(void)state;
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	one_file_refused(pipes[0], EPROTO, "no regular file");
+	close(pipes[1]);
+	one_file_refused(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), EPROTO, "no regular file");
+	one_file_refused(open("/tmp", O_RDONLY | O_CLOEXEC), EPROTO, "no regular file");
+	one_file_refused(open("/dev/zero", O_RDWR | O_CLOEXEC), EPROTO, "no regular file");
+	one_file_refused(eventfd(0, EFD_CLOEXEC), EPROTO, "no regular file");
+	one_file_refused(
+		reopen(make_memfd(4 * PAGE, F_SEAL_SHRINK), O_PATH), EPROTO, "not open for");
+	one_file_refused(
+		reopen(make_memfd(4 * PAGE, F_SEAL_SHRINK), O_WRONLY), EPROTO, "not open for");
+	one_file_refused(
+		reopen(make_memfd(4 * PAGE, F_SEAL_SHRINK), O_RDONLY), EPROTO, "not open for");
+}
+
+static void a_file_that_is_too_small_is_refused(void **state)
+{
+	(void)state;
+	one_file_refused(make_memfd(0, F_SEAL_SHRINK), EPROTO, "file 0 has 0 bytes");
+	one_file_refused(make_memfd(4 * PAGE - 1, F_SEAL_SHRINK), EPROTO, "16383 bytes");
+}
+
+static void a_file_that_may_not_be_written_is_refused(void **state)
+{
+	(void)state;
+	one_file_refused(make_memfd(4 * PAGE, F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE), EPERM, "map");
+}
+
+static void a_read_only_file_is_enough_for_reading(void **state)
+{
+	int fd = reopen(make_memfd(4 * PAGE, F_SEAL_SHRINK), O_RDONLY);
+	uint8_t buf[LEN];
+
+	(void)state;
+	make_layout(buf);
+	put(buf, REGIONS + 32, 4, GM_PERM_R);
+	begin(SOCK_STREAM);
+	send_raw(buf, LEN, &fd, 1);
+	assert_int_equal(receive(), 0);
+	end();
+	close(fd);
+}
+
+/* Without the guard such a file would be a way to kill us. */
+static void a_file_that_can_shrink_needs_the_guard(void **state)
+{
+	FILE *file = tmpfile();
+
+	(void)state;
+	assert_int_equal(ftruncate(fileno(file), 4 * PAGE), 0);
+	one_file_refused(make_memfd(4 * PAGE, F_SEAL_GROW), EPERM, "F_SEAL_SHRINK");
+	one_file_refused(dup(fileno(file)), EPERM, "F_SEAL_SHRINK");
+	fclose(file);
+}
+
+static void parts_of_huge_pages_are_refused(void **state)
+{
+	uint8_t buf[LEN];
+	int fd;
+
+	(void)state;
+	if (!support_pool(21, 1)) {
+		print_message("no huge pages to be had on this machine\n");
+		skip();
+	}
+	fd = memfd_create("layout", MFD_HUGETLB | MFD_ALLOW_SEALING | MFD_CLOEXEC);
+	assert_int_equal(ftruncate(fd, (off_t)MIB(2)), 0);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+	make_layout(buf);
+	begin(SOCK_STREAM);
+	send_raw(buf, LEN, &fd, 1);
+	refused(EINVAL, "page size");
+	end();
+	close(fd);
+}
+
+static void random_layouts_leave_nothing(void **state)
+{
+	int fd = make_memfd(4 * PAGE, F_SEAL_SHRINK);
+	uint64_t seed = test_seed(21);
+	struct rng rng = {seed};
+
+	(void)state;
+	print_message("seed %lu\n", (unsigned long)seed);
+	for (unsigned long i = 0; i < support_scale(2000); i++) {
+		uint8_t buf[LEN];
+		uint64_t nr = 1 + rng_below(&rng, 3);
+
+		make_layout(buf);
+		for (uint64_t j = 0; j < nr; j++) {
+			unsigned int width = 1u << rng_below(&rng, 4);
+
+			put(buf, FILES + rng_below(&rng, (LEN - FILES) / width) * width, width,
+				(rng_below(&rng, 2) ? rng_below(&rng, 8) : rng_edge(&rng)) *
+					(rng_below(&rng, 2) ? PAGE : 1));
+		}
+		begin(SOCK_STREAM);
+		send_raw(buf, LEN, &fd, 1);
+		shutdown(sock[0], SHUT_WR);
+		receive();
+		end();
+	}
+	close(fd);
+}
+
+/* ---- system calls that fail ---- */
+
+static struct gm_space *make_space(void)
+{
+	const struct gm_region_desc descs[] = {
+		{.size = sizeof(descs[0]),
+			.gpa = 0,
+			.name = "ram",
+			.backing = BLOCK(.len = 4 * PAGE, .flags = GM_BLOCK_SHARE)},
+		{.size = sizeof(descs[0]),
+			.gpa = MIB(1),
+			.kind = GM_REGION_ROM,
+			.backing = BLOCK(.len = PAGE, .flags = GM_BLOCK_SHARE)},
+		{.size = sizeof(descs[0]), .gpa = MIB(2), .len = PAGE, .kind = GM_REGION_RESERVED},
+	};
+	struct gm_space *space;
+
+	assert_ok(gm_space_build(&small, descs, 3, &space, &err));
+	return space;
+}
+
+static int send_scenario(void *ctx)
+{
+	int rc;
+
+	memset(&err, 0, sizeof(err));
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock), 0);
+	rc = gm_layout_send(ctx, sock[0], 0, &err);
+	fault_disarm();
+	assert_int_equal(err.code, rc);
+	if (rc == 0)
+		assert_int_equal(receive(), 0);
+	close(sock[0]);
+	close(sock[1]);
+	return rc;
+}
+
+static int recv_scenario(void *ctx)
+{
+	const int *fd = ctx;
+	uint8_t buf[LEN];
+	int rc;
+
+	make_layout(buf);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock), 0);
+	send_raw(buf, LEN, fd, 1);
+	rc = receive();
+	close(sock[0]);
+	close(sock[1]);
+	return rc;
+}
+
+static void each_call_of_sending_may_fail(void **state)
+{
+	struct gm_space *space = make_space();
+	const struct fault_sweep_opts storm = {.fn = FAULT_ANY, .eintr = 3};
+	unsigned long nr = fault_sweep(send_scenario, space);
+
+	(void)state;
+	print_message("%lu injections\n", nr);
+	assert_true(nr >= 2 * 3 * 8);
+	assert_true(fault_sweep_opts(send_scenario, space, &storm) >= nr);
+	gm_space_destroy(space);
+}
+
+static void each_call_of_receiving_may_fail(void **state)
+{
+	int fd = make_memfd(4 * PAGE, F_SEAL_SHRINK);
+	const struct fault_sweep_opts storm = {.fn = FAULT_ANY, .eintr = 3};
+	unsigned long nr = fault_sweep(recv_scenario, &fd);
+
+	(void)state;
+	print_message("%lu injections\n", nr);
+	assert_true(nr >= 2 * 3 * 20);
+	assert_true(fault_sweep_opts(recv_scenario, &fd, &storm) >= nr);
+	close(fd);
+}
+
+static void both_go_on_after_short_counts(void **state)
+{
+	struct gm_space *space = make_space();
+	int fd = make_memfd(4 * PAGE, F_SEAL_SHRINK);
+
+	(void)state;
+	for (size_t len = 1; len < 80; len += len < 20 ? 1 : 13) {
+		begin(SOCK_STREAM);
+		close(sock[0]);
+		close(sock[1]);
+		/* Smaller messages would fill the socket by their number. */
+		fault_set(&(struct fault_plan){.fn = FAULT_gm_sys_sendmsg,
+			.nth = 1,
+			.forever = true,
+			.short_len = len + 3,
+			.eintr = 1});
+		assert_int_equal(send_scenario(space), 0);
+		assert_true(fault_hits() > GM_WIRE_HEAD_SIZE / (len + 3));
+		fault_set(&(struct fault_plan){.fn = FAULT_gm_sys_recvmsg,
+			.nth = 1,
+			.forever = true,
+			.short_len = len,
+			.eintr = 1});
+		assert_int_equal(recv_scenario(&fd), 0);
+		assert_true(fault_hits() > GM_WIRE_HEAD_SIZE / len);
+		fault_set(NULL);
+		assert_true(fault_state_same(&before));
+	}
+	close(fd);
+	gm_space_destroy(space);
+}
+
+static void what_the_kernel_says_is_returned(void **state)
+{
+	static const struct {
+		int error;
+		int code;
+	} answers[] = {
+		{EPIPE, EPIPE},
+		{ECONNRESET, EPIPE},
+		{EAGAIN, EAGAIN},
+		{ENOBUFS, ENOBUFS},
+		{ETOOMANYREFS, ETOOMANYREFS},
+		{EBADF, EBADF},
+	};
+	struct gm_space *space = make_space();
+	int fd = make_memfd(4 * PAGE, F_SEAL_SHRINK);
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
+		for (unsigned long nth = 1; nth <= 2; nth++) {
+			fault_set(&(struct fault_plan){
+				.fn = FAULT_gm_sys_sendmsg, .nth = nth, .error = answers[i].error});
+			assert_int_equal(send_scenario(space), -answers[i].code);
+			assert_int_equal(fault_hits(), 1);
+			fault_set(&(struct fault_plan){
+				.fn = FAULT_gm_sys_recvmsg, .nth = nth, .error = answers[i].error});
+			assert_int_equal(recv_scenario(&fd), -answers[i].code);
+			assert_int_equal(fault_hits(), 1);
+		}
+	}
+	close(fd);
+	gm_space_destroy(space);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_stream_cut_at_each_byte_is_told),
+		cmocka_unit_test(a_connection_reset_is_told),
+		cmocka_unit_test(bytes_may_come_one_by_one),
+		cmocka_unit_test(each_byte_changed_is_refused_or_harmless),
+		cmocka_unit_test(a_malformed_layout_is_refused_by_name),
+		cmocka_unit_test(a_packet_that_is_too_long_is_refused),
+		cmocka_unit_test(too_few_and_too_many_descriptors_are_refused),
+		cmocka_unit_test(descriptors_in_later_messages_are_refused),
+		cmocka_unit_test(descriptors_that_do_not_fit_the_process_are_refused),
+		cmocka_unit_test(what_is_no_file_is_refused),
+		cmocka_unit_test(a_file_that_is_too_small_is_refused),
+		cmocka_unit_test(a_file_that_may_not_be_written_is_refused),
+		cmocka_unit_test(a_read_only_file_is_enough_for_reading),
+		cmocka_unit_test(a_file_that_can_shrink_needs_the_guard),
+		cmocka_unit_test(parts_of_huge_pages_are_refused),
+		cmocka_unit_test(random_layouts_leave_nothing),
+		cmocka_unit_test(each_call_of_sending_may_fail),
+		cmocka_unit_test(each_call_of_receiving_may_fail),
+		cmocka_unit_test(both_go_on_after_short_counts),
+		cmocka_unit_test(what_the_kernel_says_is_returned),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
