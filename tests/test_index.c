@@ -43,6 +43,8 @@ static bool fits(const struct gm_span *span, uint64_t gpa, uint64_t len, uint32_
 static struct gm_view make_view(uint32_t nr, struct gm_index_shape shape)
 {
 	memset(&spans[nr], 0, sizeof(spans[nr]));
+	/* What is not filled in, and what lies behind, leads out of the array. */
+	memset(table, 0xff, (shape.nr + 2) * sizeof(table[0]));
 	if (shape.nr)
 		gm_index_fill(spans, nr, shape, table);
 	return (struct gm_view){

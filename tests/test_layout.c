@@ -205,7 +205,7 @@ static void explicit_huge_pages_travel(void **state)
 
 	(void)state;
 	if (!support_pool(21, 2)) {
-		print_message("no huge pages to be had on this machine\n");
+		print_message("skipped: no huge pages to be had\n");
 		skip();
 	}
 	for (size_t i = 0; i < 2; i++) {
@@ -646,7 +646,7 @@ static void four_thousand_regions_travel_and_one_more_does_not(void **state)
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
 	if (setrlimit(RLIMIT_NOFILE,
 		    &(struct rlimit){8192, old.rlim_max > 8192 ? old.rlim_max : 8192})) {
-		print_message("RLIMIT_NOFILE cannot be raised to 8192\n");
+		print_message("skipped: RLIMIT_NOFILE cannot be raised to 8192\n");
 		skip();
 	}
 	for (size_t i = 0; i < 2; i++) {

@@ -427,16 +427,55 @@ static void a_read_only_file_is_enough_for_reading(void **state)
 	close(fd);
 }
 
-/* Without the guard such a file would be a way to kill us. */
+/* Without the guard such a file would be a way to kill us; with it, to make our accesses fail. */
 static void a_file_that_can_shrink_needs_the_guard(void **state)
 {
 	FILE *file = tmpfile();
+	int fds[2] = {make_memfd(4 * PAGE, F_SEAL_GROW), fileno(file)};
+	uint8_t buf[LEN];
 
 	(void)state;
-	assert_int_equal(ftruncate(fileno(file), 4 * PAGE), 0);
-	one_file_refused(make_memfd(4 * PAGE, F_SEAL_GROW), EPERM, "F_SEAL_SHRINK");
-	one_file_refused(dup(fileno(file)), EPERM, "F_SEAL_SHRINK");
+	assert_int_equal(ftruncate(fds[1], 4 * PAGE), 0);
+	make_layout(buf);
+	for (size_t i = 0; i < 2; i++) {
+		begin(SOCK_STREAM);
+		send_raw(buf, LEN, &fds[i], 1);
+		refused(EPERM, "F_SEAL_SHRINK");
+		assert_int_equal(gm_guard_install(), 0);
+		send_raw(buf, LEN, &fds[i], 1);
+		assert_int_equal(receive(), 0);
+		assert_int_equal(gm_guard_remove(), 0);
+		end();
+	}
+	close(fds[0]);
 	fclose(file);
+}
+
+static void a_file_that_shrinks_later_is_an_error_of_the_access(void **state)
+{
+	int fd = make_memfd(4 * PAGE, F_SEAL_GROW);
+	struct gm_reader *reader;
+	struct gm_space *space;
+	uint8_t buf[LEN];
+	size_t done = 0;
+
+	(void)state;
+	make_layout(buf);
+	begin(SOCK_STREAM);
+	send_raw(buf, LEN, &fd, 1);
+	assert_int_equal(gm_guard_install(), 0);
+	assert_ok(gm_layout_recv(sock[1], &small, &space, &err));
+	assert_int_equal(ftruncate(fd, PAGE), 0);
+	assert_ok(gm_reader_create(space, NULL, &reader, &err));
+	assert_int_equal(
+		gm_read(gm_reader_enter(reader), PAGE - 8, buf, 16, &done), -EIO);
+	gm_reader_leave(reader);
+	assert_int_equal(done, 8);
+	gm_reader_destroy(reader);
+	gm_space_destroy(space);
+	assert_int_equal(gm_guard_remove(), 0);
+	end();
+	close(fd);
 }
 
 static void parts_of_huge_pages_are_refused(void **state)
@@ -446,7 +485,7 @@ static void parts_of_huge_pages_are_refused(void **state)
 
 	(void)state;
 	if (!support_pool(21, 1)) {
-		print_message("no huge pages to be had on this machine\n");
+		print_message("skipped: no huge pages to be had\n");
 		skip();
 	}
 	fd = memfd_create("layout", MFD_HUGETLB | MFD_ALLOW_SEALING | MFD_CLOEXEC);
@@ -649,6 +688,7 @@ int main(void)
 		cmocka_unit_test(a_file_that_may_not_be_written_is_refused),
 		cmocka_unit_test(a_read_only_file_is_enough_for_reading),
 		cmocka_unit_test(a_file_that_can_shrink_needs_the_guard),
+		cmocka_unit_test(a_file_that_shrinks_later_is_an_error_of_the_access),
 		cmocka_unit_test(parts_of_huge_pages_are_refused),
 		cmocka_unit_test(random_layouts_leave_nothing),
 		cmocka_unit_test(each_call_of_sending_may_fail),

@@ -217,9 +217,9 @@ static void names_are_printable_and_end(void **state)
 	uint8_t buf[GM_WIRE_REGION_SIZE];
 
 	(void)state;
-	memcpy(region.name, "a\x1b[2J\xc3\xa4\x7f~", 10);
+	memcpy(region.name, "a \x1b[2J\xc3\xa4\x7f~", 11);
 	gm_wire_put_region(buf, &region);
-	assert_string_equal((char *)buf + 48, "a?[2J???~");
+	assert_string_equal((char *)buf + 48, "a ?[2J???~");
 	memset(region.name, 'x', sizeof(region.name));
 	gm_wire_put_region(buf, &region);
 	assert_int_equal(buf[48 + 30], 'x');
@@ -343,7 +343,39 @@ static void each_wrong_field_is_named(void **state)
 			fault.off != off)
 			fail_msg("%s: byte %zu: %s %u %s", wrongs[i].name, fault.off, fault.field,
 				fault.item, fault.what);
+		if (!wrongs[i].fault_off && fault.value != wrongs[i].value && fault.off)
+			fail_msg("%s: value %#lx", wrongs[i].name, (unsigned long)fault.value);
+		if (fault.field[0] == 'l' && wrongs[i].value == 0 && wrongs[i].off > FILES + 16)
+			assert_string_equal(fault.what, "is 0");
 	}
+}
+
+static void a_file_that_no_region_names_is_refused(void **state)
+{
+	static struct decoded got;
+	struct gm_wire_fault fault;
+	uint8_t buf[FILES + GM_WIRE_FILE_SIZE + GM_WIRE_REGION_SIZE];
+
+	(void)state;
+	gm_wire_put_head(buf, 1, 1);
+	gm_wire_put_file(buf + FILES, &(struct gm_wire_file){.size = PAGE});
+	gm_wire_put_region(buf + FILES + GM_WIRE_FILE_SIZE, &good_regions[2]);
+	assert_int_equal(decode(buf, &got, &fault), -EPROTO);
+	assert_string_equal(fault.what, "is used by no region");
+	assert_int_equal(fault.off, FILES);
+}
+
+static void a_file_may_be_as_large_as_files_get(void **state)
+{
+	static struct decoded got;
+	struct gm_wire_fault fault;
+	uint8_t buf[LEN];
+
+	(void)state;
+	make_good(buf);
+	put(buf, FILES, 8, INT64_MAX);
+	assert_int_equal(decode(buf, &got, &fault), 0);
+	assert_true(got.files[0].size == INT64_MAX);
 }
 
 static void a_name_without_an_end_is_refused(void **state)
@@ -354,10 +386,11 @@ static void a_name_without_an_end_is_refused(void **state)
 
 	(void)state;
 	make_good(buf);
-	memset(buf + REGION(0, 48), 'x', 32);
+	/* The last one: a look behind its end would leave the buffer. */
+	memset(buf + REGION(NR_REGIONS - 1, 48), 'x', 32);
 	assert_int_equal(decode(buf, &got, &fault), -EPROTO);
 	assert_string_equal(fault.what, "has no end");
-	buf[REGION(0, 79)] = 0;
+	buf[REGION(NR_REGIONS - 1, 79)] = 0;
 	assert_int_equal(decode(buf, &got, &fault), 0);
 }
 
@@ -432,6 +465,8 @@ int main(void)
 		cmocka_unit_test(names_are_printable_and_end),
 		cmocka_unit_test(each_wrong_field_is_named),
 		cmocka_unit_test(a_name_without_an_end_is_refused),
+		cmocka_unit_test(a_file_that_no_region_names_is_refused),
+		cmocka_unit_test(a_file_may_be_as_large_as_files_get),
 		cmocka_unit_test(each_bit_turned_is_refused_or_means_what_it_says),
 		cmocka_unit_test(random_bytes_over_a_good_layout),
 	};

@@ -100,8 +100,6 @@ size_t gm_flatten(struct gm_flat_in *in, size_t nr, uint32_t *heap, struct gm_fl
 		}
 		while (next < nr && in[next].range.first <= at)
 			heap_push(in, heap, nr_heap++, (uint32_t)next++);
-		while (in[heap[0]].range.last < at)
-			heap_pop(in, heap, nr_heap--);
 
 		top = &in[heap[0]];
 		last = top->range.last;
@@ -131,8 +129,8 @@ bool gm_flatten_clash(struct gm_flat_in *in, size_t nr, uint64_t *ret_addr)
 			clash = true;
 			*ret_addr = in[i].range.first;
 		}
-		if (in[i].range.last > last)
-			last = in[i].range.last;
+		/* Behind a clash it does not matter: what follows among equals lies higher. */
+		last = in[i].range.last;
 	}
 	return clash;
 }

@@ -7,6 +7,7 @@
  * are received without room for descriptors, so that the kernel drops what a peer hides there.
  * Nothing is mapped before all is checked.
  */
+#include <guestmem/guard.h>
 #include <guestmem/layout.h>
 
 #include <errno.h>
@@ -18,15 +19,6 @@
 #include "core/layout_wire.h"
 #include "sys/sys.h"
 #include "sys/uapi.h"
-
-#if __has_include(<guestmem/guard.h>)
-#include <guestmem/guard.h>
-#else
-static int gm_guard_check(void)
-{
-	return -ENOENT;
-}
-#endif
 
 struct receiver {
 	uint32_t nr_fds;
