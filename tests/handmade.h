@@ -27,7 +27,8 @@ static inline const struct gm_view *handmade_init(
 
 	if (nr > HANDMADE_MAX || shape.nr + 1 > sizeof(hand->index) / sizeof(hand->index[0]))
 		abort();
-	memcpy(hand->spans, spans, nr * sizeof(*spans));
+	for (uint32_t i = 0; i < nr; i++)
+		hand->spans[i] = spans[i];
 	hand->spans[nr] = (struct gm_span){.first = UINT64_MAX, .last = UINT64_MAX};
 	gm_index_fill(hand->spans, nr, shape, hand->index);
 	hand->view = (struct gm_view){

@@ -46,7 +46,7 @@ static void sweep(struct gm_block_opts *opts)
 {
 	unsigned long hits = fault_sweep(create_and_put, opts);
 
-	printf("  %lu faults injected\n", hits);
+	printf("figure: injected-faults %lu\n", hits);
 	assert_true(hits > 10);
 }
 

@@ -108,114 +108,110 @@ static void a_short_pool_is_refused_with_what_to_do(void **state)
 		ENOMEM, "ran out at offset");
 }
 
-static void bad_options_are_named(void **state)
-{
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	int fd = make_file(MIB(1));
-	int ro = open(path, O_RDONLY | O_CLOEXEC);
-	int pipes[2];
-	struct gm_block *block = (void *)1;
-	struct gm_block_opts o = {.size = sizeof(o)};
-	struct {
-		struct gm_block_opts opts;
-		char tail[8];
-	} newer = {.opts = {.size = sizeof(newer), .len = MIB(1)}, .tail = "x"};
+#define SIZE .size = sizeof(struct gm_block_opts)
+#define NAMED(...)                                                                                 \
+	{                                                                                          \
+		SIZE, .len = KIB(4), __VA_ARGS__                                                   \
+	}
+#define FILED(...) NAMED(.backing = GM_BACKING_FD, __VA_ARGS__)
 
-	(void)state;
-	assert_int_equal(pipe(pipes), 0);
-	struct {
-		struct gm_block_opts opts;
-		int code;
-		const char *word;
-	} cases[] = {
-		{{.size = sizeof(o)}, EINVAL, "length is 0"},
-		{{.size = sizeof(o), .len = 4097}, EINVAL, "not a multiple"},
-		{{.size = sizeof(o), .len = UINT64_MAX - 4095}, EINVAL, "larger than any"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = 99}, EINVAL, "no such backing"},
-		{{.size = sizeof(o), .len = KIB(4), .flags = 1u << 31}, EINVAL, "unknown flags"},
-		{{.size = sizeof(o), .len = KIB(4), .reserve = 9}, EINVAL, "reservation"},
-		{{.size = sizeof(o), .len = KIB(4), .align = 3}, EINVAL, "power of two"},
-		{{.size = sizeof(o), .len = KIB(4), .offset = KIB(4)}, EINVAL,
-			"offset is for files"},
-		{{.size = sizeof(o), .len = KIB(4), .numa = {.mode = 77}}, EINVAL, "NUMA"},
-		{{.size = sizeof(o), .len = KIB(4), .pages = {{0}, {GM_PAGE_BASE}}}, EINVAL,
-			"behind the end"},
-		{{.size = sizeof(o), .len = KIB(4), .pages = {{GM_PAGE_HUGETLB, 63}}}, EINVAL,
-			"log2"},
-		{{.size = sizeof(o), .len = KIB(4), .pages = {{GM_PAGE_BASE, 12}}}, EINVAL,
-			"page choice"},
-		{{.size = sizeof(o), .len = KIB(4), .flags = GM_BLOCK_SHARE | GM_BLOCK_PRIVATE},
-			EINVAL, "exclude"},
-		{{.size = sizeof(o), .len = KIB(4), .flags = GM_BLOCK_WIPEONFORK}, EINVAL,
-			"WIPEONFORK"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FILE}, EINVAL, "path"},
-		{{.size = sizeof(o),
-			 .len = KIB(4),
-			 .backing = GM_BACKING_FILE,
-			 .path = "/nonexistent/x"},
-			ENOENT, "/nonexistent/x"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = -1}, EBADF,
-			"fd -1"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = null}, ENODEV,
-			"not a file"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = pipes[0]},
-			ENODEV, "not a file"},
-		{{.size = sizeof(o),
-			 .len = KIB(4),
-			 .backing = GM_BACKING_FD,
-			 .fd = fd,
-			 .offset = MIB(1)},
-			ERANGE, "pass the end"},
-		{{.size = sizeof(o),
-			 .len = KIB(8),
-			 .backing = GM_BACKING_FD,
-			 .fd = fd,
-			 .offset = MIB(1) - KIB(4)},
-			ERANGE, "pass the end"},
-		{{.size = sizeof(o),
-			 .len = KIB(4),
-			 .backing = GM_BACKING_FD,
-			 .fd = fd,
-			 .offset = UINT64_MAX - 4095},
-			ERANGE, "pass the end"},
-		{{.size = sizeof(o),
-			 .len = KIB(4),
-			 .backing = GM_BACKING_FD,
-			 .fd = fd,
-			 .offset = 100},
-			EINVAL, "multiple of the page size"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_FD, .fd = ro}, EACCES,
-			"not open for reading and writing"},
-		{{.size = sizeof(o), .len = KIB(4), .backing = GM_BACKING_POINTER}, EINVAL, "addr"},
-		{{.size = sizeof(o),
-			 .len = KIB(4),
-			 .backing = GM_BACKING_POINTER,
-			 .addr = &newer.opts.fd},
-			EINVAL, "addr"},
-		{{.size = sizeof(o), .len = UINT64_C(1) << 50}, ENOMEM, "available"},
-		{{.size = 8, .len = KIB(4)}, EINVAL, "version"},
-		{{.size = sizeof(o),
-			 .len = KIB(4),
-			 .numa = {.mode = GM_NUMA_BIND, .nodes = {0, 0, 0, UINT64_C(1) << 63}}},
-			EINVAL, "NUMA"},
-	};
-	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+struct refusal {
+	struct gm_block_opts opts;
+	int code;
+	const char *word;
+};
+
+static void check_refusals(const struct refusal *cases, size_t nr)
+{
+	struct gm_block *block = (void *)1;
+
+	for (size_t i = 0; i < nr; i++) {
 		assert_fails(gm_block_create(&cases[i].opts, &block, &err), cases[i].code,
 			cases[i].word);
 		assert_ptr_equal(block, (void *)1);
 		/* The error is optional. */
 		assert_int_equal(gm_block_create(&cases[i].opts, &block, NULL), -cases[i].code);
 	}
-	assert_fails(gm_block_create(&newer.opts, &block, &err), E2BIG, "version");
-	newer.tail[0] = 0;
-	assert_ok(gm_block_create(&newer.opts, &block, &err));
-	gm_block_put(block);
+}
+
+static void bad_options_are_named(void **state)
+{
+	static char unaligned[2];
+	static const uint64_t far = UINT64_C(1) << 63;
+	const struct refusal cases[] = {
+		{{SIZE}, EINVAL, "length is 0"},
+		{{SIZE, .len = 4097}, EINVAL, "not a multiple"},
+		{{SIZE, .len = UINT64_MAX - 4095}, EINVAL, "larger than any"},
+		{{SIZE, .len = UINT64_C(1) << 50}, ENOMEM, "available"},
+		{{.size = 8, .len = KIB(4)}, EINVAL, "version"},
+		{NAMED(.backing = 99), EINVAL, "no such backing"},
+		{NAMED(.flags = 1u << 31), EINVAL, "unknown flags"},
+		{NAMED(.reserve = 9), EINVAL, "reservation"},
+		{NAMED(.align = 3), EINVAL, "power of two"},
+		{NAMED(.offset = KIB(4)), EINVAL, "offset is for files"},
+		{NAMED(.numa = {.mode = 77}), EINVAL, "NUMA"},
+		{NAMED(.numa = {.mode = GM_NUMA_BIND, .nodes = {0, 0, 0, far}}), EINVAL, "NUMA"},
+		{NAMED(.pages = {{0}, {GM_PAGE_BASE}}), EINVAL, "behind the end"},
+		{NAMED(.pages = {{GM_PAGE_HUGETLB, 63}}), EINVAL, "log2"},
+		{NAMED(.pages = {{GM_PAGE_BASE, 12}}), EINVAL, "page choice"},
+		{NAMED(.flags = GM_BLOCK_SHARE | GM_BLOCK_PRIVATE), EINVAL, "exclude"},
+		{NAMED(.flags = GM_BLOCK_WIPEONFORK), EINVAL, "WIPEONFORK"},
+		{NAMED(.backing = GM_BACKING_FILE), EINVAL, "path"},
+		{NAMED(.backing = GM_BACKING_FILE, .path = "/nonexistent/x"), ENOENT,
+			"/nonexistent/x"},
+		{NAMED(.backing = GM_BACKING_POINTER), EINVAL, "addr"},
+		{NAMED(.backing = GM_BACKING_POINTER, .addr = unaligned + 1), EINVAL, "addr"},
+	};
+
+	(void)state;
+	check_refusals(cases, sizeof(cases) / sizeof(*cases));
+}
+
+static void fds_that_do_not_fit_are_named(void **state)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int fd = make_file(MIB(1));
+	int ro = open(path, O_RDONLY | O_CLOEXEC);
+	int pipes[2] = {-1, -1};
+	int rc = pipe(pipes);
+	const struct refusal cases[] = {
+		{FILED(.fd = -1), EBADF, "fd -1"},
+		{FILED(.fd = null), ENODEV, "not a file"},
+		{FILED(.fd = pipes[0]), ENODEV, "not a file"},
+		{FILED(.fd = fd, .offset = MIB(1)), ERANGE, "pass the end"},
+		{FILED(.fd = fd, .offset = UINT64_MAX - 4095), ERANGE, "pass the end"},
+		{{SIZE, .len = KIB(8), .backing = GM_BACKING_FD, .fd = fd,
+			 .offset = MIB(1) - KIB(4)},
+			ERANGE, "pass the end"},
+		{FILED(.fd = fd, .offset = 100), EINVAL, "multiple of the page size"},
+		{FILED(.fd = ro), EACCES, "not open for reading and writing"},
+	};
+
+	(void)state;
+	assert_int_equal(rc, 0);
+	check_refusals(cases, sizeof(cases) / sizeof(*cases));
 	close(null);
 	close(fd);
 	close(ro);
 	close(pipes[0]);
 	close(pipes[1]);
 	unlink(path);
+}
+
+/* Bytes behind what the library knows must be zero. */
+static void options_of_a_newer_version_are_refused_if_used(void **state)
+{
+	struct gm_block *block;
+	struct {
+		struct gm_block_opts opts;
+		char tail[8];
+	} newer = {.opts = {.size = sizeof(newer), .len = MIB(1)}, .tail = "x"};
+
+	(void)state;
+	assert_fails(gm_block_create(&newer.opts, &block, &err), E2BIG, "version");
+	newer.tail[0] = 0;
+	assert_ok(gm_block_create(&newer.opts, &block, &err));
+	gm_block_put(block);
 }
 
 static void a_file_is_created_and_put_back_on_failure(void **state)
@@ -311,6 +307,8 @@ int main(void)
 		cmocka_unit_test(a_host_without_huge_pages_names_the_knob),
 		cmocka_unit_test(a_short_pool_is_refused_with_what_to_do),
 		cmocka_unit_test(bad_options_are_named),
+		cmocka_unit_test(fds_that_do_not_fit_are_named),
+		cmocka_unit_test(options_of_a_newer_version_are_refused_if_used),
 		cmocka_unit_test(a_file_is_created_and_put_back_on_failure),
 		cmocka_unit_test(locking_past_the_limit_says_the_limit),
 #ifndef GM_SANITIZED

@@ -195,7 +195,8 @@ static void a_clash_is_told_at_its_lowest_address(void **state)
 		{"two clashes, the lower one later in the list", 4,
 			{{{0, 10}, 0, 1}, {{8, 9}, 0, 2}, {{1, 5}, 1, 3}, {{2, 6}, 1, 4}}, true, 2},
 		{"two clashes, the lower one with a lower priority", 4,
-			{{{0, 10}, 1, 1}, {{8, 9}, 1, 2}, {{1, 5}, 0, 3}, {{2, 20}, 0, 4}}, true, 2},
+			{{{0, 10}, 1, 1}, {{8, 9}, 1, 2}, {{1, 5}, 0, 3}, {{2, 20}, 0, 4}}, true,
+			2},
 	};
 
 	(void)state;

@@ -467,8 +467,7 @@ static void a_file_that_shrinks_later_is_an_error_of_the_access(void **state)
 	assert_ok(gm_layout_recv(sock[1], &small, &space, &err));
 	assert_int_equal(ftruncate(fd, PAGE), 0);
 	assert_ok(gm_reader_create(space, NULL, &reader, &err));
-	assert_int_equal(
-		gm_read(gm_reader_enter(reader), PAGE - 8, buf, 16, &done), -EIO);
+	assert_int_equal(gm_read(gm_reader_enter(reader), PAGE - 8, buf, 16, &done), -EIO);
 	gm_reader_leave(reader);
 	assert_int_equal(done, 8);
 	gm_reader_destroy(reader);

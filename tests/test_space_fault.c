@@ -148,7 +148,7 @@ static void sweep(plan_fn fn, bool block)
 			}
 		}
 	}
-	printf("  %lu faults injected\n", injected);
+	printf("figure: injected-faults %lu\n", injected);
 	assert_true(injected >= 30);
 }
 
@@ -288,7 +288,7 @@ static void building_survives_every_fault(void **state)
 
 	(void)state;
 	hits = fault_sweep(create_space, NULL);
-	printf("  %lu faults injected\n", hits);
+	printf("figure: injected-faults %lu\n", hits);
 	assert_true(hits >= 30);
 }
 

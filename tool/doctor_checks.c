@@ -14,7 +14,7 @@
 static const char *bytes_or_unknown(uint64_t bytes, char buf[TOOL_UNIT_CAP])
 {
 	if (bytes == GM_HOST_UNKNOWN)
-		return strcpy(buf, "unknown");
+		return "unknown";
 	return tool_bytes(bytes, buf);
 }
 

@@ -90,7 +90,7 @@ static int on_extent(void *arg, const struct gm_extent *e)
 		add_piece(r, offset, e->len, e->page_log2);
 		return 0;
 	}
-	for (uint64_t at = offset; at < offset + e->len && at < r->watch->size; at += page) {
+	for (uint64_t at = offset; at - offset < e->len && at < r->watch->size; at += page) {
 		uint8_t *p = &r->watch->pages[at / page];
 
 		if (*p < e->page_log2)
@@ -126,7 +126,8 @@ static void find_overlap(struct round *r)
 			const struct mapped *a = &r->mapped[i];
 			const struct mapped *b = &r->mapped[j];
 
-			if (a->offset < b->offset + b->len && b->offset < a->offset + a->len)
+			if (a->offset >= b->offset ? a->offset - b->offset < b->len
+						   : b->offset - a->offset < a->len)
 				r->overlap = true;
 		}
 	}
@@ -238,15 +239,15 @@ static void add_children(pid_t pid, pid_t *pids, size_t *nr)
 	dir = opendir(path);
 	while (dir && (task = readdir(dir))) {
 		FILE *file;
-		int child;
+		char word[16];
 
 		if (task->d_name[0] == '.')
 			continue;
 		snprintf(
 			path, sizeof(path), "/proc/%d/task/%.16s/children", (int)pid, task->d_name);
 		file = fopen(path, "re");
-		while (file && *nr < PROCESSES_MAX && fscanf(file, "%d", &child) == 1)
-			pids[(*nr)++] = child;
+		while (file && *nr < PROCESSES_MAX && fscanf(file, "%15s", word) == 1)
+			pids[(*nr)++] = (pid_t)strtol(word, NULL, 10);
 		if (file)
 			fclose(file);
 	}

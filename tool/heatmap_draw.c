@@ -71,10 +71,11 @@ static void draw_cells(cairo_t *cr, const struct heatmap *map)
 {
 	for (size_t i = 0; i < map->nr; i++) {
 		double x = LEFT + (double)(i % COLUMNS) * CELL;
-		double y = TOP + (double)(i / COLUMNS) * CELL;
+		size_t row = i / COLUMNS;
+		double y = TOP + (double)row * CELL;
 		char label[32];
 
-		if (i % (COLUMNS * 8) == 0) {
+		if (i % COLUMNS == 0 && row % 8 == 0) {
 			snprintf(label, sizeof(label), "0x%llx",
 				(unsigned long long)(map->start + i * map->cell));
 			draw_text(cr, 12, y + CELL - 3, 10, label);
@@ -129,7 +130,8 @@ static cairo_status_t write_bytes(void *closure, const unsigned char *data, unsi
 bool heatmap_draw(const struct heatmap *map, const char *title, FILE *file, const char *name)
 {
 	double width = LEFT + COLUMNS * CELL + RIGHT;
-	double height = TOP + (double)((map->nr + COLUMNS - 1) / COLUMNS) * CELL + BOTTOM;
+	size_t rows = (map->nr + COLUMNS - 1) / COLUMNS;
+	double height = TOP + (double)rows * CELL + BOTTOM;
 	bool svg = strcmp(name + strlen(name) - 4, ".svg") == 0;
 	cairo_surface_t *surface =
 		svg ? cairo_svg_surface_create_for_stream(write_bytes, file, width, height)

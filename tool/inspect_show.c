@@ -57,7 +57,7 @@ static const char *perms(const struct gm_mapping *m, char buf[5])
 static const char *bytes_or(uint64_t bytes, char buf[TOOL_UNIT_CAP])
 {
 	if (bytes == UINT64_MAX)
-		return strcpy(buf, "?");
+		return "?";
 	return tool_bytes(bytes, buf);
 }
 

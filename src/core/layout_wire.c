@@ -304,18 +304,18 @@ static int get_region(const struct place *at, const uint8_t *buf, struct gm_wire
 int gm_wire_get_body(const struct gm_wire_head *head, const uint8_t *body,
 	struct gm_wire_file *files, struct gm_wire_region *regions, struct gm_wire_fault *ret_fault)
 {
-	const size_t table = head->nr_files * GM_WIRE_FILE_SIZE;
+	const size_t table = (size_t)head->nr_files * GM_WIRE_FILE_SIZE;
 	struct place at = {.fault = ret_fault};
 	bool used[GM_WIRE_FILES_MAX] = {false};
 	int rc = 0;
 
-	for (uint32_t i = 0; i < head->nr_files && !rc; i++) {
-		at.item = i;
+	for (size_t i = 0; i < head->nr_files && !rc; i++) {
+		at.item = (uint32_t)i;
 		at.base = GM_WIRE_HEAD_SIZE + i * GM_WIRE_FILE_SIZE;
 		rc = get_file(&at, body + i * GM_WIRE_FILE_SIZE, &files[i]);
 	}
-	for (uint32_t i = 0; i < head->nr_regions && !rc; i++) {
-		at.item = i;
+	for (size_t i = 0; i < head->nr_regions && !rc; i++) {
+		at.item = (uint32_t)i;
 		at.base = GM_WIRE_HEAD_SIZE + table + i * GM_WIRE_REGION_SIZE;
 		rc = get_region(&at, body + table + i * GM_WIRE_REGION_SIZE, &regions[i]);
 		if (!rc)
@@ -329,7 +329,7 @@ int gm_wire_get_body(const struct gm_wire_head *head, const uint8_t *body,
 	}
 	/* A file that no region names would only cost a descriptor. */
 	for (uint32_t i = 0; i < head->nr_files && !rc; i++) {
-		at.item = i;
+		at.item = (uint32_t)i;
 		at.base = GM_WIRE_HEAD_SIZE + i * GM_WIRE_FILE_SIZE;
 		if (!used[i])
 			rc = bad(&at, 0, "file", "is used by no region", i);

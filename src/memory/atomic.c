@@ -262,7 +262,7 @@ static int touch_cmpxchg(const struct gm_view *view, uint64_t gpa, size_t size, 
 	int gm_atomic_##name##_u##bits(const struct gm_view *view, uint64_t gpa, int order,        \
 		uint##bits##_t value, uint##bits##_t *ret_old)                                     \
 	{                                                                                          \
-		uint64_t old;                                                                      \
+		uint64_t old = 0;                                                                  \
 		int rc = touch_rmw(op, view, gpa, bits / 8, value, &old, order);                   \
                                                                                                    \
 		if (!rc && ret_old)                                                                \

@@ -33,13 +33,12 @@ struct commit {
 	bool holed;   /* the view with holes is out */
 };
 
+/* A published object that stays is in the plan at its own addresses. */
 static bool leaves(const struct gm_txn *txn, const struct gm_region *region)
 {
-	for (size_t i = 0; i < txn->nr; i++) {
-		if (txn->plan[i].region == region)
-			return false;
-	}
-	return true;
+	size_t at = gm_txn_find_place(txn, region->range.first);
+
+	return at == txn->nr || txn->plan[at].region != region;
 }
 
 static int prepare(struct commit *c, struct gm_error *err)

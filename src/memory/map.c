@@ -266,10 +266,26 @@ static void leave_hole(const struct gm_map *old)
 	}
 }
 
+/* Others may be giving references and pins back at this moment. */
+static struct gm_map without_counts(const struct gm_map *map)
+{
+	return (struct gm_map){
+		.block = map->block,
+		.hva = map->hva,
+		.len = map->len,
+		.block_off = map->block_off,
+		.window = map->window,
+		.gpa = map->gpa,
+		.arena = map->arena,
+		.arena_len = map->arena_len,
+		.home = map->home,
+	};
+}
+
 static int move(struct gm_map *map, struct gm_window *window, uint64_t gpa, struct gm_error *err)
 {
-	struct gm_map old = *map;
-	struct gm_map new = *map;
+	struct gm_map old = without_counts(map);
+	struct gm_map new = old;
 	int rc;
 
 	new.window = NULL;

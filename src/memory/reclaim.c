@@ -66,8 +66,8 @@ void gm_reclaim_defer(struct gm_reclaim *reclaim, struct gm_deferred *deferred)
 }
 
 /*
- * What readers did in sections that are over happens before what runs now. ck_epoch's atomics are assembly, which
- * ThreadSanitizer cannot see.
+ * What readers did in sections that are over happens before what runs now. ck_epoch's atomics are
+ * assembly, which ThreadSanitizer cannot see.
  */
 static void acquire_readers(struct gm_reclaim *reclaim)
 {

@@ -52,7 +52,7 @@ void gm_txn_abort(struct gm_txn *txn)
 
 /* ---- the sorted plan ---- */
 
-static size_t find_place(const struct gm_txn *txn, uint64_t gpa)
+size_t gm_txn_find_place(const struct gm_txn *txn, uint64_t gpa)
 {
 	size_t lo = 0;
 	size_t hi = txn->nr;
@@ -82,7 +82,7 @@ static struct gm_planned *find_id(struct gm_txn *txn, uint64_t id, struct gm_err
 static int check_free(const struct gm_txn *txn, const struct gm_range *range,
 	const struct gm_region *self, struct gm_error *err)
 {
-	for (size_t i = find_place(txn, range->first); i < txn->nr; i++) {
+	for (size_t i = gm_txn_find_place(txn, range->first); i < txn->nr; i++) {
 		const struct gm_region *other = txn->plan[i].region;
 		struct gm_range common;
 
@@ -114,7 +114,7 @@ static int make_room(struct gm_txn *txn, struct gm_error *err)
 /* There is room. */
 static void insert(struct gm_txn *txn, struct gm_planned entry)
 {
-	size_t at = find_place(txn, entry.region->range.first);
+	size_t at = gm_txn_find_place(txn, entry.region->range.first);
 
 	memmove(&txn->plan[at + 1], &txn->plan[at], (txn->nr - at) * sizeof(*txn->plan));
 	txn->plan[at] = entry;

@@ -27,6 +27,9 @@ struct gm_txn {
 	uint64_t next_id;
 };
 
+/* Index of the first entry of the plan that ends at or after gpa. */
+size_t gm_txn_find_place(const struct gm_txn *txn, uint64_t gpa);
+
 static inline bool gm_planned_is_fresh(const struct gm_planned *entry)
 {
 	return entry->region != entry->origin;

@@ -166,7 +166,7 @@ static bool probe_v2(
 
 void gm_host_probe_cgroup(struct gm_host *host)
 {
-	const size_t cap = 256 * 1024;
+	const size_t cap = (size_t)256 * 1024;
 	char *mounts = gm_sys_alloc(cap);
 	char *groups = gm_sys_alloc(cap);
 	struct place *place = gm_sys_alloc(sizeof(*place));

@@ -111,14 +111,18 @@
 #define MOVX vmovdqu64
 #define CLEAN
 #define SPREAD vpbroadcastq %rsi, %zmm16
-/* From here the machine's own copy is quicker: both sides together fill the first cache. All that have AVX-512 have it. */
+/*
+ * From here the machine's own copy is quicker: both sides together fill the first cache. All that have AVX-512
+ * have it.
+ */
 #define REP 32768
 #include "copy.inc"
 
 #ifdef __GLIBC__
 /*
- * eax = 0, 1 or 2: SSE2, AVX2, AVX-512 (F, BW, VL), as CPU and kernel allow. Resolvers run before anything is set up, so
- * they are written without C.
+ * eax = 0, 1 or 2: SSE2, AVX2, AVX-512 (F, BW, VL), as CPU and kernel allow. The last is for AMD only: elsewhere
+ * the widest vectors may cost clock, and the C library keeps off them too. Resolvers run before anything is set
+ * up, so they are written without C.
  */
 	.type cpu_level, @function
 cpu_level:
@@ -131,6 +135,7 @@ cpu_level:
 	cpuid
 	cmp	$7, %eax
 	jb	1f
+	mov	%ebx, %r8d			/* "Auth" for AMD */
 	mov	$1, %eax
 	xor	%ecx, %ecx
 	cpuid
@@ -149,6 +154,8 @@ cpu_level:
 	test	$0x20, %ebx			/* AVX2 */
 	jz	1f
 	mov	$1, %esi
+	cmp	$0x68747541, %r8d
+	jne	1f
 	and	$0xe6, %edi			/* opmask and the upper registers */
 	cmp	$0xe6, %edi
 	jne	1f

@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_atomic.c - atomic accesses at every edge, against a naive model (guest.h), and by several
+ * threads.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "guest.h"
+#include "support.h"
+
+/* ---- atomics ---- */
+
+enum atomic_op {
+	LOAD,
+	STORE,
+	EXCHANGE,
+	ADD,
+	AND,
+	OR,
+	XOR,
+	CMPXCHG,
+	NR_OPS,
+};
+
+#define ATOMIC(bits)                                                                               \
+	static int atomic_##bits(                                                                  \
+		enum atomic_op op, uint64_t gpa, int order, uint64_t *value, uint64_t operand)     \
+	{                                                                                          \
+		uint##bits##_t x = (uint##bits##_t) * value;                                       \
+		uint##bits##_t y = (uint##bits##_t)operand;                                        \
+		int rc = -1;                                                                       \
+                                                                                                   \
+		switch (op) {                                                                      \
+		case LOAD:                                                                         \
+			rc = gm_atomic_load_u##bits(guest_view, gpa, order, &x);                   \
+			break;                                                                     \
+		case STORE:                                                                        \
+			rc = gm_atomic_store_u##bits(guest_view, gpa, order, y);                   \
+			break;                                                                     \
+		case EXCHANGE:                                                                     \
+			rc = gm_atomic_exchange_u##bits(guest_view, gpa, order, y, &x);            \
+			break;                                                                     \
+		case ADD:                                                                          \
+			rc = gm_atomic_fetch_add_u##bits(guest_view, gpa, order, y, &x);           \
+			break;                                                                     \
+		case AND:                                                                          \
+			rc = gm_atomic_fetch_and_u##bits(guest_view, gpa, order, y, &x);           \
+			break;                                                                     \
+		case OR:                                                                           \
+			rc = gm_atomic_fetch_or_u##bits(guest_view, gpa, order, y, &x);            \
+			break;                                                                     \
+		case XOR:                                                                          \
+			rc = gm_atomic_fetch_xor_u##bits(guest_view, gpa, order, y, &x);           \
+			break;                                                                     \
+		case CMPXCHG:                                                                      \
+			rc = gm_atomic_cmpxchg_u##bits(guest_view, gpa, order, &x, y);             \
+			break;                                                                     \
+		case NR_OPS:                                                                       \
+			break;                                                                     \
+		}                                                                                  \
+		*value = x;                                                                        \
+		return rc;                                                                         \
+	}
+
+ATOMIC(8)
+ATOMIC(16)
+ATOMIC(32)
+ATOMIC(64)
+
+static int atomic(
+	enum atomic_op op, size_t size, uint64_t gpa, int order, uint64_t *value, uint64_t operand)
+{
+	switch (size) {
+	case 1:
+		return atomic_8(op, gpa, order, value, operand);
+	case 2:
+		return atomic_16(op, gpa, order, value, operand);
+	case 4:
+		return atomic_32(op, gpa, order, value, operand);
+	default:
+		return atomic_64(op, gpa, order, value, operand);
+	}
+}
+
+static uint64_t result(enum atomic_op op, uint64_t old, uint64_t operand)
+{
+	switch (op) {
+	case ADD:
+		return old + operand;
+	case AND:
+		return old & operand;
+	case OR:
+		return old | operand;
+	case XOR:
+		return old ^ operand;
+	case LOAD:
+		return old;
+	default:
+		return operand;
+	}
+}
+
+static void put_model(uint64_t gpa, uint64_t value, size_t size)
+{
+	uint8_t bytes[8];
+
+	memcpy(bytes, &value, sizeof(bytes));
+	guest_model_write(gpa, bytes, size);
+}
+
+static void check_atomic(enum atomic_op op, size_t size, uint64_t gpa, int order)
+{
+	static uint64_t operand = 0x9e3779b97f4a7c15u;
+	uint32_t perms = op == LOAD ? GM_PERM_R : op == STORE ? GM_PERM_W : GM_PERM_RW;
+	uint64_t value = guest_cut(0x5a5a5a5a5a5a5a5au, size);
+	uint64_t old = 0;
+	uint64_t n;
+	int rc = gpa % size ? -EINVAL : guest_expect(gpa, size, perms, &n);
+
+	operand = operand * 6364136223846793005u + 1442695040888963407u;
+	if (rc) {
+		assert_int_equal(atomic(op, size, gpa, order, &value, operand), rc);
+		assert_int_equal(value, guest_cut(0x5a5a5a5a5a5a5a5au, size));
+		guest_check();
+		return;
+	}
+	guest_model_read(gpa, (uint8_t *)&old, size);
+	if (op == CMPXCHG) {
+		/* First with what is not there. */
+		value = guest_cut(~old, size);
+		assert_int_equal(atomic(op, size, gpa, order, &value, operand), 0);
+		assert_int_equal(value, old);
+		guest_check();
+	}
+	assert_int_equal(atomic(op, size, gpa, order, &value, operand), op == CMPXCHG);
+	assert_int_equal(value, op == STORE ? guest_cut(0x5a5a5a5a5a5a5a5au, size) : old);
+	put_model(gpa, result(op, old, operand), size);
+	guest_check();
+}
+
+static void atomics_follow_the_edge_rule(void **state)
+{
+	(void)state;
+	for (enum layout layout = 0; layout < NR_LAYOUTS; layout++) {
+		guest_lay_out(layout);
+		guest_fill(false);
+		for (enum atomic_op op = 0; op < NR_OPS; op++) {
+			for (size_t size = 1; size <= 8; size *= 2) {
+				for (size_t g = 0; g < guest_nr_gpas; g++)
+					check_atomic(op, size, guest_gpas[g], (int)(g % 6));
+			}
+		}
+	}
+}
+
+static void what_was_there_is_optional(void **state)
+{
+	uint32_t now;
+
+	(void)state;
+	guest_lay_out(PLACED);
+	assert_int_equal(gm_atomic_store_u32(guest_view, 0x1000, __ATOMIC_SEQ_CST, 5), 0);
+	assert_int_equal(gm_atomic_fetch_add_u32(guest_view, 0x1000, __ATOMIC_RELAXED, 7, NULL), 0);
+	assert_int_equal(gm_atomic_load_u32(guest_view, 0x1000, __ATOMIC_ACQUIRE, &now), 0);
+	assert_int_equal(now, 12);
+}
+
+/* ---- several threads ---- */
+
+struct worker {
+	pthread_t thread;
+	uint64_t gpa;
+	size_t size;
+	unsigned long rounds;
+	int (*write)(uint64_t gpa, size_t size, uint64_t value);
+	int (*read)(uint64_t gpa, size_t size, uint64_t *value);
+};
+
+static bool stop; /* atomic */
+
+static int write_bytes(uint64_t gpa, size_t size, uint64_t value)
+{
+	return gm_write(guest_view, gpa, &value, size, NULL);
+}
+
+static int read_bytes(uint64_t gpa, size_t size, uint64_t *value)
+{
+	*value = 0;
+	return gm_read(guest_view, gpa, value, size, NULL);
+}
+
+static int write_typed(uint64_t gpa, size_t size, uint64_t value)
+{
+	switch (size) {
+	case 2:
+		return gm_write_u16(guest_view, gpa, (uint16_t)value);
+	case 4:
+		return gm_write_u32(guest_view, gpa, (uint32_t)value);
+	default:
+		return gm_write_u64(guest_view, gpa, value);
+	}
+}
+
+static int read_typed(uint64_t gpa, size_t size, uint64_t *value)
+{
+	uint32_t v32 = 0;
+	uint16_t v16 = 0;
+	int rc;
+
+	switch (size) {
+	case 2:
+		rc = gm_read_u16(guest_view, gpa, &v16);
+		*value = v16;
+		return rc;
+	case 4:
+		rc = gm_read_u32(guest_view, gpa, &v32);
+		*value = v32;
+		return rc;
+	default:
+		return gm_read_u64(guest_view, gpa, value);
+	}
+}
+
+static int fill_bytes(uint64_t gpa, size_t size, uint64_t value)
+{
+	return gm_fill(guest_view, gpa, (uint8_t)value, size, NULL);
+}
+
+static void *write_patterns(void *arg)
+{
+	const struct worker *w = arg;
+
+	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
+		w->write(w->gpa, w->size, 0);
+		w->write(w->gpa, w->size, UINT64_MAX);
+	}
+	return NULL;
+}
+
+/* One writes all zeros and all ones, the other must never see a mix. */
+static void check_tearing(struct worker w)
+{
+	uint64_t all = guest_cut(UINT64_MAX, w.size);
+	unsigned long mixes = 0;
+
+	__atomic_store_n(&stop, false, __ATOMIC_RELAXED);
+	assert_int_equal(w.write(w.gpa, w.size, 0), 0);
+	assert_int_equal(pthread_create(&w.thread, NULL, write_patterns, &w), 0);
+	for (unsigned long i = 0; i < w.rounds; i++) {
+		uint64_t value;
+
+		if (w.read(w.gpa, w.size, &value) || (value != 0 && value != all))
+			mixes++;
+	}
+	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	pthread_join(w.thread, NULL);
+	assert_int_equal(mixes, 0);
+}
+
+static void aligned_accesses_are_never_torn(void **state)
+{
+	(void)state;
+	for (enum layout layout = MERGED; layout < NR_LAYOUTS; layout++) {
+		guest_lay_out(layout);
+		for (size_t size = 2; size <= 8; size *= 2) {
+			struct worker w = {
+				.gpa = 0x1040, .size = size, .rounds = support_scale(100000)};
+
+			w.read = read_typed;
+			w.write = write_typed;
+			check_tearing(w);
+			w.read = read_bytes;
+			w.write = write_bytes;
+			check_tearing(w);
+			w.write = fill_bytes;
+			check_tearing(w);
+		}
+	}
+}
+
+#define ADDERS 3
+
+static void *add_many(void *arg)
+{
+	struct worker *w = arg;
+
+	for (unsigned long i = 0; i < w->rounds; i++) {
+		uint64_t old;
+		uint64_t seen = 0;
+
+		gm_atomic_fetch_add_u64(guest_view, w->gpa, __ATOMIC_RELAXED, 1, &old);
+		gm_atomic_fetch_xor_u16(guest_view, w->gpa + 8, __ATOMIC_RELAXED,
+			(uint16_t)(1u << (w->size % 16)), NULL);
+		while (gm_atomic_cmpxchg_u64(
+			       guest_view, w->gpa + 16, __ATOMIC_SEQ_CST, &seen, seen + 2) == 0)
+			;
+	}
+	return NULL;
+}
+
+static void read_modify_write_loses_nothing(void **state)
+{
+	struct worker workers[ADDERS];
+	unsigned long rounds = 20001;
+	uint64_t sum;
+	uint16_t bits;
+
+	(void)state;
+	for (enum layout layout = PLACED; layout < NR_LAYOUTS; layout++) {
+		guest_lay_out(layout);
+		guest_fill(true);
+		for (size_t i = 0; i < ADDERS; i++) {
+			workers[i] = (struct worker){.gpa = 0x2000, .size = i, .rounds = rounds};
+			assert_int_equal(
+				pthread_create(&workers[i].thread, NULL, add_many, &workers[i]), 0);
+		}
+		for (size_t i = 0; i < ADDERS; i++)
+			pthread_join(workers[i].thread, NULL);
+		assert_int_equal(gm_read_u64(guest_view, 0x2000, &sum), 0);
+		assert_int_equal(sum, ADDERS * rounds);
+		assert_int_equal(gm_read_u16(guest_view, 0x2008, &bits), 0);
+		assert_int_equal(bits, (1u << ADDERS) - 1);
+		assert_int_equal(gm_read_u64(guest_view, 0x2010, &sum), 0);
+		assert_int_equal(sum, 2 * ADDERS * rounds);
+	}
+}
+
+/* Dekker: with sequentially consistent stores and loads, not both threads read 0. */
+static void *cross(void *arg)
+{
+	struct worker *w = arg;
+	uint32_t other = 0;
+
+	gm_atomic_store_u32(guest_view, w->gpa, __ATOMIC_SEQ_CST, 1);
+	gm_atomic_load_u32(guest_view, w->gpa ^ 64, __ATOMIC_SEQ_CST, &other);
+	w->rounds = other;
+	return NULL;
+}
+
+static void sequential_consistency_is_kept(void **state)
+{
+	(void)state;
+	guest_lay_out(PLACED);
+	for (unsigned int i = 0; i < support_scale(2000); i++) {
+		struct worker a = {.gpa = 0x1000};
+		struct worker b = {.gpa = 0x1040};
+
+		assert_int_equal(gm_fill(guest_view, 0x1000, 0, 128, NULL), 0);
+		assert_int_equal(pthread_create(&a.thread, NULL, cross, &a), 0);
+		cross(&b);
+		pthread_join(a.thread, NULL);
+		assert_true(a.rounds || b.rounds);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(atomics_follow_the_edge_rule),
+		cmocka_unit_test(what_was_there_is_optional),
+		cmocka_unit_test(aligned_accesses_are_never_torn),
+		cmocka_unit_test(read_modify_write_loses_nothing),
+		cmocka_unit_test(sequential_consistency_is_kept),
+	};
+
+	return guest_init() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
+}

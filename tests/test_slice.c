@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* test_slice.c - pins, and the slices that they keep valid. */
+#include "support.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static struct gm_error err;
+static struct gm_space *space;
+static struct gm_reader *reader;
+
+#define DESC(...) GM_OPTS(gm_region_desc, __VA_ARGS__)
+#define BLOCK(...) GM_OPTS(gm_block_opts, __VA_ARGS__)
+
+static void start(const struct gm_space_opts *opts)
+{
+	assert_ok(gm_space_create(opts, &space, &err));
+	assert_ok(gm_reader_create(space, "first", &reader, &err));
+}
+
+static void stop(void)
+{
+	gm_reader_destroy(reader);
+	gm_space_destroy(space);
+}
+
+static uint64_t add(uint64_t gpa, uint64_t len)
+{
+	uint64_t id = 0;
+
+	assert_ok(gm_space_add(space, DESC(.gpa = gpa, .backing = BLOCK(.len = len)), &id, &err));
+	return id;
+}
+
+static struct gm_region_info region(uint64_t id)
+{
+	struct gm_region_info info = {.size = sizeof(info)};
+
+	assert_int_equal(gm_space_region(space, id, &info), 0);
+	return info;
+}
+
+static void a_pin_outlives_removal_and_space(void **state)
+{
+	struct iovec slice;
+	struct gm_pin pin = {0};
+	uint64_t id;
+
+	(void)state;
+	start(NULL);
+	id = add(MIB(1), MIB(1));
+	((uint8_t *)region(id).hva)[3] = 33;
+	assert_int_equal(
+		gm_pin_slice(gm_reader_enter(reader), MIB(1), MIB(2), GM_PERM_RW, &slice, &pin), 0);
+	gm_reader_leave(reader);
+	assert_int_equal(slice.iov_len, MIB(1));
+	assert_ok(gm_space_remove(space, id, &err));
+	assert_ok(gm_space_wait(space, 0, &err));
+	assert_int_equal(((uint8_t *)slice.iov_base)[3], 33);
+	/* Its addresses are not reused: other memory there is reached elsewhere. */
+	id = add(MIB(1), MIB(1));
+	assert_int_equal(region(id).placed, 0);
+	((uint8_t *)region(id).hva)[3] = 44;
+	assert_int_equal(((uint8_t *)slice.iov_base)[3], 33);
+	stop();
+	assert_int_equal(((uint8_t *)slice.iov_base)[3], 33);
+	gm_pin_put(&pin);
+	assert_null(pin.map);
+	gm_pin_put(&pin);
+}
+
+static void pins_follow_the_edge_rule(void **state)
+{
+	struct iovec slices[4] = {{(void *)1, 1}};
+	struct gm_pin pins[4] = {{0}};
+	const struct gm_view *view;
+	size_t needed = 0;
+
+	(void)state;
+	start(NULL);
+	add(0, KIB(4));
+	add(KIB(4), KIB(4));
+	assert_ok(gm_space_add(space,
+		DESC(.gpa = KIB(8), .kind = GM_REGION_ROM, .backing = BLOCK(.len = KIB(4))), NULL,
+		&err));
+	view = gm_reader_enter(reader);
+	assert_int_equal(gm_pin_slice(view, 0, 0, GM_PERM_R, slices, pins), -EINVAL);
+	assert_int_equal(gm_pin_slice(view, KIB(12), 1, GM_PERM_R, slices, pins), -EFAULT);
+	assert_int_equal(gm_pin_slice(view, KIB(8), 1, GM_PERM_W, slices, pins), -EACCES);
+	assert_int_equal(gm_pin_slice(view, UINT64_MAX, 2, GM_PERM_R, slices, pins), -ERANGE);
+	assert_ptr_equal(slices[0].iov_base, (void *)1);
+	assert_null(pins[0].map);
+	assert_int_equal(
+		gm_pin_range(view, 100, KIB(12) - 100, GM_PERM_R, slices, pins, 2, &needed),
+		-ENOBUFS);
+	assert_int_equal(needed, 3);
+	assert_int_equal(
+		gm_pin_range(view, 100, KIB(12), GM_PERM_R, slices, pins, 4, &needed), -EFAULT);
+	assert_int_equal(
+		gm_pin_range(view, 100, KIB(12) - 100, GM_PERM_W, slices, pins, 4, &needed),
+		-EACCES);
+	assert_null(pins[0].map);
+	assert_int_equal(
+		gm_pin_range(view, 100, KIB(12) - 100, GM_PERM_R, slices, pins, 4, &needed), 0);
+	assert_int_equal(slices[0].iov_len + slices[1].iov_len + slices[2].iov_len, KIB(12) - 100);
+	gm_reader_leave(reader);
+	for (size_t i = 0; i < needed; i++)
+		gm_pin_put(&pins[i]);
+	stop();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_pin_outlives_removal_and_space),
+		cmocka_unit_test(pins_follow_the_edge_rule),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
