@@ -24,9 +24,14 @@ extern "C" {
  * @perms: permissions that the peer is to get at most, GM_PERM_* bits, 0 = those of each region
  * @err:   optional
  *
- * Returns 0; -ENOTSUP (a region's memory has no fd: err->gpa says which; make it with
- * GM_BLOCK_SHARE); -E2BIG (too many regions or fds); -EPIPE; or what the kernel answered. Threads:
- * any (-EBUSY while a transaction is open). Since: 0.1.
+ * A file of which no region may be written travels as an fd that is open for reading only. After a
+ * failure the peer may have got a part: close the connection. A deadline is the socket's:
+ * SO_SNDTIMEO, SO_RCVTIMEO, then -EAGAIN.
+ *
+ * Returns 0; -ENOTSUP (a region's memory has no fd or is a private mapping: err->gpa says which;
+ * make it with GM_BLOCK_SHARE); -E2BIG (too many regions or files); -EINVAL (@perms unknown, or
+ * they leave a region none); -ERANGE (a file has shrunk); -EPIPE; or what the kernel answered.
+ * Threads: any (-EBUSY while a transaction is open). Since: 0.1.
  */
 GM_API int gm_layout_send(struct gm_space *space, int sock, uint32_t perms, struct gm_error *err);
 
@@ -38,8 +43,12 @@ GM_API int gm_layout_send(struct gm_space *space, int sock, uint32_t perms, stru
  * @err:       optional
  *
  * The peer is not trusted: lengths, overlaps, fd types, file sizes are checked before anything is
- * mapped. Returns 0; -EPROTO (malformed; the text says how); -EPIPE (the peer closed too early);
- * -ENOTSUP (version); or as gm_space_build(). Threads: any. Since: 0.1.
+ * mapped. A file that the peer can shrink (without F_SEAL_SHRINK) is taken only while the fault
+ * guard is installed (guard.h). Each region has a block of its own, and that an fd.
+ *
+ * Returns 0; -EPROTO (malformed; the text says how); -EPIPE (the peer closed too early); -ENOTSUP
+ * (version); -EPERM (a file can shrink and there is no guard); or as gm_space_build(). Threads:
+ * any. Since: 0.1.
  */
 GM_API int gm_layout_recv(int sock, const struct gm_space_opts *opts, struct gm_space **ret_space,
 	struct gm_error *err);
