@@ -110,79 +110,31 @@ static void a_layout_survives_the_way(void **state)
 	}
 }
 
+/* Magic and version; sizes of entries; counts, and the length of the body. */
+static const char head_bytes[] = "GMLAYOUT\1\0\0\0"
+				 "\x10\0\0\0\x50\0\0\0"
+				 "\2\0\0\0\4\0\0\0\x60\1\0";
+/* The second file. */
+static const char file_bytes[] = "\0\x40\0\0\0\0\0\0\0\0\0\0\0\0\0";
+/* The second region: gpa, length; offset, file, kind; permissions; name. */
+static const char region_bytes[] = "\0\x80\0\0\0\0\0\0\0\x10\0\0\0\0\0\0"
+				   "\0\x30\0\0\0\0\0\0\1\0\0\0\1\0\0\0"
+				   "\5\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+				   "rom";
+
 static void the_bytes_are_those_of_the_format(void **state)
 {
-	static const uint8_t head[] = {
-		'G', 'M', 'L', 'A', 'Y', 'O', 'U', 'T', 1, 0, 0, 0, 16, 0, 0,
-		0,                                                /* magic, version */
-		80, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 96, 1, 0, 0, /* counts, length */
-	};
-	static const uint8_t file[] = {0, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
-	static const uint8_t region[] = {
-		0,
-		0x80,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0x10,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0, /* gpa, len */
-		0,
-		0x30,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0,
-		1,
-		0,
-		0,
-		0,
-		1,
-		0,
-		0,
-		0, /* offset, file, kind */
-		5,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0,
-		0, /* perms */
-		'r',
-		'o',
-		'm',
-		0,
-	};
 	static const uint8_t zero[GM_WIRE_REGION_SIZE];
 	uint8_t buf[LEN];
 
 	(void)state;
 	make_good(buf);
-	assert_memory_equal(buf, head, sizeof(head));
-	assert_memory_equal(buf + sizeof(head), zero, GM_WIRE_HEAD_SIZE - sizeof(head));
-	assert_memory_equal(buf + FILES + GM_WIRE_FILE_SIZE, file, sizeof(file));
-	assert_memory_equal(buf + REGION(1, 0), region, sizeof(region));
-	assert_memory_equal(
-		buf + REGION(1, sizeof(region)), zero, GM_WIRE_REGION_SIZE - sizeof(region));
+	assert_memory_equal(buf, head_bytes, sizeof(head_bytes));
+	assert_memory_equal(buf + sizeof(head_bytes), zero, GM_WIRE_HEAD_SIZE - sizeof(head_bytes));
+	assert_memory_equal(buf + FILES + GM_WIRE_FILE_SIZE, file_bytes, sizeof(file_bytes));
+	assert_memory_equal(buf + REGION(1, 0), region_bytes, sizeof(region_bytes));
+	assert_memory_equal(buf + REGION(1, sizeof(region_bytes)), zero,
+		GM_WIRE_REGION_SIZE - sizeof(region_bytes));
 	assert_memory_equal(buf + REGION(2, 24), "\xff\xff\xff\xff", 4);
 }
 
