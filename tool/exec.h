@@ -2,9 +2,9 @@
 /*
  * exec.h - the parts of "guestmem exec".
  *
- * exec.c reads the command line, makes the memory and drives the rest; exec_child.c starts the
- * command and stands between it and the signals; exec_watch.c samples what is mapped; exec_faults.c
- * counts faults on guest memory; exec_report.c writes what was seen.
+ * exec_options.c reads the command line, exec_memory.c makes the memory, exec.c drives the rest;
+ * exec_child.c starts the command and stands between it and the signals; exec_watch.c samples what
+ * is mapped; exec_faults.c counts faults on guest memory; exec_report.c writes what was seen.
  */
 #ifndef TOOL_EXEC_H
 #define TOOL_EXEC_H
@@ -85,6 +85,20 @@ struct exec_watch {
 	pid_t mapped_by; /* one of them, 0: none */
 };
 
+/* ---- exec_options.c ---- */
+/* The index of the command's first word, or -1 with a status. */
+int exec_options(int argc, char **argv, struct exec_opts *ret, int *ret_status);
+/* What can be said once the host is known. False after a message. */
+bool exec_options_fit(const struct exec_opts *o, const struct gm_host *host, int nr_words);
+/* The name of a policy, as --page-size takes it; "default" without one. */
+const char *exec_policy_name(enum exec_policy policy);
+
+/* ---- exec_memory.c: each false, or -1, after a message ---- */
+bool exec_host_allows(const struct exec_opts *o, const struct gm_host *host);
+bool exec_set_thp_switch(const struct exec_opts *o);
+/* The memory's fd, above the standard ones and close-on-exec. */
+int exec_make_memory(const struct exec_opts *o);
+
 /* ---- exec_watch.c ---- */
 void exec_watch_init(struct exec_watch *watch, int fd, const struct gm_host *host);
 void exec_watch_sample(struct exec_watch *watch, pid_t root);
@@ -97,7 +111,6 @@ struct exec_faults;
 
 struct exec_fault_counts {
 	bool known;
-	bool user_only;
 	uint64_t guest;
 	uint64_t lost;
 	char reason[160]; /* why unknown, or what is missing */
@@ -147,8 +160,6 @@ struct exec_result {
 	size_t nr_warnings;
 };
 
-/* The name of a policy, as --page-size takes it; "default" without one. */
-const char *exec_policy_name(enum exec_policy policy);
 /* Looks at the last sample: sets effective, achieved and warnings. */
 void exec_judge(struct exec_result *result);
 void exec_report_text(const struct exec_result *result);

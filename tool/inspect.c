@@ -225,9 +225,12 @@ static int complain(const struct inspect_opts *o, int rc)
 	return rc;
 }
 
-/* Looks once and shows it. 0, or a negative errno value after a message. */
+/*
+ * Looks once and shows it. 0, or a negative errno value after a message. @again: it was there
+ * before, so that its end is none.
+ */
 static int inspect_once(const struct inspect_opts *o, struct gm_residency *res,
-	struct tool_output *json, struct tool_output *picture)
+	struct tool_output *json, struct tool_output *picture, bool again)
 {
 	struct inspect_result r = {
 		.opts = o,
@@ -243,7 +246,9 @@ static int inspect_once(const struct inspect_opts *o, struct gm_residency *res,
 		rc = inspect_find(res, &r);
 	if (rc == 0)
 		rc = measure(res, &r);
-	if (rc == 0) {
+	if (rc == -ESRCH && again) {
+		tool_note("process %d has ended", (int)o->pid);
+	} else if (rc == 0) {
 		if (json->file)
 			well = inspect_json(&r, json);
 		else
@@ -277,7 +282,11 @@ static int inspect_all(const struct inspect_opts *o, struct gm_residency *res,
 	for (uint64_t i = 0; rc == 0; i++) {
 		if (screen)
 			fputs("\033[H\033[J", stdout);
-		rc = inspect_once(o, res, json, picture);
+		else if (i > 0 && !json->file)
+			putchar('\n');
+		rc = inspect_once(o, res, json, picture, i > 0);
+		if (rc == -ESRCH && i > 0)
+			return EXIT_OK;
 		if (!o->watch || (o->count && i + 1 == o->count))
 			break;
 		if (rc == 0)

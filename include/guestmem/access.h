@@ -114,10 +114,9 @@ GM_API int gm_is_zero(const struct gm_view *view, uint64_t gpa, size_t len, size
  * @len:  bytes
  * @done: optional: bytes that were copied
  *
- * The ranges may overlap, also in host memory that is mapped twice within one mapping; the same
- * file mapped in two places is not recognised. -EFAULT and -EACCES are about the first byte that
- * cannot be read or cannot be written. When @dst lies above @src and overlaps it the copy goes
- * downwards; then a failure of the host leaves
+ * The ranges may overlap; memory that is mapped at a second guest address is not recognised as the
+ * same. -EFAULT and -EACCES are about the first byte that cannot be read or cannot be written. When
+ * @dst lies above @src and overlaps it the copy goes downwards; then a failure of the host leaves
  * @done at 0 and the destination undefined.
  * Returns as gm_read(). Threads: reader section. Since: 0.1.
  */
@@ -126,8 +125,8 @@ GM_API int gm_copy(
 
 /*
  * Typed reads and writes at any alignment: in the host's byte order, little-endian (le), big-endian
- * (be). A write that is not aligned and crosses into memory that it cannot write may leave the
- * bytes before that changed.
+ * (be). A write across two regions is refused before its first byte if the second region cannot be
+ * written; only a failure of the host may leave a part of it.
  *
  * @view: borrowed; @gpa: guest physical address; @ret: the value, on success; @value: what to write
  *

@@ -27,7 +27,7 @@ struct gm_mappings;
 #define GM_SOURCE_SCAN 0x01u       /* ioctl PAGEMAP_SCAN */
 #define GM_SOURCE_PAGEMAP 0x02u    /* /proc/PID/pagemap, word by word */
 #define GM_SOURCE_SMAPS 0x04u      /* /proc/PID/smaps */
-#define GM_SOURCE_KPAGEFLAGS 0x08u /* /proc/kpageflags */
+#define GM_SOURCE_KPAGEFLAGS 0x08u /* /proc/kpageflags, kpagecount */
 #define GM_SOURCE_QUERY 0x10u      /* ioctl PROCMAP_QUERY */
 
 /* What a result could not see. */

@@ -81,7 +81,22 @@ int gm_map_move(struct gm_map *map, struct gm_window *window, uint64_t gpa, stru
 int gm_map_take_home(
 	struct gm_block *block, struct gm_window *window, uint64_t gpa, struct gm_error *err);
 
+/*
+ * Takes a reference on a home mapping where it lies, in use or not. With the block's lock, as the
+ * thread that gave the last one back may be about to move it out of the window.
+ */
+struct gm_map *gm_map_share_home(struct gm_block *block);
+
+/* One more reference on a mapping that the caller knows to be referenced. */
 struct gm_map *gm_map_get(struct gm_map *map);
+/*
+ * A pin is a reference that keeps a mapping where it is: nothing that is pinned is moved.
+ * gm_map_pin() is for mappings that the caller knows to be referenced, by a region of its view.
+ */
+void gm_map_pin(struct gm_map *map);
+void gm_map_unpin(struct gm_map *map);
+struct gm_map *gm_map_pin_home(struct gm_block *block);
+
 /* The last reference leaves a home mapping where it is, out of the window if its block lives on. */
 void gm_map_put(struct gm_map *map);
 

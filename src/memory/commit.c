@@ -118,7 +118,7 @@ static int give_map(struct commit *c, struct gm_planned *entry, bool window, str
 		if (!rc)
 			region->map = &region->block->home;
 	} else {
-		region->map = gm_map_get(&region->block->home);
+		region->map = gm_map_share_home(region->block);
 	}
 	if (!rc)
 		entry->placed_now = true;

@@ -335,6 +335,14 @@ int gm_map_take_home(
 	return rc;
 }
 
+struct gm_map *gm_map_share_home(struct gm_block *block)
+{
+	pthread_mutex_lock(&block->lock);
+	gm_map_get(&block->home);
+	pthread_mutex_unlock(&block->lock);
+	return &block->home;
+}
+
 struct gm_map *gm_map_get(struct gm_map *map)
 {
 	gm_block_get(map->block);
@@ -369,14 +377,40 @@ void gm_map_put(struct gm_map *map)
 	gm_block_put(block);
 }
 
+void gm_map_pin(struct gm_map *map)
+{
+	gm_map_get(map);
+	__atomic_fetch_add(&map->pins, 1, __ATOMIC_RELAXED);
+}
+
+void gm_map_unpin(struct gm_map *map)
+{
+	__atomic_fetch_sub(&map->pins, 1, __ATOMIC_RELEASE);
+	gm_map_put(map);
+}
+
+struct gm_map *gm_map_pin_home(struct gm_block *block)
+{
+	pthread_mutex_lock(&block->lock);
+	gm_map_pin(&block->home);
+	pthread_mutex_unlock(&block->lock);
+	return &block->home;
+}
+
 int gm_block_bind(struct gm_block *block, uint64_t off, uint64_t len, const struct gm_numa *numa,
 	struct gm_error *err)
 {
+	struct gm_map *map;
+	int rc;
+
 	if (len == 0 || off > block->len || len > block->len - off ||
 		!gm_is_aligned(off | len, block->page_size) ||
 		numa->mode > GM_NUMA_WEIGHTED_INTERLEAVE)
 		return gm_error_set(err, -EINVAL, off, len,
 			"%s: no such part or NUMA mode: offset 0x%" PRIx64 ", %" PRIu64 " bytes",
 			block->name, off, len);
-	return bind_nodes(block, block->home.hva + off, len, numa, err);
+	map = gm_map_pin_home(block);
+	rc = bind_nodes(block, map->hva + off, len, numa, err);
+	gm_map_unpin(map);
+	return rc;
 }

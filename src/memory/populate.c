@@ -250,7 +250,12 @@ int gm_map_populate(struct gm_map *map, const struct gm_populate_opts *user, str
 int gm_block_populate(
 	struct gm_block *block, const struct gm_populate_opts *opts, struct gm_error *err)
 {
-	return gm_map_populate(&block->home, opts, err);
+	/* Pinned, so that it stays where it is meanwhile. */
+	struct gm_map *map = gm_map_pin_home(block);
+	int rc = gm_map_populate(map, opts, err);
+
+	gm_map_unpin(map);
+	return rc;
 }
 
 int gm_map_count_huge(const struct gm_map *map, uint64_t *ret)

@@ -39,8 +39,7 @@ static struct iovec slice_of(const struct gm_region *region, const struct gm_ran
 
 static void hold(const struct gm_region *region, struct gm_pin *ret)
 {
-	gm_map_get(region->map);
-	__atomic_fetch_add(&region->map->pins, 1, __ATOMIC_RELAXED);
+	gm_map_pin(region->map);
 	ret->map = region->map;
 }
 
@@ -51,8 +50,7 @@ void gm_pin_put(struct gm_pin *pin)
 	if (!map)
 		return;
 	pin->map = NULL;
-	__atomic_fetch_sub(&map->pins, 1, __ATOMIC_RELEASE);
-	gm_map_put(map);
+	gm_map_unpin(map);
 }
 
 int gm_pin_slice(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms,

@@ -209,7 +209,7 @@ static int check_exclusive(
 	if (!used)
 		return 0;
 	return gm_error_set(err, -EBUSY, region->range.first, block->len,
-		"%s: block \"%s\" has no fd and is used already: make it with GM_BLOCK_SHARE to "
+		"%s: block \"%s\" has no fd and is in use already: make it with GM_BLOCK_SHARE to "
 		"use it twice",
 		txn->space->name, block->name);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pages.c - pages one by one: words of /proc/PID/pagemap and flags of /proc/kpageflags.
+ * pages.c - pages one by one: words of /proc/PID/pagemap, flags of /proc/kpageflags.
  *
  * Two uses: detail on small pages that PAGEMAP_SCAN found (whose folio, shared or not), and the
  * engine for kernels without PAGEMAP_SCAN. There, a page-table entry for a PMD-sized page looks
@@ -142,6 +142,29 @@ static bool looks_like_pmd(struct gm_walk *walk, uint64_t start, size_t nr)
 						      walk->res->pmd_shift);
 }
 
+/*
+ * Is a page that one huge entry maps mapped elsewhere as well? For pages above PMD size the bit in
+ * pagemap (and Shared_Hugetlb in smaps) cannot be trusted: the kernel asks a count of shared page
+ * tables that it keeps for PMD tables only, and reads whatever lies in its place. The map count of
+ * such a page can be trusted, where it can be read.
+ */
+static bool entry_is_shared(struct gm_walk *walk, uint32_t log2, uint64_t word)
+{
+	uint64_t count = 0;
+
+	if (!(walk->flags & GM_RESIDENCY_SHARED))
+		return false;
+	if (log2 <= walk->res->pmd_shift)
+		return !(word & WORD_EXCLUSIVE);
+	if (walk->res->kpagecount >= 0 && word & WORD_PFN &&
+		read_words(walk->res->kpagecount, word & WORD_PFN, &count, 1) == 0) {
+		walk->sum.sources |= GM_SOURCE_KPAGEFLAGS;
+		return count > 1;
+	}
+	walk->sum.unseen |= GM_UNSEEN_SHARED;
+	return false;
+}
+
 static int emit_entry(
 	struct gm_walk *walk, uint64_t start, uint64_t len, uint32_t log2, uint64_t word)
 {
@@ -158,7 +181,7 @@ static int emit_entry(
 		return 0;
 	if (flags && *flags & KPF_ZERO)
 		huge.state = GM_EXTENT_ZERO;
-	else if (walk->flags & GM_RESIDENCY_SHARED && !(word & WORD_EXCLUSIVE))
+	else if (entry_is_shared(walk, log2, word))
 		huge.flags |= GM_EXTENT_SHARED;
 	return gm_walk_emit(walk, &huge);
 }
@@ -212,8 +235,11 @@ int gm_pages_huge(struct gm_walk *walk, uint64_t start, uint64_t end, uint64_t p
 		int rc = read_words(walk->pagemap, start >> walk->res->page_shift, &word, 1);
 
 		stop = stop < end ? stop : end;
+		/* It was present when it was found. */
+		if (!(word & WORD_PRESENT))
+			word = WORD_PRESENT | WORD_EXCLUSIVE;
 		if (rc == 0)
-			rc = emit_entry(walk, start, stop - start, log2, word | WORD_PRESENT);
+			rc = emit_entry(walk, start, stop - start, log2, word);
 		if (rc)
 			return rc;
 		start = stop;
@@ -225,8 +251,11 @@ int gm_pages_huge(struct gm_walk *walk, uint64_t start, uint64_t end, uint64_t p
 static bool is_pmd(struct gm_walk *walk, uint64_t start, size_t nr)
 {
 	const struct gm_walk_mapping *m = &walk->here;
+	uint64_t pmd = UINT64_C(1) << walk->res->pmd_shift;
+	uint64_t base = start & ~(pmd - 1);
 
-	if (m->pmd_mapped == 0)
+	/* An entry never reaches beyond its mapping. */
+	if (m->pmd_mapped == 0 || base < m->start || m->end - base < pmd)
 		return false;
 	/* Some of the mapping has huge entries; nothing says which, but a page of that shape is
 	 * likely. */

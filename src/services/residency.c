@@ -19,7 +19,18 @@
 #include "sys/uapi.h"
 
 #define SCAN_ROOM 512u
+_Static_assert(SCAN_ROOM <= 512, "see above");
 #define ALL_FLAGS (GM_RESIDENCY_FOLIOS | GM_RESIDENCY_SHARED | GM_RESIDENCY_NO_SCAN)
+
+static int open_patiently(const char *path, int flags)
+{
+	int fd;
+
+	do {
+		fd = gm_sys_open(path, flags, 0);
+	} while (fd == -EINTR);
+	return fd;
+}
 
 int gm_residency_open(pid_t pid, struct gm_residency **ret, struct gm_error *err)
 {
@@ -37,13 +48,14 @@ int gm_residency_open(pid_t pid, struct gm_residency **ret, struct gm_error *err
 	res->pid = pid;
 	res->page_shift = 63 - (uint32_t)__builtin_clzll(gm_sys_page_size());
 	res->pmd_shift = 2 * res->page_shift - 3;
-	res->dir = gm_sys_open(path, O_PATH | O_DIRECTORY, 0);
+	res->dir = open_patiently(path, O_PATH | O_DIRECTORY);
 	if (res->dir < 0) {
 		rc = res->dir == -ENOENT ? -ESRCH : res->dir;
 		gm_sys_free(res);
 		return gm_error_set(err, rc, 0, 0, "process %d: %s", (int)pid, gm_error_word(rc));
 	}
-	res->kpageflags = gm_sys_open("/proc/kpageflags", O_RDONLY, 0);
+	res->kpageflags = open_patiently("/proc/kpageflags", O_RDONLY);
+	res->kpagecount = open_patiently("/proc/kpagecount", O_RDONLY);
 	*ret = res;
 	return 0;
 }
@@ -54,6 +66,8 @@ void gm_residency_close(struct gm_residency *res)
 		return;
 	if (res->kpageflags >= 0)
 		gm_sys_close(res->kpageflags);
+	if (res->kpagecount >= 0)
+		gm_sys_close(res->kpagecount);
 	gm_sys_close(res->dir);
 	gm_sys_free(res);
 }
@@ -183,8 +197,8 @@ static int scan_extent(struct gm_walk *walk, const struct page_region *region)
 	return gm_walk_emit(walk, &e);
 }
 
-/* Returns -ENOTTY where the kernel has no PAGEMAP_SCAN; nothing was emitted then. */
-static int scan(struct gm_walk *walk, struct page_region *room)
+/* *ret_missing: the kernel has no PAGEMAP_SCAN, or not this one; nothing was emitted then. */
+static int scan(struct gm_walk *walk, struct page_region *room, bool *ret_missing)
 {
 	uint64_t guard = PAGE_IS_GUARD;
 	uint64_t at = walk->start;
@@ -209,8 +223,10 @@ static int scan(struct gm_walk *walk, struct page_region *room)
 			walk->sum.unseen |= GM_UNSEEN_GUARD;
 			continue;
 		}
-		if (nr < 0)
+		if (nr < 0) {
+			*ret_missing = at == walk->start && (nr == -ENOTTY || nr == -EINVAL);
 			return nr;
+		}
 		for (int i = 0; i < nr; i++) {
 			int rc = scan_extent(walk, &room[i]);
 
@@ -227,17 +243,18 @@ static int scan(struct gm_walk *walk, struct page_region *room)
 
 static int run_engine(struct gm_walk *walk)
 {
+	bool missing = walk->flags & GM_RESIDENCY_NO_SCAN;
 	struct page_region *room;
-	int rc = -ENOTTY;
+	int rc = 0;
 
-	if (!(walk->flags & GM_RESIDENCY_NO_SCAN)) {
+	if (!missing) {
 		room = gm_sys_alloc_array(SCAN_ROOM, sizeof(*room));
 		if (!room)
 			return -ENOMEM;
-		rc = scan(walk, room);
+		rc = scan(walk, room, &missing);
 		gm_sys_free(room);
 	}
-	if (rc == -ENOTTY || rc == -EINVAL) {
+	if (missing) {
 		walk->flags |= GM_RESIDENCY_NO_SCAN;
 		rc = gm_pages_walk(walk, walk->start, walk->end, true);
 	}

@@ -20,6 +20,7 @@ struct gm_residency {
 	int dir; /* /proc/PID */
 	pid_t pid;
 	int kpageflags;      /* fd, or -errno of the attempt to open it */
+	int kpagecount;      /* the same */
 	uint32_t page_shift; /* of base pages */
 	uint32_t pmd_shift;  /* of PMD-sized pages */
 };

@@ -55,7 +55,7 @@ void gm_text_file_word(const char *path, char *ret, size_t cap)
 	from = strchr(text, '[');
 	from = from ? from + 1 : text;
 	len = strcspn(from, "] \n");
-	if (len == 0 || len >= cap)
+	if (len == 0 || len >= cap || (from != text && from[len] != ']'))
 		return;
 	memcpy(ret, from, len);
 	ret[len] = '\0';

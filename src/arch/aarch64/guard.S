@@ -6,7 +6,8 @@
  * are still the arguments after a fault. In the loop x0 and x1 stand at the first byte that is not done, and x5
  * is the end of the destination. Stores go upwards: nothing behind a fault was written. After a fault in a wide
  * access the copy goes on byte by byte, which gives the exact count. The handler hands over the address in
- * x16 and the kind in x17. gm_guard_copy_from and gm_guard_copy_to are called by inline functions, so they are exported.
+ * x16 and the kind in x17. gm_guard_copy_from and gm_guard_copy_to are called by inline functions, so they are
+ * exported.
  */
 	.section .note.GNU-stack, "", %progbits
 	.section .note.gnu.property, "a"

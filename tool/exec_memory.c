@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* exec_memory.c - the memory that "guestmem exec" lends: what the host must allow for it, and its
+ * fd. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "exec.h"
+
+/* The word for PMD-sized pages of shared memory that counts; *ret_knob is the file that has it. */
+static const char *shmem_setting(const struct gm_host *host, const char **ret_knob)
+{
+	static char knob[96];
+
+	*ret_knob = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+	for (uint32_t i = 0; i < host->nr_thp; i++) {
+		const struct gm_host_thp *thp = &host->thp[i];
+
+		if (thp->page_size != host->thp_page || !thp->shmem_enabled[0] ||
+			strcmp(thp->shmem_enabled, "inherit") == 0)
+			continue;
+		/* deny and force stand above the sizes. */
+		if (strcmp(host->shmem_enabled, "deny") == 0 ||
+			strcmp(host->shmem_enabled, "force") == 0)
+			break;
+		snprintf(knob, sizeof(knob),
+			"/sys/kernel/mm/transparent_hugepage/hugepages-%llukB/shmem_enabled",
+			(unsigned long long)(thp->page_size / 1024));
+		*ret_knob = knob;
+		return thp->shmem_enabled;
+	}
+	return host->shmem_enabled;
+}
+
+bool exec_host_allows(const struct exec_opts *o, const struct gm_host *host)
+{
+	const char *knob;
+	const char *word;
+
+	if (o->policy != EXEC_THP)
+		return true;
+	word = shmem_setting(host, &knob);
+	if (!word[0]) {
+		tool_error("--page-size thp: this kernel has no transparent huge pages for shared "
+			   "memory");
+		return false;
+	}
+	if (strcmp(word, "never") != 0 && strcmp(word, "deny") != 0)
+		return true;
+	tool_error("--page-size thp: the host says '%s' for shared memory: echo advise > %s", word,
+		knob);
+	return false;
+}
+
+/*
+ * Base pages: the memory's user may advise huge pages (QEMU does), so it is forbidden for us and,
+ * inherited over fork and exec, for the command. For THP an inherited prohibition is lifted.
+ */
+bool exec_set_thp_switch(const struct exec_opts *o)
+{
+	if (o->policy == EXEC_DEFAULT)
+		return true;
+	if (prctl(PR_SET_THP_DISABLE, o->policy == EXEC_BASE, 0, 0, 0) == 0)
+		return true;
+	tool_error("--page-size %s: PR_SET_THP_DISABLE: %s", exec_policy_name(o->policy),
+		strerror(errno));
+	return false;
+}
+
+/* The memory's fd, above the standard ones and close-on-exec; -1 after a message. */
+int exec_make_memory(const struct exec_opts *o)
+{
+	static const struct gm_page_choice choices[] = {
+		[EXEC_DEFAULT] = {GM_PAGE_NONE, 0},
+		[EXEC_BASE] = {GM_PAGE_BASE, 0},
+		[EXEC_THP] = {GM_PAGE_THP, 0},
+		[EXEC_2M] = {GM_PAGE_HUGETLB, 21},
+		[EXEC_1G] = {GM_PAGE_HUGETLB, 30},
+	};
+	struct gm_block_opts opts = {
+		.size = sizeof(opts),
+		.len = o->size,
+		.backing = GM_BACKING_MEMFD,
+		.flags = o->populate ? GM_BLOCK_POPULATE : 0,
+		.pages = {choices[o->policy]},
+		.fd = -1,
+		.name = o->name,
+		.numa = o->numa,
+	};
+	struct gm_block_info info = {.size = sizeof(info)};
+	struct gm_block *block;
+	struct gm_error err;
+	int fd;
+
+	if (gm_block_create(&opts, &block, &err) < 0) {
+		tool_error("memory of %llu bytes: %s", (unsigned long long)o->size, err.text);
+		return -1;
+	}
+	/* The fd alone keeps pages, policy and reservation; our own mapping of it would only be in
+	 * the way. */
+	gm_block_info(block, &info);
+	fd = fcntl(info.fd, F_DUPFD_CLOEXEC, 10);
+	if (fd < 0)
+		tool_error("memory: %s", strerror(errno));
+	gm_block_put(block);
+	return fd;
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* exec_options.c - the command line of "guestmem exec". */
+#include <stdlib.h>
+#include <string.h>
+
+#include "exec.h"
+
+static const struct tool_option options[] = {
+	{"size", 's', "SIZE", "how much memory: bytes, or with K, M, G, T (required)"},
+	{"page-size", 'p', "POLICY", "base, thp, 2M or 1G; without it the host's own ways apply"},
+	{"numa", 0, "MODE:NODES",
+		"bind, preferred, preferred-many, interleave or\n"
+		"weighted-interleave, and nodes such as 0 or 0-1,3"},
+	{"populate", 0, NULL, "fill it with pages before the command starts"},
+	{"name", 0, "NAME", "shown in /proc/PID/maps (default: guestmem-exec)"},
+	{"json", 'j', "FILE", "write the report as JSON as well; - is standard output"},
+	{"heatmap", 0, "FILE", "draw what was present: FILE ends in .png or .svg"},
+	{"interval", 'i', "SECONDS", "time between samples, 0.01 to 3600 (default: 0.1)"},
+	{"require", 0, NULL, "fail (status 1) if the page size was not achieved"},
+	{"quiet", 'q', NULL, "no report on standard error"},
+	{NULL, 0, NULL, NULL},
+};
+
+enum {
+	OPT_SIZE,
+	OPT_PAGE_SIZE,
+	OPT_NUMA,
+	OPT_POPULATE,
+	OPT_NAME,
+	OPT_JSON,
+	OPT_HEATMAP,
+	OPT_INTERVAL,
+	OPT_REQUIRE,
+	OPT_QUIET,
+};
+
+static const struct tool_usage usage = {
+	.command = "exec",
+	.operands = "--size SIZE [OPTION]... [--] COMMAND [ARG]...",
+	.about = "Makes guest memory and runs COMMAND with {mem} in its arguments replaced by a "
+		 "path\n"
+		 "under which it can open and map it. The exit status is that of the command.",
+	.options = options,
+	.stop_at_operand = true,
+};
+
+static const char *const policy_names[] = {"default", "base", "thp", "2M", "1G"};
+
+const char *exec_policy_name(enum exec_policy policy)
+{
+	return policy_names[policy];
+}
+
+static uint64_t policy_page(const struct exec_opts *o, const struct gm_host *host)
+{
+	if (o->policy == EXEC_2M)
+		return UINT64_C(1) << 21;
+	if (o->policy == EXEC_1G)
+		return UINT64_C(1) << 30;
+	return host->base_page;
+}
+
+static bool parse_policy(const char *value, enum exec_policy *ret)
+{
+	for (int i = EXEC_BASE; i <= EXEC_1G; i++) {
+		if (strcmp(value, policy_names[i]) == 0) {
+			*ret = (enum exec_policy)i;
+			return true;
+		}
+	}
+	return tool_bad_value("page-size", value, "is none of base, thp, 2M, 1G");
+}
+
+static bool parse_nodes(const char *text, struct gm_numa *numa)
+{
+	while (*text) {
+		char *end;
+		unsigned long first;
+		unsigned long last;
+
+		if (*text < '0' || *text > '9')
+			return false;
+		first = strtoul(text, &end, 10);
+		last = first;
+		if (*end == '-') {
+			if (end[1] < '0' || end[1] > '9')
+				return false;
+			last = strtoul(end + 1, &end, 10);
+		}
+		if (last < first || last >= 64UL * GM_NUMA_WORDS)
+			return false;
+		for (; first <= last; first++)
+			numa->nodes[first / 64] |= UINT64_C(1) << (first % 64);
+		if (*end && *end != ',')
+			return false;
+		if (*end == ',' && !end[1])
+			return false;
+		text = *end ? end + 1 : end;
+	}
+	return true;
+}
+
+static bool parse_numa(const char *value, struct exec_opts *o)
+{
+	static const struct {
+		const char *name;
+		uint32_t mode;
+	} modes[] = {
+		{"bind", GM_NUMA_BIND},
+		{"preferred", GM_NUMA_PREFERRED},
+		{"preferred-many", GM_NUMA_PREFERRED_MANY},
+		{"interleave", GM_NUMA_INTERLEAVE},
+		{"weighted-interleave", GM_NUMA_WEIGHTED_INTERLEAVE},
+	};
+	size_t len = strcspn(value, ":");
+
+	o->numa_text = value;
+	o->numa = (struct gm_numa){0};
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		if (strlen(modes[i].name) == len && strncmp(modes[i].name, value, len) == 0)
+			o->numa.mode = modes[i].mode;
+	}
+	if (o->numa.mode == GM_NUMA_DEFAULT || value[len] != ':' || !value[len + 1] ||
+		!parse_nodes(value + len + 1, &o->numa))
+		return tool_bad_value("numa", value, "is not like bind:0 or interleave:0-1");
+	return true;
+}
+
+static bool take_option(void *ctx, size_t option, const char *value)
+{
+	struct exec_opts *o = ctx;
+
+	switch (option) {
+	case OPT_SIZE:
+		if (!tool_parse_size(value, &o->size) || o->size == 0)
+			return tool_bad_value("size", value, "is not a size such as 512M");
+		break;
+	case OPT_PAGE_SIZE:
+		return parse_policy(value, &o->policy);
+	case OPT_NUMA:
+		return parse_numa(value, o);
+	case OPT_POPULATE:
+		o->populate = true;
+		break;
+	case OPT_NAME:
+		if (!value[0] || strlen(value) > 31)
+			return tool_bad_value("name", value, "is not 1 to 31 bytes long");
+		o->name = value;
+		break;
+	case OPT_JSON:
+		o->json = value;
+		break;
+	case OPT_HEATMAP:
+		if (!heatmap_is_file_name(value))
+			return tool_bad_value("heatmap", value, "does not end in .png or .svg");
+		o->heatmap = value;
+		break;
+	case OPT_INTERVAL:
+		if (!tool_parse_seconds(value, 0.01, 3600, &o->interval))
+			return tool_bad_value(
+				"interval", value, "is not a time of 0.01 to 3600 seconds");
+		break;
+	case OPT_REQUIRE:
+		o->require = true;
+		break;
+	case OPT_QUIET:
+		o->quiet = true;
+		break;
+	default:
+		break;
+	}
+	return true;
+}
+
+bool exec_options_fit(const struct exec_opts *o, const struct gm_host *host, int nr_words)
+{
+	uint64_t page = policy_page(o, host);
+	char name[TOOL_UNIT_CAP];
+
+	if (o->size == 0) {
+		tool_error("exec: --size is missing (see guestmem exec --help)");
+		return false;
+	}
+	if (nr_words == 0) {
+		tool_error("exec: no command (see guestmem exec --help)");
+		return false;
+	}
+	if (o->policy == EXEC_THP && host->thp_page != GM_HOST_UNKNOWN)
+		page = host->thp_page;
+	if (o->size % page != 0) {
+		tool_error("--size: %llu is not a multiple of the page size %s",
+			(unsigned long long)o->size,
+			tool_page_name(63 - (uint32_t)__builtin_clzll(page), name));
+		return false;
+	}
+	return true;
+}
+
+int exec_options(int argc, char **argv, struct exec_opts *ret, int *ret_status)
+{
+	*ret = (struct exec_opts){.interval = 0.1, .name = "guestmem-exec"};
+	return tool_options(&usage, argc, argv, take_option, ret, ret_status);
+}
