@@ -20,6 +20,8 @@
 
 #include <cmocka.h>
 
+#include <guestmem/export.h>
+
 #include "fault.h"
 #include "sys/sys.h"
 
@@ -318,18 +320,14 @@ static void a_leaked_mapping_is_seen(void **state)
 	assert_true(fault_state_same(&before));
 }
 
+/* Sanitizers map by themselves at any time, so that the lines of /proc/self/maps are not compared
+ * with them. */
+#ifndef GM_SANITIZED
 static void a_mapping_that_did_not_go_through_the_library_is_seen(void **state)
 {
 	void *ptr;
 
 	(void)state;
-#if defined(__SANITIZE_ADDRESS__)
-	skip();
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-	skip();
-#endif
-#endif
 	fault_state_take(&before);
 	ptr = mmap(NULL, PAGE, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(ptr, MAP_FAILED);
@@ -337,6 +335,7 @@ static void a_mapping_that_did_not_go_through_the_library_is_seen(void **state)
 	munmap(ptr, PAGE);
 	assert_true(fault_state_same(&before));
 }
+#endif
 
 /* ---- the sweep ---- */
 
@@ -475,7 +474,9 @@ int main(void)
 		cmocka_unit_test(a_leaked_allocation_is_seen),
 		cmocka_unit_test(a_leaked_fd_is_seen),
 		cmocka_unit_test(a_leaked_mapping_is_seen),
+#ifndef GM_SANITIZED
 		cmocka_unit_test(a_mapping_that_did_not_go_through_the_library_is_seen),
+#endif
 		cmocka_unit_test(a_sweep_reaches_each_call_once_and_for_ever),
 		cmocka_unit_test(a_sweep_goes_on_after_a_fault_that_is_tolerated),
 		cmocka_unit_test(every_function_of_sys_h_is_in_the_list),

@@ -2,7 +2,8 @@
 /*
  * cmocka.h - as much of cmocka as some tests use, for a machine that has no cmocka.
  *
- * scripts/check-arm64 builds tests with this in the place of the real one. A failed assertion ends the program.
+ * scripts/check-arm64 builds tests with this in the place of the real one. A failed assertion ends
+ * the program.
  */
 #ifndef GM_TESTS_ARM64_CMOCKA_H
 #define GM_TESTS_ARM64_CMOCKA_H
@@ -16,7 +17,10 @@ struct CMUnitTest {
 	void (*run)(void **state);
 };
 
-#define cmocka_unit_test(f) {#f, f}
+#define cmocka_unit_test(f)                                                                        \
+	{                                                                                          \
+#f, f                                                                              \
+	}
 #define cmocka_run_group_tests(tests, setup, teardown)                                             \
 	run_tests(tests, sizeof(tests) / sizeof((tests)[0]))
 
