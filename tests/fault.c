@@ -23,7 +23,7 @@
 #define IOV_MAX_SHORT 64
 /* A loop that goes on in spite of a fault that never ends is a bug; better to say so than to hang.
  */
-#define HITS_MAX 100000
+#define FAILURES_MAX 100000
 
 static const struct {
 	const char *name;
@@ -40,6 +40,7 @@ static bool armed;
 static unsigned long calls[FAULT_NR];
 static unsigned long calls_any;
 static unsigned long hits;
+static unsigned long failures;
 static enum fault_fn hit_fn = FAULT_NR;
 static unsigned int interrupted[FAULT_NR];
 static bool logging;
@@ -67,6 +68,7 @@ void fault_set(const struct fault_plan *new)
 	memset(interrupted, 0, sizeof(interrupted));
 	calls_any = 0;
 	hits = 0;
+	failures = 0;
 	hit_fn = FAULT_NR;
 	pthread_mutex_unlock(&lock);
 }
@@ -191,9 +193,14 @@ static void hit(struct fault_event *ev)
 	ev->injected = true;
 	if (hits++ == 0)
 		hit_fn = ev->fn;
-	if (hits > HITS_MAX) {
+}
+
+static void hit_failure(struct fault_event *ev)
+{
+	hit(ev);
+	if (++failures > FAILURES_MAX) {
 		fprintf(stderr, "fault: %s was called %d times although it always fails\n",
-			fault_name(ev->fn), HITS_MAX);
+			fault_name(ev->fn), FAILURES_MAX);
 		abort();
 	}
 }
@@ -216,7 +223,7 @@ static int fault_before(struct fault_event *ev, size_t *short_len)
 		interrupted[fn] = 0;
 		if (planned(fn)) {
 			if (plan.short_len == 0) {
-				hit(ev);
+				hit_failure(ev);
 				rc = -plan.error;
 			} else if (short_len && *short_len > plan.short_len) {
 				hit(ev);

@@ -3,9 +3,8 @@
  * layout_recv.c - a space from what a peer sends.
  *
  * The peer is not trusted. Descriptors are owned from the moment they arrive and closed on every
- * way out (the blocks of the space have copies). Only the first message may bring any: later ones
- * are received without room for descriptors, so that the kernel drops what a peer hides there.
- * Nothing is mapped before all is checked.
+ * way out (the blocks of the space have copies). Only the first message may bring any. Nothing is
+ * mapped before all is checked.
  */
 #include <guestmem/guard.h>
 #include <guestmem/layout.h>
@@ -44,28 +43,30 @@ static void forget(struct receiver *recv)
 
 /* ---- bytes and descriptors ---- */
 
-/* Keeps the descriptors that fit; the others, and those that nobody asked for, are closed. Returns
- * false then. */
-static bool take_fds(struct receiver *recv, struct msghdr *msg)
+/*
+ * Keeps the descriptors if they may come; others are closed, and false is returned. A pidfd is what
+ * the caller has asked the socket for: nobody wants it here.
+ */
+static bool take_fds(struct receiver *recv, struct msghdr *msg, bool keep)
 {
 	bool clean = true;
 
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-		bool wanted = c->cmsg_type == SCM_RIGHTS;
+		bool rights = c->cmsg_type == SCM_RIGHTS;
 		size_t nr = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 
-		if (c->cmsg_level != SOL_SOCKET || (!wanted && c->cmsg_type != SCM_PIDFD))
+		if (c->cmsg_level != SOL_SOCKET || (!rights && c->cmsg_type != SCM_PIDFD))
 			continue;
 		for (size_t i = 0; i < nr; i++) {
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-			if (wanted && recv->nr_fds < GM_LAYOUT_FDS_MAX) {
+			if (rights && keep && recv->nr_fds < GM_LAYOUT_FDS_MAX) {
 				recv->fds[recv->nr_fds++] = fd;
 				continue;
 			}
 			gm_sys_close(fd);
-			clean = clean && !wanted;
+			clean = clean && !rights;
 		}
 	}
 	return clean;
@@ -80,34 +81,35 @@ static int explain_recv(ssize_t nr, size_t at, size_t len, struct gm_error *err)
 		err, (int)nr, 0, 0, "layout: cannot receive: %s", gm_error_word((int)nr));
 }
 
-/* All of @len bytes, which begin at byte @base of the layout; descriptors with the first only, and
- * only if @with_fds. */
+/*
+ * All of @len bytes, which begin at byte @base of the layout; the first message of a layout may
+ * bring descriptors. There is room for them in each, or what the caller has asked the socket for
+ * (credentials) would look like a lost descriptor.
+ */
 static int recv_all(struct receiver *recv, int sock, uint8_t *buf, size_t len, size_t base,
-	bool with_fds, struct gm_error *err)
+	struct gm_error *err)
 {
 	union {
 		struct cmsghdr align;
-		/* Room also for what the caller may have asked the socket for, such as credentials.
-		 */
 		char bytes[CMSG_SPACE(GM_LAYOUT_FDS_MAX * sizeof(int)) + 512];
 	} control;
 	size_t at = 0;
 
 	while (at < len) {
 		struct iovec iov = {.iov_base = buf + at, .iov_len = len - at};
-		struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+		struct msghdr msg = {
+			.msg_iov = &iov,
+			.msg_iovlen = 1,
+			.msg_control = &control,
+			.msg_controllen = sizeof(control),
+		};
 		bool clean = true;
-		ssize_t nr;
+		ssize_t nr = gm_sys_recvmsg(sock, &msg, 0);
 
-		if (with_fds && at == 0) {
-			msg.msg_control = &control;
-			msg.msg_controllen = sizeof(control);
-		}
-		nr = gm_sys_recvmsg(sock, &msg, 0);
 		if (nr == -EINTR)
 			continue;
-		if (nr >= 0 && msg.msg_control)
-			clean = take_fds(recv, &msg);
+		if (nr >= 0)
+			clean = take_fds(recv, &msg, base + at == 0);
 		if (nr <= 0)
 			return explain_recv(nr, base + at, base + len, err);
 		if (msg.msg_flags & MSG_TRUNC)
@@ -117,8 +119,7 @@ static int recv_all(struct receiver *recv, int sock, uint8_t *buf, size_t len, s
 		if (!clean || (msg.msg_flags & MSG_CTRUNC))
 			return gm_error_set(err, -EPROTO, 0, 0,
 				"layout: more file descriptors at byte %zu than may come there, or "
-				"than this "
-				"process can have (RLIMIT_NOFILE)",
+				"than this process can have (RLIMIT_NOFILE)",
 				base + at);
 		at += (size_t)nr;
 	}
@@ -135,7 +136,7 @@ static int recv_layout(struct receiver *recv, int sock, struct gm_error *err)
 {
 	uint8_t head[GM_WIRE_HEAD_SIZE];
 	struct gm_wire_fault fault;
-	int rc = recv_all(recv, sock, head, sizeof(head), 0, true, err);
+	int rc = recv_all(recv, sock, head, sizeof(head), 0, err);
 
 	if (rc)
 		return rc;
@@ -150,7 +151,7 @@ static int recv_layout(struct receiver *recv, int sock, struct gm_error *err)
 	recv->regions = gm_sys_alloc_array(recv->head.nr_regions + 1, sizeof(*recv->regions));
 	if (!recv->body || !recv->regions)
 		return gm_error_set(err, -ENOMEM, 0, 0, "layout: out of memory");
-	rc = recv_all(recv, sock, recv->body, recv->head.body_len, sizeof(head), false, err);
+	rc = recv_all(recv, sock, recv->body, recv->head.body_len, sizeof(head), err);
 	if (rc)
 		return rc;
 	rc = gm_wire_get_body(&recv->head, recv->body, recv->files, recv->regions, &fault);
