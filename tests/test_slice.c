@@ -1,45 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test_slice.c - pins, and the slices that they keep valid. */
-#include "support.h"
+#include "one_space.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
-
-static struct gm_error err;
-static struct gm_space *space;
-static struct gm_reader *reader;
-
-#define DESC(...) GM_OPTS(gm_region_desc, __VA_ARGS__)
-#define BLOCK(...) GM_OPTS(gm_block_opts, __VA_ARGS__)
-
-static void start(const struct gm_space_opts *opts)
-{
-	assert_ok(gm_space_create(opts, &space, &err));
-	assert_ok(gm_reader_create(space, "first", &reader, &err));
-}
-
-static void stop(void)
-{
-	gm_reader_destroy(reader);
-	gm_space_destroy(space);
-}
-
-static uint64_t add(uint64_t gpa, uint64_t len)
-{
-	uint64_t id = 0;
-
-	assert_ok(gm_space_add(space, DESC(.gpa = gpa, .backing = BLOCK(.len = len)), &id, &err));
-	return id;
-}
-
-static struct gm_region_info region(uint64_t id)
-{
-	struct gm_region_info info = {.size = sizeof(info)};
-
-	assert_int_equal(gm_space_region(space, id, &info), 0);
-	return info;
-}
 
 static void a_pin_outlives_removal_and_space(void **state)
 {

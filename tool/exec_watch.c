@@ -32,6 +32,7 @@ struct round {
 	size_t nr_mapped;
 	const struct mapped *now; /* the mapping whose extents come in */
 	bool overlap;
+	bool ended; /* one of the processes, while we looked: it was seen half torn down */
 	struct heatmap *map;
 };
 
@@ -264,10 +265,10 @@ static void measure(struct round *r)
 		struct gm_usage usage = {.size = sizeof(usage)};
 
 		r->now = &r->mapped[i];
-		/* A process that has ended meanwhile maps nothing. */
 		if (gm_residency_extents(r->now->res, r->now->start, r->now->len, w->flags,
-			    on_extent, r, &usage, NULL) == 0)
-			r->sample.unseen |= usage.unseen;
+			    on_extent, r, &usage, NULL) < 0)
+			r->ended = true;
+		r->sample.unseen |= usage.unseen;
 	}
 	if (r->overlap)
 		add_pages(r);
@@ -288,7 +289,7 @@ static void keep(struct exec_watch *w, struct round *r)
 		w->peak_page_tables = s->page_tables;
 	if (s->present > w->peak_present)
 		w->peak_present = s->present;
-	/* A process on its way out unmaps piece by piece: that is not what it ran with. */
+	/* At its end a process may give up mappings first: that is not what it ran with. */
 	if (s->processes > 0 && (s->present > 0 || w->last_mapped.processes == 0)) {
 		w->last_mapped = *s;
 		heatmap_free(w->map);
@@ -322,7 +323,8 @@ void exec_watch_sample(struct exec_watch *watch, pid_t root)
 		gm_residency_close(handles[i]);
 	if (fstat(watch->fd, &st) == 0)
 		r.sample.allocated = (uint64_t)st.st_blocks * 512;
-	keep(watch, &r);
+	if (!r.ended)
+		keep(watch, &r);
 	heatmap_free(r.map);
 }
 

@@ -57,6 +57,7 @@ static bool parse_address(const char *text, uint64_t *ret, char **end)
 static bool parse_range(const char *value, struct inspect_opts *o)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	uint64_t last;
 	uint64_t end = 0;
 	uint64_t len = 0;
 	char *at;
@@ -68,7 +69,8 @@ static bool parse_range(const char *value, struct inspect_opts *o)
 		len = end - o->range_start;
 	else if (*at != '+' || !tool_parse_size(at + 1, &len) || len == 0)
 		return tool_bad_value("range", value, "is not like 7f0000000000-7f0040000000");
-	if (len > UINT64_MAX - page - o->range_start)
+	/* The library takes no range that reaches 2^64. */
+	if (__builtin_add_overflow(o->range_start, len, &last))
 		return tool_bad_value("range", value, "ends behind the last address");
 	if ((o->range_start | len) % page)
 		return tool_bad_value("range", value, "does not consist of whole pages");

@@ -3,7 +3,6 @@
 #include "json.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include <guestmem/residency.h>
 
@@ -67,7 +66,7 @@ bool tool_json_write(json_t *json, struct tool_output *out, bool compact)
 	well = json_dumpf(json, file, flags) == 0;
 	well = well && fputc('\n', file) != EOF && fflush(file) == 0;
 	if (!well)
-		tool_error("%s: %s", out->path, strerror(errno ? errno : EIO));
+		tool_output_failed(out, errno);
 	json_decref(json);
 	return well;
 }

@@ -41,6 +41,8 @@ struct tool_output {
 /* False after a message. */
 bool tool_output_open(struct tool_output *out, const char *path);
 FILE *tool_output_begin(struct tool_output *out);
+/* Says that it could not be written; returns false. */
+bool tool_output_failed(const struct tool_output *out, int error);
 /* Removes a fresh file to which nothing was written. False after a message if the rest could not be
  * written. */
 bool tool_output_close(struct tool_output *out);

@@ -83,16 +83,31 @@ double tool_now(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-bool tool_flush(void)
+/* Once is enough: what has failed is tried again at the end. */
+static void stdout_failed(int error)
 {
 	static bool said;
-	bool failed = fflush(stdout) != 0;
 
-	if (!failed && !ferror(stdout))
-		return true;
 	if (!said)
-		tool_error("standard output: %s", strerror(failed ? errno : EIO));
+		tool_error("standard output: %s", strerror(error ? error : EIO));
 	said = true;
+}
+
+bool tool_flush(void)
+{
+	errno = 0;
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return true;
+	stdout_failed(errno);
+	return false;
+}
+
+bool tool_output_failed(const struct tool_output *out, int error)
+{
+	if (out->file == stdout)
+		stdout_failed(error);
+	else
+		tool_error("%s: %s", out->path, strerror(error ? error : EIO));
 	return false;
 }
 

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/range.h"
 #include "services/text.h"
 #include "sys/sys.h"
 #include "sys/uapi.h"
@@ -300,10 +301,13 @@ int gm_residency_extents(struct gm_residency *res, uint64_t start, uint64_t len,
 	struct gm_error *err)
 {
 	uint64_t page = UINT64_C(1) << res->page_shift;
+	struct gm_range range = {.last = 0};
 	struct gm_walk *walk;
 	int rc;
 
-	if ((start | len) & (page - 1) || len > UINT64_MAX - page - start || flags & ~ALL_FLAGS)
+	/* The last page of all has no end that could be written down; nobody has it. */
+	if ((start | len) & (page - 1) || flags & ~ALL_FLAGS ||
+		(len && (!gm_range_make(start, len, &range) || range.last == UINT64_MAX)))
 		return gm_error_set(err, -EINVAL, 0, 0,
 			"range 0x%llx+0x%llx (flags 0x%x) is not one of whole pages",
 			(unsigned long long)start, (unsigned long long)len, flags);

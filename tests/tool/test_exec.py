@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""guestmem exec: the command line, the command that it runs, signals, and what is left behind."""
+
+import os
+import pty
+import signal
+import sys
+import time
+
+from common import (MIB, Case, as_nobody, end, guestmem, holders, main, nobody_can_run_tool, pools,
+                    python, read, start, state_of, wait_for, write)
+
+SMALL = ("exec", "--size", "64K")
+
+
+class CommandLine(Case):
+    def test_sizes_that_are_none_are_refused(self):
+        for size in ("0", "", "abc", "-1", "+1", " 1M", "1e6", "nan", "inf", "1.5G", "M", "1X", "1MM",
+                     "18446744073709551616", "16E", "99999999999999999999999", "0x"):
+            self.fails(2, "--size", f"'{size}'", args=("exec", f"--size={size}", "true", "{mem}"))
+
+    def test_sizes_that_do_not_fit_the_page_are_refused(self):
+        for policy, size in (("base", "1"), ("base", "4097"), ("thp", "4K"), ("2M", "3M"), ("1G", "512M")):
+            self.fails(2, "--size", "multiple", args=("exec", "-s", size, "-p", policy, "true", "{mem}"))
+
+    def test_more_than_there_is_is_refused(self):
+        for size in ("1000T", "8191P", "7E"):
+            self.fails(1, "memory of", args=("exec", "-s", size, "true", "{mem}"))
+
+    def test_a_pool_that_is_too_small_is_named(self):
+        before = pools()
+        self.fails(1, "huge pages", "nr_hugepages", args=("exec", "-s", "16T", "-p", "2M", "true", "{mem}"))
+        self.fails(1, "huge pages", "nr_hugepages", args=("exec", "-s", "16T", "-p", "1G", "true", "{mem}"))
+        self.assertEqual(pools(), before)
+
+    def test_policies_and_nodes_that_are_none_are_refused(self):
+        for policy in ("", "4K", "THP", "2m", "default"):
+            self.fails(2, "--page-size", args=(*SMALL, f"--page-size={policy}", "true", "{mem}"))
+        for nodes in ("", "bind", "bind:", ":0", "bind:x", "bind:0-", "bind:1-0", "bind:0,", "bind:256",
+                      "bind:99999999999999999999", "local:0", "bind:-1", "bind:0 1"):
+            self.fails(2, "--numa", args=(*SMALL, f"--numa={nodes}", "true", "{mem}"))
+        self.fails(1, "NUMA", args=(*SMALL, "--numa", "bind:63", "true", "{mem}"))
+
+    def test_times_that_are_none_are_refused(self):
+        for seconds in ("nan", "inf", "-1", "0", "", "1s", "1e400", "0.001", "99999", "-nan", "0x"):
+            self.fails(2, "--interval", args=(*SMALL, f"--interval={seconds}", "true", "{mem}"))
+
+    def test_names_have_1_to_31_bytes(self):
+        for name in ("", "x" * 32):
+            self.fails(2, "--name", args=(*SMALL, f"--name={name}", "true", "{mem}"))
+        self.well(guestmem(*SMALL, "--name", "x" * 31, "true", "{mem}"))
+
+    def test_options_that_are_none_are_refused(self):
+        self.fails(2, "--sise", args=("exec", "--sise=1M", "true", "{mem}"))
+        self.fails(2, "-Z", args=("exec", "-Z", "true", "{mem}"))
+        self.fails(2, "--size", "value", args=("exec", "--size"))
+        self.fails(2, "--require", args=(*SMALL, "--require=yes", "true", "{mem}"))
+        self.fails(2, "--heatmap", args=(*SMALL, "--heatmap=a.jpg", "true", "{mem}"))
+
+    def test_size_command_and_mem_must_be_there(self):
+        self.fails(2, "--size is missing", args=("exec", "true", "{mem}"))
+        self.fails(2, "no command", args=SMALL)
+        self.fails(2, "no command", args=(*SMALL, "--"))
+        self.fails(2, "{mem}", args=(*SMALL, "true", "{ mem }", "{MEM}"))
+
+    def test_numa_policy_reaches_the_memory(self):
+        script = "import sys, mmap, os; m = mmap.mmap(os.open(sys.argv[1], 2), 65536);" \
+                 "print([l for l in open('/proc/self/numa_maps') if 'numa-test' in l])"
+        result = guestmem(*SMALL, "--name", "numa-test", "--numa", "bind:0", sys.executable, "-c", script, "{mem}")
+        self.well(result)
+        self.assertIn("bind:0", result.stdout)
+
+
+class Command(Case):
+    def test_the_exit_status_is_that_of_the_command(self):
+        for status in (0, 1, 2, 7, 255):
+            result = guestmem(*SMALL, "-q", "sh", "-c", f"exit {status} # {{mem}}")
+            self.assertEqual((result.returncode, result.stderr), (status, ""))
+        result = guestmem(*SMALL, "sh", "-c", "kill -KILL $$ # {mem}")
+        self.assertEqual(result.returncode, 128 + 9)
+
+    def test_commands_that_cannot_be_run_are_named(self):
+        file = self.path("file")
+        write(file, "no program")
+        json = self.path("report")
+        for status, command in ((127, "/no/such"), (127, "no-such-command"), (126, file), (126, self.dir),
+                                (127, "")):
+            self.fails(status, command, args=(*SMALL, "--json", json, "--", command, "{mem}"))
+            self.assertFalse(os.path.exists(json))
+
+    def test_every_mem_is_replaced(self):
+        result = guestmem(*SMALL, "-q", "--", "echo", "{mem}", "a={mem},b={mem}", "{mem", "--size")
+        self.well(result)
+        path = result.stdout.split()[0]
+        self.assertRegex(path, r"^/proc/self/fd/[0-9]+$")
+        self.assertEqual(result.stdout, f"{path} a={path},b={path} {{mem --size\n")
+
+    def test_the_report_leaves_standard_output_alone(self):
+        result = guestmem(*SMALL, "sh", "-c", "echo out; echo err >&2 # {mem}")
+        self.assertEqual(result.stdout, "out\n")
+        self.assertIn("err\n", result.stderr)
+        self.assertIn("guestmem: 64 KiB, page size default asked, none got;", result.stderr)
+
+    def test_the_command_inherits_the_memory_and_nothing_else(self):
+        result = guestmem(*SMALL, "-q", "sh", "-c", "ls -l /proc/self/fd; : {mem}")
+        names = [line.split(" -> ")[-1] for line in result.stdout.splitlines() if " -> " in line]
+        names = [n for n in names if not n.startswith(("/proc/", "pipe:", "/dev/null"))]
+        self.assertEqual(names, ["/memfd:guestmem-exec (deleted)"])
+
+    def test_the_command_gets_the_signals_that_were_there(self):
+        result = guestmem(*SMALL, "-q", "grep", "Sig", "/proc/self/status", "{mem}")
+        masks = dict(line.replace("/proc/self/status:", "").split() for line in result.stdout.splitlines() if "Sig" in line and "SigQ" not in line)
+        self.assertEqual(int(masks["SigBlk:"], 16), 0)
+        self.assertEqual(int(masks["SigIgn:"], 16), 0)
+
+    def test_the_memory_is_sealed(self):
+        script = "import fcntl, os, sys; fd = os.open(sys.argv[1], os.O_RDWR);" \
+                 "print(os.fstat(fd).st_size, fcntl.fcntl(fd, 1034) & 7)"
+        result = guestmem(*SMALL, "-q", sys.executable, "-c", script, "{mem}")
+        self.assertEqual(result.stdout, "65536 7\n")
+
+    def test_nothing_is_left_behind(self):
+        before = pools()
+        for words in (["true", "{mem}"], ["/no/such", "{mem}"], ["sh", "-c", "kill -9 $$; {mem}"]):
+            guestmem(*SMALL, "--name", "left-behind", *words)
+            self.assertEqual(holders("left-behind"), [])
+        self.assertEqual(pools(), before)
+        self.assertEqual(os.listdir(self.dir), [])
+
+    def test_it_runs_without_privilege(self):
+        if os.getuid() or not nobody_can_run_tool():
+            self.skipTest("the program is not where everybody can run it, or we are not root")
+        result = guestmem("exec", "-s", "1M", "--json", "-", "-q", "/usr/bin/python3", *python("touch", "{mem}", MIB, 0.2)[1:],
+                          preexec_fn=as_nobody)
+        self.well(result)
+        self.assertIn('"present_bytes": 1048576', result.stdout)
+
+
+class Results(Case):
+    def test_files_that_cannot_be_written_are_known_before_the_command_runs(self):
+        marker = self.path("ran")
+        os.mkdir(self.path("a.png"))
+        for file in ("/no/such/dir/x.png", self.path("a.png"), "/proc/version/x.png"):
+            for option, name in (("--json", file), ("--heatmap", file)):
+                self.fails(1, name, args=(*SMALL, option, name, "touch", marker, "{mem}"))
+                self.assertFalse(os.path.exists(marker))
+
+    def test_a_full_disk_is_an_error(self):
+        result = guestmem(*SMALL, "-q", "--json", "/dev/full", "true", "{mem}")
+        self.fails(1, "/dev/full", "No space", result=result)
+        result = guestmem(*SMALL, "-q", "--json", "/dev/full", "sh", "-c", "exit 3 # {mem}")
+        self.fails(3, "/dev/full", result=result)
+
+    def test_an_old_report_is_replaced_whole(self):
+        report = self.path("report")
+        write(report, "x" * 100000)
+        self.well(guestmem(*SMALL, "--json", report, "true", "{mem}"))
+        self.assertEqual(self.json("report")["exit_status"], 0)
+        self.fails(127, args=(*SMALL, "--json", report, "/no/such", "{mem}"))
+        self.assertEqual(self.json("report")["exit_status"], 0)
+
+    def test_a_report_can_go_to_a_pipe(self):
+        result = guestmem(*SMALL, "-q", "-j", "-", "true", "{mem}")
+        self.assertTrue(result.stdout.startswith("{\n") and result.stdout.endswith("}\n"))
+        out, into = os.pipe()
+        os.close(out)
+        result = guestmem(*SMALL, "-q", "-j", "-", "true", "{mem}", stdout=into)
+        os.close(into)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("Broken pipe", result.stderr)
+
+    def test_pictures_are_drawn(self):
+        for name, magic in (("a.png", b"\x89PNG"), ("a.svg", b"<?xml")):
+            self.well(guestmem("exec", "-s", "4M", "--heatmap", self.path(name), *python("touch", "{mem}", MIB, 0.1)))
+            with open(self.path(name), "rb") as file:
+                self.assertTrue(file.read().startswith(magic))
+
+    def test_words_that_are_no_text_are_escaped(self):
+        report = self.path("report")
+        self.well(guestmem(*SMALL, "--json", report, "true", "{mem}", b"\xff\x1b[31m".decode(errors="surrogateescape")))
+        self.assertIn("\\377\\033[31m", self.json("report")["command"][-1])
+
+
+class Signals(Case):
+    name = f"signals-{os.getpid()}"
+
+    def begin(self, *names):
+        child = start(*SMALL, "--name", self.name, *python("signals", "{mem}", *names))
+        self.assertEqual(child.stdout.readline(), "ready\n")
+        return child
+
+    def child_of(self, pid):
+        return int(wait_for(lambda: read(f"/proc/{pid}/task/{pid}/children").split())[0])
+
+    def test_each_is_forwarded_once(self):
+        names = ("INT", "TERM", "HUP", "QUIT", "USR1", "USR2", "WINCH")
+        child = self.begin(*names)
+        for name in names:
+            child.send_signal(getattr(signal, "SIG" + name))
+            self.assertEqual(child.stdout.readline(), f"SIG{name}\n")
+        os.kill(self.child_of(child.pid), signal.SIGKILL)
+        self.assertEqual(child.wait(20), 137)
+        self.assertEqual(child.stdout.read(), "")
+        end(child)
+
+    def test_a_term_ends_both(self):
+        child = self.begin()
+        child.terminate()
+        self.assertEqual(child.wait(20), 143)
+        self.assertEqual(holders(self.name), [])
+        end(child)
+
+    def test_if_we_are_killed_the_command_is_ended(self):
+        child = self.begin()
+        inner = self.child_of(child.pid)
+        child.kill()
+        child.wait()
+        self.assertTrue(wait_for(lambda: state_of(inner) in ("", "Z")))
+        self.assertEqual(holders(self.name), [])
+        end(child)
+
+    def test_both_stop_and_go_on(self):
+        child = self.begin()
+        inner = self.child_of(child.pid)
+        child.send_signal(signal.SIGTSTP)
+        self.assertTrue(wait_for(lambda: state_of(child.pid) == state_of(inner) == "T"))
+        child.send_signal(signal.SIGCONT)
+        self.assertTrue(wait_for(lambda: "T" not in (state_of(child.pid), state_of(inner))))
+        child.terminate()
+        self.assertEqual(child.wait(20), 143)
+        end(child)
+
+    def test_ctrl_c_of_a_terminal_comes_once(self):
+        leader, follower = pty.openpty()
+
+        def own_terminal():
+            os.setsid()
+            os.close(os.open(os.ttyname(0), os.O_RDWR))
+
+        child = start(*SMALL, *python("signals", "{mem}", "INT"), stdin=follower, preexec_fn=own_terminal)
+        self.assertEqual(child.stdout.readline(), "ready\n")
+        os.write(leader, b"\x03")
+        self.assertEqual(child.stdout.readline(), "SIGINT\n")
+        time.sleep(0.2)
+        child.terminate()
+        self.assertEqual(child.wait(20), 143)
+        self.assertEqual(child.stdout.read(), "")
+        os.close(leader)
+        os.close(follower)
+        end(child)
+
+    def test_orphans_are_reaped_and_no_reason_to_wait(self):
+        begun = time.monotonic()
+        script = "(sleep 0.1 &); sleep 60 >/dev/null 2>&1 & echo $!; sleep 0.4; cat /proc/[0-9]*/stat 2>/dev/null; : {mem}"
+        result = guestmem(*SMALL, "-q", "bash", "-c", script)
+        self.well(result)
+        orphan, *stats = result.stdout.splitlines()
+        os.kill(int(orphan), signal.SIGKILL)
+        self.assertLess(time.monotonic() - begun, 30)
+        parents = {line.split()[0]: line for line in stats}
+        tool = parents[orphan].rpartition(")")[2].split()[1]
+        tool = parents[tool].rpartition(")")[2].split()[1]
+        self.assertEqual([l for l in stats if l.rpartition(")")[2].split()[:2] == ["Z", tool]], [])
+
+
+if __name__ == "__main__":
+    main()

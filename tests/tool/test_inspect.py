@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""guestmem inspect: what it finds, that it is right, and hostile arguments."""
+
+import ctypes
+import json
+import mmap
+import os
+import shutil
+import signal
+import struct
+import sys
+import time
+
+from common import (MIB, PAGE, THP, Case, as_nobody, end, guestmem, main, need_pool, nobody_can_run_tool, put_back,
+                    python, read, set_host, start, state_of, wait_for, write)
+
+QEMU = shutil.which("qemu-system-x86_64")
+
+
+def pagemap_present(pid, start_at, size):
+    """Bytes that are present, word by word."""
+    with open(f"/proc/{pid}/pagemap", "rb") as file:
+        file.seek(start_at // PAGE * 8)
+        words = file.read(size // PAGE * 8)
+    return sum(word >> 63 for (word,) in struct.iter_unpack("=Q", words)) * PAGE
+
+
+class Memory:
+    """Memory of this process, to be looked at."""
+
+    def __init__(self, name, size=4 * MIB, touched=MIB):
+        self.fd = os.memfd_create(name)
+        os.truncate(self.fd, size)
+        self.map = mmap.mmap(self.fd, size)
+        self.map.madvise(mmap.MADV_NOHUGEPAGE)
+        for at in range(0, touched, PAGE):
+            self.map[at] = 1
+
+    def close(self):
+        self.map.close()
+        os.close(self.fd)
+
+
+class Finding(Case):
+    def look(self, *args, **kwargs):
+        result = guestmem("inspect", "--json", *args, **kwargs)
+        self.well(result)
+        return json.loads(result.stdout)
+
+    def test_names_give_guest_memory_away(self):
+        for name, who in (("guestmem", "guestmem"), ("guestmem-x", "guestmem"), ("crosvm_guest", "crosvm"),
+                          ("ch_ram", "cloud-hypervisor"), ("guest_mem", "Firecracker"),
+                          ("memory-backend-memfd", "QEMU")):
+            memory = Memory(name)
+            report = self.look(os.getpid())
+            memory.close()
+            self.assertEqual(report["found_by"], f"memory named by {who}")
+            self.assertEqual([m["name"] for m in report["mappings"]], [f"/memfd:{name} (deleted)"])
+            self.assertEqual(report["total"]["present_bytes"], MIB)
+            self.assertEqual(report["mappings"][0]["allocated_bytes"], MIB)
+            self.assertEqual(report["mappings"][0]["permissions"], "rw-s")
+            self.assertTrue(report["mappings"][0]["file"])
+
+    def test_named_anonymous_memory_is_found(self):
+        libc = ctypes.CDLL(None, use_errno=True)
+        memory = mmap.mmap(-1, 2 * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        named = libc.prctl(0x53564D41, 0, ctypes.c_ulong(at), ctypes.c_ulong(2 * MIB), b"guestmem-test") == 0
+        memory[0] = 1
+        report = self.look(os.getpid())
+        if not named:
+            # The kernel has no such names: then it must not be called guest memory.
+            self.assertIn("no guest memory was recognised", report["found_by"])
+            return
+        self.assertEqual([m["name"] for m in report["mappings"]], ["[anon:guestmem-test]"])
+        self.assertEqual(report["total"]["present_bytes"], PAGE)
+        self.assertIsNone(report["mappings"][0]["allocated_bytes"])
+
+    def test_else_the_largest_mappings_are_shown(self):
+        memory = mmap.mmap(-1, 512 * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        report = self.look(os.getpid())
+        memory.close()
+        self.assertIn("largest", report["found_by"])
+        self.assertEqual(report["mappings"][0]["size"], 512 * MIB)
+
+    def test_a_range_is_cut_out(self):
+        memory = Memory("range-test", touched=4 * MIB)
+        (mapping,) = [m for m in self.look("--all", os.getpid())["mappings"] if "range-test" in m["name"]]
+        first = int(mapping["start"], 16)
+        for text, size in ((f"{first + MIB:x}-{first + 3 * MIB:x}", 2 * MIB), (f"0x{first:x}+64K", 65536)):
+            report = self.look("--range", text, os.getpid())
+            self.assertEqual(report["found_by"], "the range that was given")
+            self.assertEqual(sum(m["size"] for m in report["mappings"]), size)
+            self.assertEqual(report["total"]["present_bytes"], size)
+            self.assertEqual(report["mappings"][0]["allocated_bytes"], 4 * MIB)
+        self.assertEqual(report["mappings"][0]["offset"], 0)
+        memory.close()
+        self.fails(1, "--range", "no mapping", args=("inspect", "--range", "1000-2000", os.getpid()))
+
+    def test_quick_says_what_it_did_not_look_at(self):
+        memory = Memory("guestmem")
+        report = self.look("--quick", os.getpid())
+        memory.close()
+        self.assertIsNone(report["mappings"][0]["flags"])
+        self.assertIsNone(report["total"]["shared_bytes"])
+        self.assertEqual(report["total"]["present_bytes"], MIB)
+        self.assertTrue(any("multi-size" in s for s in report["not_seen"]))
+        self.assertNotIn("smaps", report["sources"])
+
+
+class Agreement(Case):
+    """Against the memfd's own accounting and pagemap, to the page."""
+
+    def tearDown(self):
+        put_back()
+
+    def stopped_qemu(self, policy, *options):
+        if not QEMU:
+            self.skipTest("there is no qemu-system-x86_64")
+        image = self.path("image")
+        with open(image, "wb") as file:
+            file.write(os.urandom(5 * MIB + 12345))
+        tool = start("exec", "--size", "64M", "--page-size", policy, "--name", "agree", "--", QEMU, "-nodefaults",
+                     "-no-user-config", "-display", "none", "-accel", "tcg", "-m", "64M", "-machine", "q35,memory-backend=m",
+                     "-object", "memory-backend-file,id=m,mem-path={mem},share=on,size=64M,align=2M",
+                     "-device", f"loader,file={image},addr=0x1000000,force-raw=on", *options)
+        child = int(wait_for(lambda: read(f"/proc/{tool.pid}/task/{tool.pid}/children").split())[0])
+        self.addCleanup(end, tool)
+        # It has loaded the image and runs the firmware.
+        self.assertTrue(wait_for(lambda: "agree" in read(f"/proc/{child}/maps") and guestmem(
+            "inspect", "-q", child).stdout.count("agree")))
+        time.sleep(1)
+        os.kill(child, signal.SIGSTOP)
+        self.assertTrue(wait_for(lambda: state_of(child) == "T"))
+        return child, tool
+
+    def check(self, policy, key):
+        child, tool = self.stopped_qemu(policy)
+        result = guestmem("inspect", "--json", child)
+        self.well(result)
+        self.assertEqual(state_of(child), "T")
+        report = json.loads(result.stdout)
+        self.assertEqual(report["found_by"], "RAM of QEMU")
+        (mapping,) = [m for m in report["mappings"] if m["name"] == "/memfd:agree (deleted)"]
+        present = pagemap_present(child, int(mapping["start"], 16), mapping["size"])
+        blocks = os.stat(f"/proc/{child}/map_files/{mapping['start'][2:]}-{mapping['end'][2:]}").st_blocks
+        self.assertEqual(mapping["present_bytes"], present)
+        self.assertEqual(mapping["allocated_bytes"], blocks * 512)
+        # Nobody else has touched the memory: what is allocated is mapped.
+        self.assertEqual(present, blocks * 512)
+        self.assertGreater(present, 5 * MIB)
+        self.assertEqual(mapping["present_by_page_size"][key], present)
+        for line in read(f"/proc/{child}/status").splitlines():
+            if line.startswith("VmPTE:"):
+                self.assertEqual(report["page_table_bytes"], int(line.split()[1]) * 1024)
+        os.kill(child, signal.SIGCONT)
+        tool.terminate()
+        self.assertEqual(tool.wait(20) in (0, 143), True)
+
+    def test_qemu_on_base_pages(self):
+        self.check("base", "4K")
+
+    def test_qemu_on_transparent_huge_pages(self):
+        set_host(THP + "shmem_enabled", "advise")
+        self.check("thp", "2M")
+
+    def test_qemu_on_explicit_huge_pages(self):
+        need_pool(2048, 32)
+        self.check("2M", "2M")
+
+    def test_anonymous_memory_of_qemu_is_found(self):
+        if not QEMU:
+            self.skipTest("there is no qemu-system-x86_64")
+        qemu = start(QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg", "-m", "96M")
+        self.addCleanup(end, qemu)
+        self.assertTrue(wait_for(lambda: '"size":100663296' in guestmem("inspect", "--json", qemu.pid).stdout.replace(" ", "")))
+        report = json.loads(guestmem("inspect", "--json", qemu.pid).stdout)
+        self.assertEqual(report["found_by"], "RAM of QEMU")
+        self.assertIn(96 * MIB, [m["size"] for m in report["mappings"]])
+
+
+class Showing(Case):
+    def test_nothing_reaches_the_terminal_unescaped(self):
+        name = "guestmem\x1b]0;x\x07\n\x9b31m‮"
+        memory = Memory(name)
+        libc = ctypes.CDLL(None)
+        old = read("/proc/self/comm").strip()
+        libc.prctl(15, b"\x1b[2J\n", 0, 0, 0)
+        for environment in ("C.UTF-8", "C"):
+            result = guestmem("inspect", os.getpid(), env={**os.environ, "LC_ALL": environment})
+            self.well(result)
+            for bad in ("\x1b", "\x07", "\x9b", "‮"):
+                self.assertNotIn(bad, result.stdout)
+            self.assertIn("\\033", result.stdout)
+        result = guestmem("inspect", "--json", os.getpid())
+        self.assertIn("/memfd:guestmem", json.loads(result.stdout)["mappings"][0]["name"])
+        libc.prctl(15, old.encode(), 0, 0, 0)
+        memory.close()
+
+    def test_the_map_is_drawn(self):
+        memory = Memory("guestmem", 64 * MIB, 32 * MIB)
+        for words, env, full, absent in ((["--ascii"], "C.UTF-8", "B", "."), ([], "C", "B", "."), ([], "C.UTF-8", "▒", "·")):
+            result = guestmem("inspect", *words, os.getpid(), env={**os.environ, "LC_ALL": env})
+            lines = [l.split()[1] for l in result.stdout.splitlines() if l.startswith("    ") and len(l.split()) == 2]
+            self.assertEqual("".join(lines), full * 512 + absent * 512, result.stdout)
+        memory.close()
+
+    def test_pictures_are_drawn(self):
+        memory = Memory("guestmem")
+        for name, magic in (("a.png", b"\x89PNG"), ("a.svg", b"<?xml")):
+            self.well(guestmem("inspect", "--heatmap", self.path(name), os.getpid()))
+            with open(self.path(name), "rb") as file:
+                self.assertTrue(file.read().startswith(magic))
+        memory.close()
+
+    def test_watching_gives_a_line_each_time(self):
+        result = guestmem("inspect", "--watch=0.02", "--count", "3", "--json", os.getpid())
+        self.well(result)
+        reports = [json.loads(line) for line in result.stdout.splitlines()]
+        self.assertEqual([r["pid"] for r in reports], [os.getpid()] * 3)
+
+    def test_watching_ends_with_the_process(self):
+        sleeper = start("/bin/sleep", "0.5")
+        result = guestmem("inspect", "-w0.05", sleeper.pid)
+        sleeper.wait()
+        end(sleeper)
+        self.well(result)
+        self.assertIn("has ended", result.stderr)
+
+    def test_results_that_cannot_be_written_are_errors(self):
+        self.fails(1, "/no/such", args=("inspect", "--json=/no/such/file", os.getpid()))
+        self.fails(1, "/no/such", args=("inspect", "--heatmap", "/no/such/a.png", os.getpid()))
+        for words in ([], ["--json"], ["--json=/dev/full"]):
+            with open("/dev/full", "w", encoding="utf-8") as full:
+                result = guestmem("inspect", *words, os.getpid(), stdout=full)
+            self.fails(1, "No space", result=result)
+        out, into = os.pipe()
+        os.close(out)
+        result = guestmem("inspect", os.getpid(), stdout=into)
+        os.close(into)
+        self.fails(1, "Broken pipe", result=result)
+
+    def test_a_report_goes_to_a_file(self):
+        self.well(guestmem("inspect", f"--json={self.path('report')}", os.getpid()))
+        self.assertEqual(self.json("report")["pid"], os.getpid())
+
+
+class Refusing(Case):
+    def test_what_is_no_process_is_refused(self):
+        for pid in ("0", "x", "-0x1", "1.5", "", "99999999999999999999", "2147483648", "nan"):
+            self.fails(2, "no PID", args=("inspect", "--", pid))
+        self.fails(2, "no PID", args=("inspect",))
+        self.fails(2, "more than one", args=("inspect", "1", "2"))
+        self.fails(1, "process 2147483647", args=("inspect", "2147483647"))
+
+    def test_ranges_that_are_none_are_refused(self):
+        for text in ("", "x", "0-", "-1", "1000", "2000-1000", "1000-1000", "1-1000", "1000-1001", "1000+1", "1000+0",
+                     "fffffffffffff000+1G", "1000-2000-3000", "0x-0x1000", "1000+nan", "10000000000000000-2"):
+            self.fails(2, "--range", args=("inspect", f"--range={text}", os.getpid()))
+
+    def test_other_bad_options_are_refused(self):
+        for option in ("--watch=nan", "--watch=0", "--watch=-1", "--watch=1e9", "--count=0", "--count=x", "--count=-1",
+                       "--heatmap=x.gif", "--nonsense", "--ascii=1", "-Q"):
+            self.fails(2, option.split("=")[0], args=("inspect", option, os.getpid()))
+        self.fails(2, "--count", args=("inspect", "--count=3", os.getpid()))
+
+    def test_a_process_that_has_ended_is_named(self):
+        child = start("/bin/true")
+        self.assertTrue(wait_for(lambda: state_of(child.pid) == "Z"))
+        self.fails(1, f"process {child.pid}", args=("inspect", child.pid))
+        child.wait()
+        self.fails(1, f"process {child.pid}", args=("inspect", child.pid))
+        end(child)
+
+    def test_a_process_that_is_not_ours_is_named(self):
+        if os.getuid() or not nobody_can_run_tool():
+            self.skipTest("the program is not where everybody can run it, or we are not root")
+        self.fails(1, f"process {os.getpid()}: Permission denied", args=("inspect", os.getpid()), preexec_fn=as_nobody)
+
+    def test_a_kernel_thread_has_no_memory(self):
+        if os.getuid():
+            self.skipTest("needs root")
+        if read("/proc/2/comm") != "kthreadd\n":
+            self.skipTest("process 2 is no kernel thread here")
+        self.fails(1, "process 2", args=("inspect", "2"))
+
+    def test_own_processes_can_be_seen_without_privilege(self):
+        if os.getuid() or not nobody_can_run_tool():
+            self.skipTest("the program is not where everybody can run it, or we are not root")
+        sleeper = start("/bin/sleep", "60", preexec_fn=as_nobody)
+        result = guestmem("inspect", "--json", "--all", sleeper.pid, preexec_fn=as_nobody)
+        end(sleeper)
+        self.well(result)
+        report = json.loads(result.stdout)
+        self.assertGreater(report["total"]["present_bytes"], 0)
+        self.assertTrue(any("multi-size" in s for s in report["not_seen"]))
+
+
+if __name__ == "__main__":
+    main()
