@@ -167,12 +167,32 @@ static bool has_kvm(pid_t pid)
 	return found;
 }
 
+/* prctl(PR_SET_THP_DISABLE) by the process or a parent. */
+static bool forbids_thp(pid_t pid)
+{
+	char path[64];
+	char line[128];
+	bool off = false;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file)) {
+		if (strncmp(line, "THP_enabled:", 12) == 0)
+			off = strtol(line + 12, NULL, 10) == 0;
+	}
+	if (file)
+		fclose(file);
+	return off;
+}
+
 /* What has a say in whether a mapping gets transparent huge pages. */
 static void look_at_advice(struct exec_watch *w, struct gm_residency *res)
 {
 	struct gm_mapping m = {.size = sizeof(m)};
 	struct gm_mappings *it;
 
+	w->refused |= forbids_thp(w->mapped_by);
 	if (gm_mappings_open(res, GM_MAPPINGS_DETAILS, &it, NULL))
 		return;
 	while (gm_mappings_next(it, &m) > 0) {
