@@ -26,6 +26,7 @@ struct mapped {
 };
 
 #define DETAIL_AFTER 2.0 /* seconds */
+#define DETAIL_SMALL (UINT64_C(16) << 20)
 
 struct round {
 	struct exec_watch *watch;
@@ -365,16 +366,19 @@ static void take(struct exec_watch *watch, pid_t root, uint32_t flags)
 
 /*
  * Each sample is quick. The folio behind each small page, where it matters, costs a second for each
- * GiB: that is looked at for a fifth of the time at most, not in the first seconds, and what the
- * command's end overtakes is dropped.
+ * GiB or more: of much memory that is looked at for a fifth of the time at most, and not in the
+ * first seconds. What the command's end overtakes is dropped.
  */
 void exec_watch_sample(struct exec_watch *watch, pid_t root)
 {
 	double begin;
+	bool small;
 
 	take(watch, root, 0);
 	begin = tool_now();
-	if (!watch->flags || begin < watch->started + DETAIL_AFTER || begin < watch->next_detail)
+	small = watch->nr > 0 && watch->samples[watch->nr - 1].present <= DETAIL_SMALL;
+	if (!watch->flags || begin < watch->next_detail ||
+		(!small && begin < watch->started + DETAIL_AFTER))
 		return;
 	take(watch, root, watch->flags);
 	watch->next_detail = tool_now() + 4 * (tool_now() - begin);
