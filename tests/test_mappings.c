@@ -232,10 +232,10 @@ static void bad_arguments_are_refused(void **state)
 	assert_fails(gm_residency_usage(res, PAGE, UINT64_MAX - PAGE + 1, 0, &usage, &err), EINVAL,
 		"whole pages");
 	for (uint64_t len = PAGE; len; len <<= 1)
-		assert_fails(gm_residency_usage(res, -len, len, 0, &usage, &err), EINVAL,
-			"whole pages");
-	assert_fails(gm_residency_usage(res, -PAGE, GIB(1), 0, &usage, &err), EINVAL,
-		"whole pages");
+		assert_fails(
+			gm_residency_usage(res, -len, len, 0, &usage, &err), EINVAL, "whole pages");
+	assert_fails(
+		gm_residency_usage(res, -PAGE, GIB(1), 0, &usage, &err), EINVAL, "whole pages");
 	assert_fails(gm_residency_usage(res, 0, PAGE, 0x80, &usage, &err), EINVAL, "whole pages");
 	assert_fails(gm_residency_usage(res, 0, PAGE, 0, &small, &err), EINVAL, "size");
 	assert_fails(gm_residency_process(res, &memory, &err), EINVAL, "size");

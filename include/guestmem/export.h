@@ -16,6 +16,10 @@
  */
 #define GM_OPTS(type, ...) (&(struct type){.size = sizeof(struct type), __VA_ARGS__})
 
+#if !defined(__LP64__)
+#error "guestmem is for 64-bit programs"
+#endif
+
 #define GM_API __attribute__((visibility("default")))
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -71,3 +71,10 @@ int gm_opts_copy(void *to, size_t known, const void *from, size_t min)
 	memcpy(to, from, size < known ? size : known);
 	return 0;
 }
+
+int gm_opts_error(struct gm_error *err, int code, const char *what)
+{
+	return gm_error_set(err, code, 0, 0, "%s: options of another version: %s", what,
+		code == -E2BIG ? "they use members that this library does not know"
+			       : "their size member is not set (GM_OPTS() sets it)");
+}

@@ -29,4 +29,7 @@ void gm_copy_name(char *to, size_t cap, const char *from);
  */
 int gm_opts_copy(void *to, size_t known, const void *from, size_t min);
 
+/* What a failure of gm_opts_copy() means, for the options of @what. */
+int gm_opts_error(struct gm_error *err, int code, const char *what);
+
 #endif

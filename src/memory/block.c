@@ -73,6 +73,8 @@ static const char *flags_problem(const struct gm_block_opts *opts)
 		return "memory of the caller takes no flags, pages, NUMA policy or reservation";
 	if (pointer && (!opts->addr || !gm_is_aligned((uintptr_t)opts->addr, gm_sys_page_size())))
 		return "addr must be page-aligned memory";
+	if (pointer && opts->len - 1 > UINTPTR_MAX - (uintptr_t)opts->addr)
+		return "addr and length wrap past the end of memory";
 	if (opts->backing == GM_BACKING_FILE && !opts->path)
 		return "GM_BACKING_FILE needs a path";
 	if (!file && opts->offset)
@@ -118,6 +120,13 @@ static const char *opts_problem(const struct gm_block_opts *opts)
 		return "no such NUMA mode";
 	if (opts->align && (!gm_is_pow2(opts->align) || opts->align > (UINT64_C(1) << 40)))
 		return "the alignment is not a power of two up to 2^40";
+	if (opts->numa.mode == GM_NUMA_DEFAULT &&
+		(opts->numa.home_plus || opts->numa.nodes[0] || opts->numa.nodes[1] ||
+			opts->numa.nodes[2] || opts->numa.nodes[3]))
+		return "NUMA nodes are given without a mode";
+	if (opts->populate && !(opts->flags & GM_BLOCK_POPULATE) &&
+		opts->reserve != GM_RESERVE_REAL)
+		return "populate is given without GM_BLOCK_POPULATE";
 	if (opts->populate && (opts->populate->off || opts->populate->len))
 		return "populating at creation is for the whole block";
 	problem = flags_problem(opts);
@@ -269,6 +278,10 @@ static int settle_choice(struct gm_block *block, struct gm_page_choice choice, s
 	block->got = choice;
 	if (choice.kind == GM_PAGE_THP) {
 		block->got.log2 = log2 ? log2 : gm_thp_pmd_log2();
+		if (block->len >> block->got.log2 == 0)
+			return gm_error_set(err, -EINVAL, 0, block->len,
+				"%s: %" PRIu64 " bytes are less than one page of %" PRIu64 " kB",
+				block->name, block->len, (UINT64_C(1) << block->got.log2) >> 10);
 		if (gm_thp_allowed(block->got.log2, is_shmem(block), knob, sizeof(knob)))
 			return 0;
 		return gm_error_set(err, -ENOTSUP, 0, 0,
@@ -461,7 +474,7 @@ int gm_block_create_at(const struct gm_block_opts *user, struct gm_window *windo
 
 	rc = gm_opts_copy(&opts, sizeof(opts), user, sizeof(opts));
 	if (rc)
-		return gm_error_set(err, rc, 0, 0, "block: options of another version");
+		return gm_opts_error(err, rc, "block");
 	gm_copy_name(name, sizeof(name), opts.name ? opts.name : "guestmem");
 	problem = opts_problem(&opts);
 	if (problem)

@@ -50,7 +50,8 @@ static int take_addresses(
 	rc = gm_arena_reserve(map->len, arena_align(map), &map->hva, &map->arena, &map->arena_len);
 	if (rc)
 		return gm_error_set(err, rc, 0, map->len,
-			"%s: cannot reserve %" PRIu64 " bytes of host addresses: %s",
+			"%s: cannot reserve %" PRIu64 " bytes of host addresses: %s "
+			"(see RLIMIT_AS, vm.max_map_count)",
 			map->block->name, map->len, gm_error_word(rc));
 	return 0;
 }
@@ -102,8 +103,9 @@ static int explain_mmap(const struct gm_map *map, int rc, struct gm_error *err)
 			"%s: cannot map %" PRIu64 " bytes: %s (see RLIMIT_AS, vm.max_map_count, "
 			"vm.overcommit_memory)",
 			block->name, map->len, gm_error_word(rc));
-	return gm_error_set(err, rc, 0, map->len, "%s: cannot map %" PRIu64 " bytes: %s",
-		block->name, map->len, gm_error_word(rc));
+	return gm_error_set(err, rc, 0, map->len, "%s: cannot map %" PRIu64 " bytes: %s%s",
+		block->name, map->len, gm_error_word(rc),
+		rc == -EPERM ? " (a write-sealed file needs GM_BLOCK_READONLY)" : "");
 }
 
 static const int numa_modes[] = {
@@ -115,6 +117,15 @@ static const int numa_modes[] = {
 	[GM_NUMA_WEIGHTED_INTERLEAVE] = MPOL_WEIGHTED_INTERLEAVE,
 };
 
+static unsigned int first_node(const struct gm_numa *numa)
+{
+	unsigned int node = 0;
+
+	while (node < GM_NUMA_WORDS * 64 && !(numa->nodes[node / 64] >> (node % 64) & 1))
+		node++;
+	return node;
+}
+
 static int bind_nodes(const struct gm_block *block, uint8_t *hva, uint64_t len,
 	const struct gm_numa *numa, struct gm_error *err)
 {
@@ -125,9 +136,9 @@ static int bind_nodes(const struct gm_block *block, uint8_t *hva, uint64_t len,
 	rc = gm_sys_mbind(hva, len, numa_modes[numa->mode], numa->nodes, GM_NUMA_WORDS);
 	if (rc)
 		return gm_error_set(err, rc, 0, len,
-			"%s: the kernel refuses NUMA nodes 0x%" PRIx64 ": %s "
+			"%s: the kernel refuses NUMA nodes (the first is %u): %s "
 			"(see /sys/devices/system/node/online and the cpuset)",
-			block->name, numa->nodes[0], gm_error_word(rc));
+			block->name, first_node(numa), gm_error_word(rc));
 	if (!numa->home_plus)
 		return 0;
 	rc = gm_sys_home_node(hva, len, numa->home_plus - 1);
@@ -194,7 +205,8 @@ static int lock_pages(const struct gm_map *map, struct gm_error *err)
 	struct rlimit limit = {0};
 	int rc;
 
-	if (!(flags & (GM_BLOCK_LOCK | GM_BLOCK_LOCK_ONFAULT)))
+	/* A page that is locked in one mapping is locked. */
+	if (!map->home || !(flags & (GM_BLOCK_LOCK | GM_BLOCK_LOCK_ONFAULT)))
 		return 0;
 	rc = gm_sys_mlock(map->hva, map->len, flags & GM_BLOCK_LOCK_ONFAULT);
 	if (!rc)

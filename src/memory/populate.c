@@ -6,6 +6,7 @@
  * reports a shortage as an error, where touching would be a signal.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #include "core/error.h"
 #include "memory/avail.h"
 #include "memory/block.h"
+#include "sys/guard.h"
 #include "sys/sys.h"
 #include "sys/uapi.h"
 
@@ -44,33 +46,33 @@ static bool is_cancelled(const struct job *job)
 }
 
 /*
- * Kernels before 5.14 lack the advice: touch through the kernel, which answers EFAULT where a
- * direct touch would be a signal. Reading a byte of /proc/self/mem and writing it back keeps it,
- * but for a writer in between, so only pages that nobody uses yet may be filled this way.
+ * Kernels before 5.14 lack the advice. Reading a byte through the kernel brings the page or answers
+ * EFAULT where a touch would be a signal; then an atomic "or" of nothing makes it a page of our own
+ * and keeps what others write.
  */
 static int touch(uint8_t *hva, uint64_t len, uint64_t page, bool write)
 {
-	int fd = gm_sys_open("/proc/self/mem", write ? 2 /* O_RDWR */ : 0, 0);
+	int fd = gm_sys_open("/proc/self/mem", O_RDONLY, 0);
 	int rc = fd < 0 ? fd : 0;
 
 	for (uint64_t off = 0; off < len && !rc; off += page) {
-		uint64_t at = (uintptr_t)hva + off;
+		struct gm_guard_fault fault;
+		uint64_t old;
+		ssize_t nr;
 		char byte;
-		ssize_t nr = gm_sys_pread(fd, &byte, 1, at);
 
-		if (nr == 1 && write)
-			nr = gm_sys_pwrite(fd, &byte, 1, at);
-		if (nr != 1)
-			rc = nr == -EINTR ? 0 : -EFAULT;
-		if (nr == -EINTR)
-			off -= page;
+		do {
+			nr = gm_sys_pread(fd, &byte, 1, (uintptr_t)hva + off);
+		} while (nr == -EINTR);
+		if (nr != 1 || (write && gm_guard_rmw(GM_GUARD_OR, hva + off, 1, 0, &old, &fault)))
+			rc = -EFAULT;
 	}
 	if (fd >= 0)
 		gm_sys_close(fd);
 	return rc;
 }
 
-static int fill_chunk(const struct job *job, uint64_t off, uint64_t len)
+static int fill_part(const struct job *job, uint64_t off, uint64_t len)
 {
 	const struct gm_block *block = job->map->block;
 	bool write = !(block->opts.flags & GM_BLOCK_READONLY);
@@ -85,12 +87,31 @@ static int fill_chunk(const struct job *job, uint64_t off, uint64_t len)
 	return rc;
 }
 
+/* After a failure *off is the page that failed. */
+static int fill_chunk(const struct job *job, uint64_t *off, uint64_t len)
+{
+	uint64_t page = job->map->block->page_size;
+	uint64_t end = *off + len;
+	int rc = fill_part(job, *off, len);
+
+	if (!rc || len == page)
+		return rc;
+	for (uint64_t at = *off; at < end; at += page) {
+		rc = fill_part(job, at, page);
+		*off = at;
+		if (rc)
+			break;
+	}
+	return rc;
+}
+
 static void work(struct job *job, bool report)
 {
 	const struct gm_populate_opts *opts = job->opts;
 
 	while (!__atomic_load_n(&job->code, __ATOMIC_RELAXED)) {
 		uint64_t at = __atomic_fetch_add(&job->next, job->chunk, __ATOMIC_RELAXED);
+		uint64_t off = job->off + at;
 		uint64_t len;
 		int expected = 0;
 		int rc;
@@ -98,10 +119,10 @@ static void work(struct job *job, bool report)
 		if (at >= job->len)
 			break;
 		len = job->len - at < job->chunk ? job->len - at : job->chunk;
-		rc = is_cancelled(job) ? -ECANCELED : fill_chunk(job, job->off + at, len);
+		rc = is_cancelled(job) ? -ECANCELED : fill_chunk(job, &off, len);
 		if (rc && __atomic_compare_exchange_n(&job->code, &expected, rc, false,
 				  __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
-			__atomic_store_n(&job->failed_at, job->off + at, __ATOMIC_RELAXED);
+			__atomic_store_n(&job->failed_at, off, __ATOMIC_RELAXED);
 		if (rc)
 			break;
 		__atomic_fetch_add(&job->done, len, __ATOMIC_RELAXED);
@@ -230,9 +251,10 @@ int gm_map_populate(struct gm_map *map, const struct gm_populate_opts *user, str
 	struct job job = {.map = map, .opts = &opts};
 	int rc = user ? gm_opts_copy(&opts, sizeof(opts), user, sizeof(opts)) : 0;
 
-	if (rc || opts.reserved)
-		return gm_error_set(err, rc ? rc : -EINVAL, 0, 0,
-			"%s: populate options are of another version", map->block->name);
+	if (rc)
+		return gm_opts_error(err, rc, "populate");
+	if (opts.reserved)
+		return gm_error_set(err, -EINVAL, 0, 0, "populate: reserved must be 0");
 	if (opts.off > map->len || opts.len > map->len - opts.off ||
 		!gm_is_aligned(opts.off | opts.len, map->block->page_size))
 		return gm_error_set(err, -EINVAL, opts.off, opts.len,

@@ -34,7 +34,7 @@ int gm_space_create(
 	int rc = user ? gm_opts_copy(&opts, sizeof(opts), user, sizeof(opts)) : 0;
 
 	if (rc)
-		return gm_error_set(err, rc, 0, 0, "space: options of another version");
+		return gm_opts_error(err, rc, "space");
 	if (opts.sections &&
 		(!opts.sections->enter || !opts.sections->leave || !opts.sections->wait))
 		return gm_error_set(

@@ -209,8 +209,9 @@ static int check_exclusive(
 	if (!used)
 		return 0;
 	return gm_error_set(err, -EBUSY, region->range.first, block->len,
-		"%s: block \"%s\" has no fd and is in use already: make it with GM_BLOCK_SHARE to "
-		"use it twice",
+		"%s: block \"%s\" has no fd and is in use already (or was, by a region that "
+		"readers may "
+		"still see: gm_space_wait): make it with GM_BLOCK_SHARE to use it twice",
 		txn->space->name, block->name);
 }
 
@@ -229,8 +230,7 @@ static int resolve_block(struct gm_txn *txn, const struct gm_region_desc *desc,
 	}
 	rc = gm_opts_copy(&opts, sizeof(opts), desc->backing, sizeof(opts));
 	if (rc)
-		return gm_error_set(err, rc, desc->gpa, 0, "%s: block options of another version",
-			txn->space->name);
+		return gm_opts_error(err, rc, "block of the region");
 	if (opts.len == 0)
 		opts.len = desc->len;
 	if (!opts.name)
@@ -310,14 +310,13 @@ fail:
 	return rc;
 }
 
-static int copy_desc(const struct gm_txn *txn, const struct gm_region_desc *user,
-	struct gm_region_desc *desc, struct gm_error *err)
+static int copy_desc(const struct gm_region_desc *user, struct gm_region_desc *desc,
+	struct gm_error *err)
 {
 	int rc = gm_opts_copy(desc, sizeof(*desc), user, sizeof(*desc));
 
 	if (rc)
-		gm_error_set(err, rc, 0, 0, "%s: region description of another version",
-			txn->space->name);
+		gm_opts_error(err, rc, "region");
 	return rc;
 }
 
@@ -344,7 +343,7 @@ int gm_txn_add(struct gm_txn *txn, const struct gm_region_desc *user, uint64_t *
 {
 	struct gm_region_desc desc;
 	struct gm_region *region;
-	int rc = copy_desc(txn, user, &desc, err);
+	int rc = copy_desc(user, &desc, err);
 
 	if (!rc)
 		rc = make_room(txn, err);
@@ -480,7 +479,7 @@ int gm_txn_replace(
 
 	if (!entry)
 		return -ENOENT;
-	rc = copy_desc(txn, user, &desc, err);
+	rc = copy_desc(user, &desc, err);
 	if (rc)
 		return rc;
 	if (entry->region->kind == GM_REGION_RESERVED || desc.gpa != entry->region->range.first ||
