@@ -122,6 +122,7 @@ void kind_memfd_collapsed(struct kind *kind)
 {
 	char *at = map_memfd(kind, 4 * PMD, 0, NULL);
 
+	kind_need(madvise(at + 2 * PMD, 2 * PMD, MADV_NOHUGEPAGE) == 0, "madvise");
 	touch(at, 2 * PMD, PMD);
 	kind_need(madvise(at, 2 * PMD, MADV_COLLAPSE) == 0, "MADV_COLLAPSE");
 	touch(at, 2 * PMD, PAGE);

@@ -239,6 +239,23 @@ static void descriptors_in_later_messages_are_refused(void **state)
 		close(fds[i]);
 }
 
+static void an_empty_packet_with_descriptors_is_the_end(void **state)
+{
+	int fd = make_memfd(4 * PAGE, F_SEAL_SHRINK);
+	uint8_t buf[LEN];
+
+	(void)state;
+	make_layout(buf);
+	begin(SOCK_SEQPACKET);
+	send_raw(buf, 0, &fd, 1);
+	refused(EPIPE, "after 0 of 64 bytes");
+	send_raw(buf, FILES, &fd, 1);
+	send_raw(buf, 0, &fd, 1);
+	refused(EPIPE, "after 64 of");
+	end();
+	close(fd);
+}
+
 static void what_the_socket_adds_is_no_harm(void **state)
 {
 	int fd = make_memfd(4 * PAGE, F_SEAL_SHRINK);
@@ -468,6 +485,7 @@ int main(void)
 		cmocka_unit_test(a_packet_that_is_too_long_is_refused),
 		cmocka_unit_test(too_few_and_too_many_descriptors_are_refused),
 		cmocka_unit_test(descriptors_in_later_messages_are_refused),
+		cmocka_unit_test(an_empty_packet_with_descriptors_is_the_end),
 		cmocka_unit_test(what_the_socket_adds_is_no_harm),
 		cmocka_unit_test(descriptors_that_do_not_fit_the_process_are_refused),
 		cmocka_unit_test(what_is_no_file_is_refused),

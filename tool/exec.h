@@ -64,7 +64,8 @@ struct exec_watch {
 	uint64_t thp_page;
 	uint32_t base_log2;
 	uint32_t thp_log2;
-	uint32_t flags; /* GM_RESIDENCY_* */
+	uint32_t flags; /* GM_RESIDENCY_* of samples in detail */
+	double next_detail;
 	bool need_map;
 	double started;
 	struct exec_sample *samples;

@@ -109,6 +109,19 @@ static void reap(struct exec_child *child)
 	}
 }
 
+/* We are part of the job; a SIGCONT wakes us. Where nobody could send one the kernel does not stop
+ * us. */
+static void stop_as_well(void)
+{
+	sigset_t mask;
+
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGTSTP);
+	raise(SIGTSTP);
+	sigprocmask(SIG_UNBLOCK, &mask, NULL);
+	sigprocmask(SIG_BLOCK, &mask, NULL);
+}
+
 static void got_signal(struct exec_child *child, const struct signalfd_siginfo *info)
 {
 	int signo = (int)info->ssi_signo;
@@ -120,9 +133,8 @@ static void got_signal(struct exec_child *child, const struct signalfd_siginfo *
 	}
 	if (!from_terminal && !child->ended)
 		kill(child->pid, signo);
-	/* We are part of the job that is to stop; a SIGCONT wakes us. */
 	if (signo == SIGTSTP)
-		kill(getpid(), SIGSTOP);
+		stop_as_well();
 }
 
 void exec_child_wait(struct exec_child *child, double deadline)

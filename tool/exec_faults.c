@@ -157,6 +157,8 @@ static void judge(struct exec_faults *f, uint64_t until)
 {
 	size_t done = 0;
 
+	if (f->nr_events == 0)
+		return;
 	qsort(f->events, f->nr_events, sizeof(*f->events), by_time);
 	while (done < f->nr_events && f->events[done].time < until)
 		judge_event(f, &f->events[done++]);

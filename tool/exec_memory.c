@@ -102,7 +102,8 @@ int exec_make_memory(const struct exec_opts *o)
 	gm_block_info(block, &info);
 	fd = fcntl(info.fd, F_DUPFD_CLOEXEC, 10);
 	if (fd < 0)
-		tool_error("memory: %s", strerror(errno));
+		tool_error("memory: no file descriptor is left: %s (ulimit -n)",
+			errno == EINVAL ? "the limit is 10 or less" : strerror(errno));
 	gm_block_put(block);
 	return fd;
 }

@@ -63,9 +63,9 @@ static void why_no_thp(struct exec_result *r)
 				    "/sys/kernel/mm/transparent_hugepage/shmem_enabled",
 				(int)w->mapped_by));
 	else
-		warn(r, tool_strdup(
-				"the host may have had no free huge pages: memory is fragmented "
-				"or short"));
+		warn(r, tool_strdup("the host may have had no free huge pages (memory is "
+				    "fragmented or short), "
+				    "or somebody changed its settings meanwhile"));
 }
 
 void exec_judge(struct exec_result *r)

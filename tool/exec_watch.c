@@ -25,8 +25,12 @@ struct mapped {
 	uint64_t offset;
 };
 
+#define DETAIL_AFTER 2.0 /* seconds */
+#define DETAIL_SMALL (UINT64_C(16) << 20)
+
 struct round {
 	struct exec_watch *watch;
+	uint32_t flags; /* GM_RESIDENCY_* */
 	struct exec_sample sample;
 	struct mapped mapped[MAPPINGS_MAX];
 	size_t nr_mapped;
@@ -164,12 +168,32 @@ static bool has_kvm(pid_t pid)
 	return found;
 }
 
+/* prctl(PR_SET_THP_DISABLE) by the process or a parent. */
+static bool forbids_thp(pid_t pid)
+{
+	char path[64];
+	char line[128];
+	bool off = false;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file)) {
+		if (strncmp(line, "THP_enabled:", 12) == 0)
+			off = strtol(line + 12, NULL, 10) == 0;
+	}
+	if (file)
+		fclose(file);
+	return off;
+}
+
 /* What has a say in whether a mapping gets transparent huge pages. */
 static void look_at_advice(struct exec_watch *w, struct gm_residency *res)
 {
 	struct gm_mapping m = {.size = sizeof(m)};
 	struct gm_mappings *it;
 
+	w->refused |= forbids_thp(w->mapped_by);
 	if (gm_mappings_open(res, GM_MAPPINGS_DETAILS, &it, NULL))
 		return;
 	while (gm_mappings_next(it, &m) > 0) {
@@ -258,14 +282,12 @@ static void add_children(pid_t pid, pid_t *pids, size_t *nr)
 
 static void measure(struct round *r)
 {
-	struct exec_watch *w = r->watch;
-
 	find_overlap(r);
 	for (size_t i = 0; i < r->nr_mapped; i++) {
 		struct gm_usage usage = {.size = sizeof(usage)};
 
 		r->now = &r->mapped[i];
-		if (gm_residency_extents(r->now->res, r->now->start, r->now->len, w->flags,
+		if (gm_residency_extents(r->now->res, r->now->start, r->now->len, r->flags,
 			    on_extent, r, &usage, NULL) < 0)
 			r->ended = true;
 		r->sample.unseen |= usage.unseen;
@@ -274,9 +296,22 @@ static void measure(struct round *r)
 		add_pages(r);
 }
 
+/* The last sample in detail says the same of as many bytes, and more. */
+static bool knows_less(const struct exec_watch *w, const struct exec_sample *s)
+{
+	const struct exec_sample *last = &w->last_mapped;
+
+	return last->processes > 0 && last->present == s->present &&
+	       (s->unseen & ~last->unseen & GM_UNSEEN_FOLIOS);
+}
+
 static void keep(struct exec_watch *w, struct round *r)
 {
 	const struct exec_sample *s = &r->sample;
+
+	/* In detail it takes the place of the quick one before it. */
+	if (r->flags && w->nr > 0)
+		w->nr--;
 
 	if (w->nr == w->cap) {
 		w->cap = w->cap ? w->cap * 2 : 256;
@@ -290,7 +325,8 @@ static void keep(struct exec_watch *w, struct round *r)
 	if (s->present > w->peak_present)
 		w->peak_present = s->present;
 	/* At its end a process may give up mappings first: that is not what it ran with. */
-	if (s->processes > 0 && (s->present > 0 || w->last_mapped.processes == 0)) {
+	if (s->processes > 0 && (s->present > 0 || w->last_mapped.processes == 0) &&
+		!knows_less(w, s)) {
 		w->last_mapped = *s;
 		heatmap_free(w->map);
 		w->map = r->map;
@@ -298,7 +334,7 @@ static void keep(struct exec_watch *w, struct round *r)
 	}
 }
 
-void exec_watch_sample(struct exec_watch *watch, pid_t root)
+static void take(struct exec_watch *watch, pid_t root, uint32_t flags)
 {
 	static struct round r;
 	static pid_t pids[PROCESSES_MAX];
@@ -306,7 +342,7 @@ void exec_watch_sample(struct exec_watch *watch, pid_t root)
 	size_t nr = 0;
 	struct stat st;
 
-	r = (struct round){.watch = watch};
+	r = (struct round){.watch = watch, .flags = flags};
 	r.sample.seconds = tool_now() - watch->started;
 	if (watch->need_map)
 		r.map = heatmap_new(0, watch->size, watch->base_page, EXEC_CELLS);
@@ -326,6 +362,26 @@ void exec_watch_sample(struct exec_watch *watch, pid_t root)
 	if (!r.ended)
 		keep(watch, &r);
 	heatmap_free(r.map);
+}
+
+/*
+ * Each sample is quick. The folio behind each small page, where it matters, costs a second for each
+ * GiB or more: of much memory that is looked at for a fifth of the time at most, and not in the
+ * first seconds. What the command's end overtakes is dropped.
+ */
+void exec_watch_sample(struct exec_watch *watch, pid_t root)
+{
+	double begin;
+	bool small;
+
+	take(watch, root, 0);
+	begin = tool_now();
+	small = watch->nr > 0 && watch->samples[watch->nr - 1].present <= DETAIL_SMALL;
+	if (!watch->flags || begin < watch->next_detail ||
+		(!small && begin < watch->started + DETAIL_AFTER))
+		return;
+	take(watch, root, watch->flags);
+	watch->next_detail = tool_now() + 4 * (tool_now() - begin);
 }
 
 void exec_watch_end(struct exec_watch *watch)

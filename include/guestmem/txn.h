@@ -106,10 +106,13 @@ GM_API int gm_txn_replace(
  * @txn: taken on success; on failure the space is as it was and @txn stays open
  * @err: optional
  *
- * Waits for readers only if an address changes its memory (replace; move in the window).
- * Must not be called in a section or by a thread that serves page faults.
- * Returns 0; -ETIMEDOUT (err->text names the readers that hold it up); -ENOMEM, -EBUSY, or what
- * making a block returned. Threads: one writer. Since: 0.1.
+ * Readers see the old map, then the new one. Where addresses of the window get other memory (a
+ * region is replaced, moved, or removed and another one added there) they meet -EFAULT for a moment
+ * in between, and the commit waits for the readers of the old memory. If only memory of regions
+ * that were removed earlier is in the way, it waits as well, but then goes on: the new region is
+ * not placed. Must not be called in a section or by a thread that serves page faults. Returns 0;
+ * -ETIMEDOUT (err->text names the readers that hold it up); -ENOMEM, -EBUSY, or what making a block
+ * returned. Threads: one writer. Since: 0.1.
  */
 GM_API int gm_txn_commit(struct gm_txn *txn, struct gm_error *err);
 

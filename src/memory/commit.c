@@ -467,7 +467,7 @@ static int check_total(const struct gm_region_desc *descs, size_t nr, struct gm_
 		return 0;
 	return gm_error_set(err, -ENOMEM, 0, total,
 		"the regions need %" PRIu64 " MiB together, %" PRIu64
-		" MiB are available (GM_RESERVE_NONE takes them on trust)",
+		" MiB are available (without a reservation they are taken on trust)",
 		total >> 20, avail >> 20);
 }
 

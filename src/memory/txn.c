@@ -310,8 +310,8 @@ fail:
 	return rc;
 }
 
-static int copy_desc(const struct gm_region_desc *user, struct gm_region_desc *desc,
-	struct gm_error *err)
+static int copy_desc(
+	const struct gm_region_desc *user, struct gm_region_desc *desc, struct gm_error *err)
 {
 	int rc = gm_opts_copy(desc, sizeof(*desc), user, sizeof(*desc));
 

@@ -24,6 +24,9 @@ THP = "/sys/kernel/mm/transparent_hugepage/"
 POOL = "/sys/kernel/mm/hugepages/hugepages-%dkB/"
 NOBODY = 65534
 
+# For builds with the leak sanitizer.
+os.environ["LSAN_OPTIONS"] = f"suppressions={HERE}/lsan.supp:print_suppressions=0"
+
 
 def guestmem(*args, timeout=60, **kwargs):
     """Runs the command to its end."""

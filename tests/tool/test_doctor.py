@@ -71,7 +71,6 @@ class Doctor(Case):
                 ("multi-size THP", "", THP + "hugepages-64kB/enabled", "never"),
                 ("huge-page pool", "2M", two + "nr_hugepages", "0"),
                 ("mappings", "", "/proc/sys/vm/max_map_count", "60000"),
-                ("overcommit", "", "/proc/sys/vm/overcommit_memory", "2"),
                 ("KSM", "", "/sys/kernel/mm/ksm/run", "0"),
                 ("huge-page structs", "", "/proc/sys/vm/hugetlb_optimize_vmemmap", "0")):
             if not os.path.exists(file):

@@ -184,8 +184,9 @@ class Results(Case):
 class Signals(Case):
     name = f"signals-{os.getpid()}"
 
-    def begin(self, *names):
-        child = start(*SMALL, "--name", self.name, *python("signals", "{mem}", *names))
+    def begin(self, *names, **kwargs):
+        child = start(*SMALL, "--name", self.name, *python("signals", "{mem}", *names), **kwargs)
+        self.addCleanup(end, child)
         self.assertEqual(child.stdout.readline(), "ready\n")
         return child
 
@@ -201,14 +202,12 @@ class Signals(Case):
         os.kill(self.child_of(child.pid), signal.SIGKILL)
         self.assertEqual(child.wait(20), 137)
         self.assertEqual(child.stdout.read(), "")
-        end(child)
 
     def test_a_term_ends_both(self):
         child = self.begin()
         child.terminate()
         self.assertEqual(child.wait(20), 143)
         self.assertEqual(holders(self.name), [])
-        end(child)
 
     def test_if_we_are_killed_the_command_is_ended(self):
         child = self.begin()
@@ -217,10 +216,10 @@ class Signals(Case):
         child.wait()
         self.assertTrue(wait_for(lambda: state_of(inner) in ("", "Z")))
         self.assertEqual(holders(self.name), [])
-        end(child)
 
     def test_both_stop_and_go_on(self):
-        child = self.begin()
+        # A job of its own: one that nobody could continue would not be stopped.
+        child = self.begin(process_group=0)
         inner = self.child_of(child.pid)
         child.send_signal(signal.SIGTSTP)
         self.assertTrue(wait_for(lambda: state_of(child.pid) == state_of(inner) == "T"))
@@ -228,7 +227,14 @@ class Signals(Case):
         self.assertTrue(wait_for(lambda: "T" not in (state_of(child.pid), state_of(inner))))
         child.terminate()
         self.assertEqual(child.wait(20), 143)
-        end(child)
+
+    def test_a_job_that_nobody_could_continue_is_not_stopped(self):
+        child = self.begin("USR1", start_new_session=True)
+        child.send_signal(signal.SIGTSTP)
+        child.send_signal(signal.SIGUSR1)
+        self.assertEqual(child.stdout.readline(), "SIGUSR1\n")
+        child.terminate()
+        self.assertEqual(child.wait(20), 143)
 
     def test_ctrl_c_of_a_terminal_comes_once(self):
         leader, follower = pty.openpty()
