@@ -159,7 +159,7 @@ class Pages(Case):
             self.assertEqual(len(report["warnings"]), 1)
 
     def test_a_short_command_is_seen(self):
-        report, _ = self.run_use("16M", "base", "touch", 4 * MIB, "--interval", "0.01", seconds=0.1)
+        report, _ = self.run_use("16M", "base", "touch", 4 * MIB, "--interval", "0.01", seconds=0.5)
         self.assertEqual(report["present_bytes"], 4 * MIB)
 
     def test_without_privilege_it_says_what_it_cannot_count(self):
