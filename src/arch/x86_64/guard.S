@@ -17,9 +17,12 @@
 	.asciz "GNU"
 	.long 0xc0000002, 4, 3, 0
 
-/* The instruction at \insn may fault; then go to \fixup. */
+/*
+ * The instruction at \insn may fault; then go to \fixup. "o" keeps the entries as long as the code, which lld's
+ * --gc-sections would not.
+ */
 .macro extable insn, fixup
-	.pushsection gm_extable_asm, "a", @progbits
+	.pushsection gm_extable_asm, "ao", @progbits, .Ltext
 	.balign 4
 	.long \insn - ., \fixup - .
 	.popsection
@@ -52,6 +55,7 @@
 .endm
 
 	.text
+.Ltext:
 
 #define NAME(x) x##_sse2
 #define VEC 16
