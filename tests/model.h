@@ -61,8 +61,7 @@ struct model_region {
 	uint64_t off;
 	uint32_t kind;
 	uint32_t perms;
-	int block;    /* index, or -1 */
-	bool strayed; /* was somewhere where it could not be placed */
+	int block; /* index, or -1 */
 	char name[32];
 };
 

@@ -199,20 +199,6 @@ static void op_remove(struct gm_txn *txn)
 		model_drop(&t.plan, index);
 }
 
-/*
- * Memory of the process alone is not moved with a region that leaves the window, comes into it, or
- * got the memory in the same transaction: it is reached where it is.
- */
-static bool stays_behind(const struct model_region *from, const struct model_region *to)
-{
-	int index = model_find(&t.map, from->id);
-
-	if (from->block < 0 || !must_be_whole(from->block))
-		return false;
-	return may_be_placed(from) != may_be_placed(to) || index < 0 ||
-	       t.map.regions[index].block != from->block;
-}
-
 static void op_move(struct gm_txn *txn)
 {
 	uint64_t id;
@@ -230,12 +216,6 @@ static void op_move(struct gm_txn *txn)
 		if (want.len - 1 <= UINT64_MAX - want.gpa &&
 			(model_unit(want.gpa) < 0 || model_unit(want.gpa + (want.len - 1)) < 0))
 			return;
-		if (stays_behind(&t.plan.regions[index], &want))
-			return;
-		/* A file is mapped anew. */
-		if (want.block >= 0 && model_blocks[want.block].backing == MODEL_MEMFD &&
-			want.gpa != t.plan.regions[index].gpa)
-			want.strayed = false;
 		errors = model_place_errors(&t.plan, &want, index, &common);
 	}
 	rc = gm_txn_move(txn, id, want.gpa, &err);
@@ -255,8 +235,9 @@ static void op_resize(struct gm_txn *txn)
 
 	if (index >= 0) {
 		want = t.plan.regions[index];
-		/* The mapping would keep the addresses that the region gives up. */
-		if (want.block >= 0 && t.strict)
+		/* A mapping in the window would keep the addresses that the region gives up. */
+		if (want.block >= 0 && t.strict &&
+			(model_blocks[want.block].backing != MODEL_MEMFD || may_be_placed(&want)))
 			return;
 		want.len = below(10) ? some_len(MODEL_ISLAND_LEN) : below(3) * 512;
 		if (want.len && want.len - 1 <= UINT64_MAX - want.gpa &&
@@ -309,7 +290,6 @@ static void op_replace(struct gm_txn *txn)
 		given = some_block();
 		if (given >= 0 && must_be_whole(given))
 			given = -1;
-		want.strayed = false;
 		want.off = given >= 0 && below(2)
 				   ? below(model_blocks[given].len) / MODEL_PAGE * MODEL_PAGE
 				   : 0;

@@ -24,14 +24,6 @@ static uint8_t pointed[2][4 * MODEL_PAGE] __attribute__((aligned(4096)));
 
 /* ---- steps ---- */
 
-/* What did not fit the window is not looked at again when it is made smaller or protected. */
-static void note_strayed(void)
-{
-	for (unsigned int i = 0; i < t.map.nr; i++)
-		t.map.regions[i].strayed |=
-			t.map.regions[i].block >= 0 && !may_be_placed(&t.map.regions[i]);
-}
-
 static void step_transaction(void)
 {
 	struct gm_txn *txn;
@@ -52,7 +44,6 @@ static void step_transaction(void)
 		fault_disarm();
 		if (rc == 0) {
 			t.map = t.plan;
-			note_strayed();
 			figures.commits++;
 			compare(false);
 			check(t.generation > generation);

@@ -42,6 +42,11 @@ bool gm_block_is_shareable(const struct gm_block *block)
 	return block->fd >= 0 && !(block->opts.flags & GM_BLOCK_PRIVATE);
 }
 
+bool gm_block_is_exclusive(const struct gm_block *block)
+{
+	return !gm_block_is_shareable(block) && block->backing != GM_BACKING_POINTER;
+}
+
 bool gm_block_is_idle(struct gm_block *block)
 {
 	return __atomic_load_n(&block->home.refs, __ATOMIC_ACQUIRE) == 0;

@@ -55,6 +55,9 @@ int gm_block_create_at(const struct gm_block_opts *opts, struct gm_window *windo
 /* Bytes that a second mapping would share: the block has an fd and is not private. */
 bool gm_block_is_shareable(const struct gm_block *block);
 
+/* Bytes that can be in one place only: memory of this process alone, of the library's making. */
+bool gm_block_is_exclusive(const struct gm_block *block);
+
 /* True if no region and no pin uses the home mapping, so that it may be moved. */
 bool gm_block_is_idle(struct gm_block *block);
 

@@ -103,13 +103,11 @@ static int map_again(struct commit *c, struct gm_region *region, struct gm_error
 static int give_map(struct commit *c, struct gm_planned *entry, bool window, struct gm_error *err)
 {
 	struct gm_region *region = entry->region;
-	bool exclusive = !gm_block_is_shareable(region->block) &&
-			 region->block->backing != GM_BACKING_POINTER;
 	int rc = 0;
 
 	if (window && gm_block_is_shareable(region->block)) {
 		rc = map_again(c, region, err);
-	} else if (exclusive) {
+	} else if (gm_block_is_exclusive(region->block)) {
 		/* Only as a whole can it be moved. */
 		window = window && region->block_off == 0;
 		rc = gm_map_take_home(
@@ -126,15 +124,32 @@ static int give_map(struct commit *c, struct gm_planned *entry, bool window, str
 	return rc;
 }
 
-/* An anonymous region that moves takes its mapping along, if that lies in the window. */
+/* The only mapping of memory of this process alone, for a region that begins where the memory does,
+ * goes with it. */
+static bool belongs_in_window(const struct commit *c, const struct gm_region *region)
+{
+	return wants_window(c, region) && region->block_off == 0;
+}
+
+/*
+ * Does the mapping that an exclusive region brought along, from before or from where it was made in
+ * this transaction, lie elsewhere than it should? One that only could not be placed earlier is left
+ * where it is.
+ */
 static bool must_shift(const struct commit *c, const struct gm_planned *entry)
 {
 	const struct gm_region *region = entry->region;
+	const struct gm_map *map = region->map;
 
-	return region->map && entry->origin && region->map == entry->origin->map &&
-	       region->map->home && region->map->window && region->block_off == 0 &&
-	       region->range.first != entry->origin->range.first && wants_window(c, region) &&
-	       !gm_region_is_placed(region, c->space->window);
+	if (!gm_planned_is_fresh(entry) || !map || !gm_block_is_exclusive(region->block))
+		return false;
+	if (entry->origin && map == entry->origin->map &&
+		region->range.first == entry->origin->range.first &&
+		belongs_in_window(c, region) == belongs_in_window(c, entry->origin))
+		return false;
+	if (!belongs_in_window(c, region))
+		return map->window;
+	return !gm_region_is_placed(region, c->space->window);
 }
 
 static int place_entry(struct commit *c, struct gm_planned *entry, struct gm_error *err)
@@ -169,34 +184,25 @@ static int place_all(struct commit *c, struct gm_error *err)
 
 /* ---- vacating addresses ---- */
 
-/* Does the plan need the addresses of this mapping, or the mapping itself elsewhere? */
+/* Does the plan need the addresses of this mapping? */
 static bool is_in_the_way(const struct commit *c, const struct gm_map *map)
 {
 	struct gm_range claim;
+	bool wanted = false;
 
-	if (!map || !map->window || !gm_range_make(map->gpa, map->len, &claim))
+	if (!map->window || !gm_range_make(map->gpa, map->len, &claim))
 		return false;
 	for (size_t i = 0; i < c->txn->nr; i++) {
 		const struct gm_planned *entry = &c->txn->plan[i];
 		const struct gm_region *region = entry->region;
 
-		/* A region that stays keeps its mapping where it is. */
-		if (!gm_planned_is_fresh(entry) && region->map == map)
+		/* Whoever keeps it keeps it where it is; what shifts is listed anyway. */
+		if (region->map == map)
 			return false;
+		wanted |= region->block && (!region->map || must_shift(c, entry)) &&
+			  gm_range_overlaps(&claim, &region->range);
 	}
-	for (size_t i = 0; i < c->txn->nr; i++) {
-		const struct gm_planned *entry = &c->txn->plan[i];
-		const struct gm_region *region = entry->region;
-
-		if (!gm_planned_is_fresh(entry) || !region->block)
-			continue;
-		if (region->map == map && must_shift(c, entry))
-			return true;
-		if (region->map != map && (!region->map || must_shift(c, entry)) &&
-			gm_range_overlaps(&claim, &region->range))
-			return true;
-	}
-	return false;
+	return wanted;
 }
 
 static bool is_listed(const struct commit *c, const struct gm_map *map)
@@ -215,13 +221,18 @@ static int list_moves(struct commit *c, struct gm_error *err)
 
 	c->hole = gm_view_alloc(nr);
 	c->back = gm_view_alloc(nr);
-	c->moves = gm_sys_alloc_array(2 * nr + 1, sizeof(*c->moves));
+	c->moves = gm_sys_alloc_array(2 * (nr + c->txn->nr) + 1, sizeof(*c->moves));
 	if (!c->hole || !c->back || !c->moves)
 		return gm_error_set(err, -ENOMEM, 0, 0, "%s: out of memory", c->space->name);
+	for (size_t i = 0; i < c->txn->nr; i++) {
+		if (must_shift(c, &c->txn->plan[i]))
+			c->moves[c->nr_moves++] =
+				(struct moved){.map = c->txn->plan[i].region->map};
+	}
 	for (size_t i = 0; i < c->dropped.nr; i++) {
 		struct gm_map *map = c->dropped.items[i]->map;
 
-		if (is_in_the_way(c, map) && !is_listed(c, map))
+		if (map && is_in_the_way(c, map) && !is_listed(c, map))
 			c->moves[c->nr_moves++] = (struct moved){.map = map};
 	}
 	return 0;
@@ -301,8 +312,7 @@ static int settle_entry(struct commit *c, struct gm_planned *entry, struct gm_er
 		return rc == -EEXIST ? give_map(c, entry, false, err) : rc;
 	}
 	/* Moved aside above, unless it is pinned. */
-	if (!entry->origin || region->map != entry->origin->map || !region->map->home ||
-		region->map->window || !is_listed(c, region->map))
+	if (region->map->window || !belongs_in_window(c, region) || !is_listed(c, region->map))
 		return 0;
 	rc = shift(c, &c->moves[c->nr_moves], region->map, c->space->window, region->range.first,
 		err ? err : &claimed);

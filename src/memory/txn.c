@@ -131,11 +131,6 @@ static void take_out(struct gm_txn *txn, struct gm_planned *entry)
 
 /* ---- fresh regions ---- */
 
-static bool is_exclusive(const struct gm_block *block)
-{
-	return !gm_block_is_shareable(block) && block->backing != GM_BACKING_POINTER;
-}
-
 static uint32_t default_perms(uint32_t kind, const struct gm_block *block)
 {
 	if (kind == GM_REGION_RESERVED)
@@ -201,7 +196,7 @@ static int check_exclusive(
 	struct gm_block *block = region->block;
 	bool used;
 
-	if (!block || !is_exclusive(block))
+	if (!block || !gm_block_is_exclusive(block))
 		return 0;
 	used = !region->map && !gm_block_is_idle(block);
 	for (size_t i = 0; i < txn->nr; i++)
@@ -405,6 +400,19 @@ static void forget_map(struct gm_region *region)
 	region->map = NULL;
 }
 
+/* Does the mapping serve the region at @range too, and could no other one serve it better? */
+static bool keeps_map(
+	const struct gm_txn *txn, const struct gm_region *region, const struct gm_range *range)
+{
+	const struct gm_window *window = txn->space->window;
+	const struct gm_map *map = region->map;
+	uint64_t skipped = map ? region->block_off - map->block_off : 0;
+
+	if (!map || range->first != region->range.first || gm_range_len(range) > map->len - skipped)
+		return false;
+	return !window || range->last >= window->limit || gm_region_is_placed(region, window);
+}
+
 static int change_range(struct gm_txn *txn, struct gm_planned *entry, uint64_t gpa, uint64_t len,
 	struct gm_error *err)
 {
@@ -419,14 +427,9 @@ static int change_range(struct gm_txn *txn, struct gm_planned *entry, uint64_t g
 	if (rc)
 		return rc;
 	moved = *entry;
-	if (moved.region->map) {
-		const struct gm_map *map = moved.region->map;
-		uint64_t skipped = moved.region->block_off - map->block_off;
-
-		if (gpa != moved.region->range.first || len > map->len - skipped)
-			forget_map(moved.region);
-	}
 	take_out(txn, entry);
+	if (!keeps_map(txn, moved.region, &range))
+		forget_map(moved.region);
 	moved.region->range = range;
 	insert(txn, moved);
 	return 0;
