@@ -10,8 +10,7 @@
 #include <unistd.h>
 
 struct request {
-	uint64_t addr;
-	uint32_t len, done;
+	uint64_t addr, len, done;
 };
 
 static int fail(const char *what)
@@ -63,7 +62,7 @@ int main(int argc, char **argv)
 	gm_read_u64(gm_reader_enter(reader), req.addr + req.len - 8, &word);
 	gm_reader_leave(reader);
 	gm_reader_leave(reader);
-	printf("device filled %u bytes at 0x%lx\n", req.done, req.addr);
+	printf("device filled %lu bytes at 0x%lx\n", req.done, req.addr);
 	close(sock);
 	gm_reader_destroy(reader);
 	gm_space_destroy(space);

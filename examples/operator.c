@@ -16,11 +16,9 @@ int main(int argc, char **argv)
 		gm_mappings_open(res, 0, &list, &err))
 		return fprintf(stderr, "operator: %s\n", err.text), 1;
 	while (gm_mappings_next(list, &map) == 1)
-		if (map.len >= 1 << 20 &&
-			!gm_residency_usage(res, map.start, map.len, 0, &use, &err))
-			printf("%-24.24s %8lu KiB, present %8lu: 4 KiB pages %8lu, 2 MiB %8lu\n",
-				map.name, map.len >> 10, use.present >> 10, use.by_log2[12] >> 10,
-				use.by_log2[21] >> 10);
+		if (map.len >> 20 && !gm_residency_usage(res, map.start, map.len, 0, &use, &err))
+			printf("%-24.24s %8lu KiB present, %8lu in 2 MiB pages\n", map.name,
+				use.present >> 10, use.by_log2[21] >> 10);
 	gm_mappings_close(list);
 	gm_residency_close(res);
 	return 0;

@@ -5,23 +5,20 @@
 
 int main(void)
 {
-	struct gm_block_opts ram = {.size = sizeof(ram), .pages = {{GM_PAGE_THP}, {GM_PAGE_BASE}}};
-	struct gm_region_desc map[] = {
-		{sizeof(*map), .gpa = 0, .len = 640 << 10, .backing = &ram},
-		{sizeof(*map), .gpa = 1 << 20, .len = 63 << 20, .backing = &ram},
-		{sizeof(*map), .gpa = 4ull << 30, .len = 64 << 20, .backing = &ram},
-	};
+	struct gm_block_opts thp = {.size = sizeof(thp), .pages = {{GM_PAGE_THP}, {GM_PAGE_BASE}}};
+	struct gm_region_desc ram[] = {
+		{sizeof(*ram), .gpa = 0, .len = 512ull << 20, .backing = &thp},
+		{sizeof(*ram), .gpa = 4ull << 30, .len = 512ull << 20, .backing = &thp}};
 	struct gm_space *space;
-	struct gm_reader *reader;
+	struct gm_reader *vcpu;
 	struct gm_error err;
 
-	if (gm_space_build(NULL, map, 3, &space, &err) ||
-		gm_reader_create(space, "vcpu0", &reader, &err))
+	if (gm_space_build(NULL, ram, 2, &space, &err) ||
+		gm_reader_create(space, "vcpu0", &vcpu, &err))
 		return fprintf(stderr, "vmm: %s\n", err.text), 1;
-	int rc = gm_write(gm_reader_enter(reader), 0x20000, "console=ttyS0", 14, NULL);
-	gm_reader_leave(reader);
-	printf("command line at 0x20000: %s\n", rc ? "not written" : "written");
-	gm_reader_destroy(reader);
+	int rc = gm_write(gm_reader_enter(vcpu), 0x20000, "console=ttyS0", 14, NULL);
+	gm_reader_leave(vcpu);
+	gm_reader_destroy(vcpu);
 	gm_space_destroy(space);
 	return rc != 0;
 }

@@ -60,7 +60,7 @@ static void a_block_with_everything_survives_every_fault(void **state)
 {
 	(void)state;
 	sweep(BLOCK(.len = MIB(4), .name = "all",
-		.flags = GM_BLOCK_SHARE | GM_BLOCK_POPULATE | GM_BLOCK_LOCK | GM_BLOCK_MERGE,
+		.flags = GM_BLOCK_SHARE | GM_BLOCK_POPULATE | GM_BLOCK_LOCK,
 		.pages = {{GM_PAGE_HUGETLB, 21}, {GM_PAGE_THP}, {GM_PAGE_BASE}},
 		.numa = {.mode = GM_NUMA_BIND, .home_plus = 1, .nodes = {1}}));
 }

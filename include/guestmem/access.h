@@ -12,8 +12,9 @@
  *   wraps past 2^64       -ERANGE; nothing was touched
  *   not mapped            -EFAULT at gpa + done
  *   without permission    -EACCES at gpa + done
- *   host has no page      -EIO at gpa + done, or -EHWPOISON if its memory failed (guard.h must be
- * installed) atomic, not aligned   -EINVAL; nothing was touched
+ *   host has no page      -EIO at gpa + done, or -EHWPOISON if its memory failed (with the guard of
+ *                         guard.h installed)
+ *   atomic, not aligned   -EINVAL; nothing was touched
  *
  * Where @done is offered it may be NULL, and is written on success and on error alike. Other
  * outputs are written on success only. Bytes behind @done were not written. Nothing here allocates,
@@ -43,7 +44,8 @@ extern "C" {
  * @len:  bytes
  * @done: optional: bytes that were copied
  *
- * Returns 0, -EFAULT, -EACCES, -ERANGE, -EIO, -EHWPOISON. Threads: reader section. Since: 0.1.
+ * Returns 0, -EFAULT, -EACCES, -ERANGE, -EIO, -EHWPOISON.
+ * Threads: reader section. Since: 0.1.
  */
 GM_INLINE int gm_read(
 	const struct gm_view *view, uint64_t gpa, void *buf, size_t len, size_t *done);
@@ -56,7 +58,8 @@ GM_INLINE int gm_read(
  * @len:  bytes
  * @done: optional: bytes that were copied
  *
- * Returns as gm_read(). Threads: reader section. Since: 0.1.
+ * Returns as gm_read().
+ * Threads: reader section. Since: 0.1.
  */
 GM_INLINE int gm_write(
 	const struct gm_view *view, uint64_t gpa, const void *buf, size_t len, size_t *done);
@@ -73,7 +76,8 @@ GM_INLINE int gm_write(
  * @len:  bytes
  * @done: optional: bytes that were set
  *
- * Returns as gm_read(). Threads: reader section. Since: 0.1.
+ * Returns as gm_read().
+ * Threads: reader section. Since: 0.1.
  */
 GM_API int gm_fill(
 	const struct gm_view *view, uint64_t gpa, uint8_t byte, size_t len, size_t *done);
@@ -88,7 +92,8 @@ GM_API int gm_fill(
  * @done:      optional: bytes before the first difference, or before the failure
  *
  * It looks no further than the first difference; a hole behind that is not found.
- * Returns as gm_read(). Threads: reader section. Since: 0.1.
+ * Returns as gm_read().
+ * Threads: reader section. Since: 0.1.
  */
 GM_API int gm_compare(const struct gm_view *view, uint64_t gpa, const void *buf, size_t len,
 	int *ret_order, size_t *done);
@@ -101,8 +106,8 @@ GM_API int gm_compare(const struct gm_view *view, uint64_t gpa, const void *buf,
  * @done: optional: bytes before the first that is not zero, or before the failure
  *
  * It looks no further than the first byte that is not zero.
- * Returns 1 (all zero; also with length 0), 0 (not), or errors as gm_read(). Threads: reader
- * section. Since: 0.1.
+ * Returns 1 (all zero; also with length 0), 0 (not), or errors as gm_read().
+ * Threads: reader section. Since: 0.1.
  */
 GM_API int gm_is_zero(const struct gm_view *view, uint64_t gpa, size_t len, size_t *done);
 
@@ -118,7 +123,8 @@ GM_API int gm_is_zero(const struct gm_view *view, uint64_t gpa, size_t len, size
  * same. -EFAULT and -EACCES are about the first byte that cannot be read or cannot be written. When
  * @dst lies above @src and overlaps it the copy goes downwards; then a failure of the host leaves
  * @done at 0 and the destination undefined.
- * Returns as gm_read(). Threads: reader section. Since: 0.1.
+ * Returns as gm_read().
+ * Threads: reader section. Since: 0.1.
  */
 GM_API int gm_copy(
 	const struct gm_view *view, uint64_t dst, uint64_t src, size_t len, size_t *done);
@@ -130,7 +136,8 @@ GM_API int gm_copy(
  *
  * @view: borrowed; @gpa: guest physical address; @ret: the value, on success; @value: what to write
  *
- * Return as gm_read(). Threads: reader section. Since: 0.1.
+ * Return as gm_read().
+ * Threads: reader section. Since: 0.1.
  */
 GM_INLINE int gm_read_u8(const struct gm_view *view, uint64_t gpa, uint8_t *ret);
 GM_INLINE int gm_read_u16(const struct gm_view *view, uint64_t gpa, uint16_t *ret);

@@ -27,7 +27,8 @@ extern "C" {
  * @view: borrowed; @gpa: guest physical address; @order: best a constant; @ret: the value, on
  * success
  *
- * Return 0, -EFAULT, -EACCES, -EINVAL, -EIO, -EHWPOISON. Threads: reader section. Since: 0.1.
+ * Return 0, -EFAULT, -EACCES, -EINVAL, -EIO, -EHWPOISON.
+ * Threads: reader section. Since: 0.1.
  */
 GM_INLINE int gm_atomic_load_u8(const struct gm_view *view, uint64_t gpa, int order, uint8_t *ret);
 GM_INLINE int gm_atomic_load_u16(
@@ -42,7 +43,8 @@ GM_INLINE int gm_atomic_load_u64(
  *
  * @view: borrowed; @gpa: guest physical address; @order: best a constant; @value: what to store
  *
- * Return as gm_atomic_load_u64(). Threads: reader section. Since: 0.1.
+ * Return as gm_atomic_load_u64().
+ * Threads: reader section. Since: 0.1.
  */
 GM_INLINE int gm_atomic_store_u8(
 	const struct gm_view *view, uint64_t gpa, int order, uint8_t value);
@@ -59,7 +61,8 @@ GM_INLINE int gm_atomic_store_u64(
  * @view: borrowed; @gpa: guest physical address; @order: memory order; @value: the operand;
  * @ret_old: the value before, on success, may be NULL
  *
- * Return as gm_atomic_load_u64(). Threads: reader section. Since: 0.1.
+ * Return as gm_atomic_load_u64().
+ * Threads: reader section. Since: 0.1.
  */
 GM_API int gm_atomic_exchange_u8(
 	const struct gm_view *view, uint64_t gpa, int order, uint8_t value, uint8_t *ret_old);
@@ -76,7 +79,8 @@ GM_API int gm_atomic_exchange_u64(
  * @view: borrowed; @gpa: guest physical address; @order: memory order; @value: the operand;
  * @ret_old: the value before, on success, may be NULL
  *
- * Return as gm_atomic_load_u64(). Threads: reader section. Since: 0.1.
+ * Return as gm_atomic_load_u64().
+ * Threads: reader section. Since: 0.1.
  */
 GM_API int gm_atomic_fetch_add_u8(
 	const struct gm_view *view, uint64_t gpa, int order, uint8_t value, uint8_t *ret_old);
@@ -93,7 +97,8 @@ GM_API int gm_atomic_fetch_add_u64(
  * @view: borrowed; @gpa: guest physical address; @order: memory order; @value: the operand;
  * @ret_old: the value before, on success, may be NULL
  *
- * Return as gm_atomic_load_u64(). Threads: reader section. Since: 0.1.
+ * Return as gm_atomic_load_u64().
+ * Threads: reader section. Since: 0.1.
  */
 GM_API int gm_atomic_fetch_and_u8(
 	const struct gm_view *view, uint64_t gpa, int order, uint8_t value, uint8_t *ret_old);
@@ -110,7 +115,8 @@ GM_API int gm_atomic_fetch_and_u64(
  * @view: borrowed; @gpa: guest physical address; @order: memory order; @value: the operand;
  * @ret_old: the value before, on success, may be NULL
  *
- * Return as gm_atomic_load_u64(). Threads: reader section. Since: 0.1.
+ * Return as gm_atomic_load_u64().
+ * Threads: reader section. Since: 0.1.
  */
 GM_API int gm_atomic_fetch_or_u8(
 	const struct gm_view *view, uint64_t gpa, int order, uint8_t value, uint8_t *ret_old);
@@ -127,7 +133,8 @@ GM_API int gm_atomic_fetch_or_u64(
  * @view: borrowed; @gpa: guest physical address; @order: memory order; @value: the operand;
  * @ret_old: the value before, on success, may be NULL
  *
- * Return as gm_atomic_load_u64(). Threads: reader section. Since: 0.1.
+ * Return as gm_atomic_load_u64().
+ * Threads: reader section. Since: 0.1.
  */
 GM_API int gm_atomic_fetch_xor_u8(
 	const struct gm_view *view, uint64_t gpa, int order, uint8_t value, uint8_t *ret_old);
@@ -145,7 +152,8 @@ GM_API int gm_atomic_fetch_xor_u64(
  * there; gets what was there unless an error is returned; @desired: what to store
  *
  * Return 1 (stored), 0 (another value was there), or errors as gm_atomic_load_u64(). Never fails
- * spuriously. Threads: reader section. Since: 0.1.
+ * spuriously.
+ * Threads: reader section. Since: 0.1.
  */
 GM_API int gm_atomic_cmpxchg_u8(
 	const struct gm_view *view, uint64_t gpa, int order, uint8_t *expected, uint8_t desired);

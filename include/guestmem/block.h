@@ -126,7 +126,7 @@ struct gm_populate_opts {
 	0x080u /* inherit by fork(): private memory is copied on write in the child                \
 		*/
 #define GM_BLOCK_WIPEONFORK 0x100u /* a child finds zeros (anonymous private only) */
-#define GM_BLOCK_MERGE 0x200u      /* let KSM merge equal pages */
+#define GM_BLOCK_MERGE 0x200u      /* let KSM merge equal pages of private memory */
 #define GM_BLOCK_NO_SEAL 0x400u    /* memfd without GROW|SHRINK|SEAL seals */
 #define GM_BLOCK_CREATE                                                                            \
 	0x800u /* FILE: create it if it is missing, and extend it to offset + len                  \
@@ -212,8 +212,8 @@ struct gm_block_info {
  * not a multiple of the page size, flags that exclude each other); -E2BIG (@opts of a newer
  * version); -EBADF or -ENODEV (an fd that is no file that can be mapped); -ERANGE (offset past the
  * end of the file); -ENOMEM (memory, pool, limit: the text says which and what mends it); -ENOTSUP
- * (page size that the host does not offer); -ECANCELED; or what the kernel answered. Threads: any.
- * Since: 0.1.
+ * (page size that the host does not offer); -ECANCELED; or what the kernel answered.
+ * Threads: any. Since: 0.1.
  */
 GM_API int gm_block_create(
 	const struct gm_block_opts *opts, struct gm_block **ret_block, struct gm_error *err);
@@ -222,7 +222,8 @@ GM_API int gm_block_create(
  * gm_block_get() - take one more reference
  * @block: borrowed
  *
- * Returns @block. Threads: any. Since: 0.1.
+ * Returns @block.
+ * Threads: any. Since: 0.1.
  */
 GM_API struct gm_block *gm_block_get(struct gm_block *block);
 
@@ -230,7 +231,8 @@ GM_API struct gm_block *gm_block_get(struct gm_block *block);
  * gm_block_put() - give a reference back
  * @block: taken; NULL is ignored; the last reference unmaps the memory and closes the fd
  *
- * Regions and pins hold references of their own. Threads: any. Since: 0.1.
+ * Regions and pins hold references of their own.
+ * Threads: any. Since: 0.1.
  */
 GM_API void gm_block_put(struct gm_block *block);
 
@@ -239,7 +241,8 @@ GM_API void gm_block_put(struct gm_block *block);
  * @block:    borrowed
  * @ret_info: filled in; its size member says how much
  *
- * Returns 0 or -EINVAL (size smaller than that of version 0.1). Threads: any. Since: 0.1.
+ * Returns 0 or -EINVAL (size smaller than that of version 0.1).
+ * Threads: any. Since: 0.1.
  */
 GM_API int gm_block_info(const struct gm_block *block, struct gm_block_info *ret_info);
 
@@ -251,7 +254,8 @@ GM_API int gm_block_info(const struct gm_block *block, struct gm_block_info *ret
  *
  * Pages that are there already are kept. It may be called from a thread of the caller while a guest
  * runs. Returns 0, -ECANCELED, -ENOMEM (pool, cgroup), -EINVAL, -EFAULT (a hole in a hugetlb file
- * that the pool cannot fill). Threads: any. Since: 0.1.
+ * that the pool cannot fill).
+ * Threads: any. Since: 0.1.
  */
 GM_API int gm_block_populate(
 	struct gm_block *block, const struct gm_populate_opts *opts, struct gm_error *err);
@@ -264,8 +268,8 @@ GM_API int gm_block_populate(
  * @numa:  borrowed
  * @err:   optional
  *
- * Pages that are present stay where they are. Returns 0, -EINVAL, -ENOTSUP. Threads: one writer.
- * Since: 0.1.
+ * Pages that are present stay where they are. Returns 0, -EINVAL, -ENOTSUP.
+ * Threads: one writer. Since: 0.1.
  */
 GM_API int gm_block_bind(struct gm_block *block, uint64_t off, uint64_t len,
 	const struct gm_numa *numa, struct gm_error *err);

@@ -29,8 +29,8 @@ extern "C" {
  *
  * Returns 0; -ESTALE (somebody has replaced the handlers since an earlier install; nothing was
  * changed); -ENOSPC (64 programs and libraries are known already); -ENOTSUP (this library was built
- * without support for inline accesses: compile the caller with GM_NO_INLINE). Threads: any, not in
- * a signal handler. Since: 0.1.
+ * without support for inline accesses: compile the caller with GM_NO_INLINE).
+ * Threads: any, not in a signal handler. Since: 0.1.
  */
 GM_INLINE int gm_guard_install(void);
 
@@ -61,8 +61,8 @@ GM_API int gm_guard_check(void);
  * @start: exception table of the caller, borrowed until the matching gm_guard_remove_table()
  * @end:   its end
  *
- * Returns as gm_guard_install(), and -EINVAL for what cannot be a table. Threads: as above. Since:
- * 0.1.
+ * Returns as gm_guard_install(), and -EINVAL for what cannot be a table.
+ * Threads: as above. Since: 0.1.
  */
 GM_API int gm_guard_install_table(const void *start, const void *end);
 
@@ -71,7 +71,8 @@ GM_API int gm_guard_install_table(const void *start, const void *end);
  * @start: as given to gm_guard_install_table()
  * @end:   as given to gm_guard_install_table()
  *
- * Returns as gm_guard_remove(). Threads: as above. Since: 0.1.
+ * Returns as gm_guard_remove().
+ * Threads: as above. Since: 0.1.
  */
 GM_API int gm_guard_remove_table(const void *start, const void *end);
 

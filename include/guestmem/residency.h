@@ -225,8 +225,8 @@ GM_API void gm_residency_close(struct gm_residency *res);
  *
  * What is not mapped counts nothing. The process runs on meanwhile: each page is counted once, as
  * it was when it was looked at. Returns 0; -EINVAL; -ESRCH (the process has ended or has no
- * memory); -EACCES or -EPERM (not ours to look at); -ENOMEM. Threads: one at a time a handle.
- * Since: 0.1.
+ * memory); -EACCES or -EPERM (not ours to look at); -ENOMEM.
+ * Threads: one at a time a handle. Since: 0.1.
  */
 GM_API int gm_residency_usage(struct gm_residency *res, uint64_t start, uint64_t len,
 	uint32_t flags, struct gm_usage *ret, struct gm_error *err);
@@ -243,7 +243,8 @@ GM_API int gm_residency_usage(struct gm_residency *res, uint64_t start, uint64_t
  * @ret:   optional: sums over what was reported
  * @err:   optional
  *
- * Returns 0, what @fn returned, or an error as above. Threads: one at a time a handle. Since: 0.1.
+ * Returns 0, what @fn returned, or an error as above.
+ * Threads: one at a time a handle. Since: 0.1.
  */
 GM_API int gm_residency_extents(struct gm_residency *res, uint64_t start, uint64_t len,
 	uint32_t flags, int (*fn)(void *arg, const struct gm_extent *extent), void *arg,
@@ -255,7 +256,8 @@ GM_API int gm_residency_extents(struct gm_residency *res, uint64_t start, uint64
  * @ret: filled in on success
  * @err: optional
  *
- * Returns 0, -EINVAL, -ESRCH. Threads: one at a time a handle. Since: 0.1.
+ * Returns 0, -EINVAL, -ESRCH.
+ * Threads: one at a time a handle. Since: 0.1.
  */
 GM_API int gm_residency_process(
 	struct gm_residency *res, struct gm_process_memory *ret, struct gm_error *err);
@@ -269,7 +271,8 @@ GM_API int gm_residency_process(
  * @ret:   closed with gm_mappings_close()
  * @err:   optional
  *
- * Returns 0, -ESRCH, -EACCES, -ENOMEM. Threads: one at a time a handle. Since: 0.1.
+ * Returns 0, -ESRCH, -EACCES, -ENOMEM.
+ * Threads: one at a time a handle. Since: 0.1.
  */
 GM_API int gm_mappings_open(
 	struct gm_residency *res, uint32_t flags, struct gm_mappings **ret, struct gm_error *err);

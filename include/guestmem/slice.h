@@ -38,7 +38,8 @@ struct gm_pin {
  *
  * The section may be left; the slice stays valid until the pin is given back. A piece never spans
  * two regions. Returns 0, -EINVAL (@len 0), -EFAULT, -EACCES, -ERANGE; on failure both outputs are
- * unchanged. Threads: reader section. Since: 0.1.
+ * unchanged.
+ * Threads: reader section. Since: 0.1.
  */
 GM_API int gm_pin_slice(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms,
 	struct iovec *ret_slice, struct gm_pin *ret_pin);

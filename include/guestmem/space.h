@@ -129,7 +129,8 @@ struct gm_region_info {
  * @ret_space: the space, destroyed with gm_space_destroy()
  * @err:       optional
  *
- * Returns 0, -EINVAL, -E2BIG, -ENOMEM. Threads: any. Since: 0.1.
+ * Returns 0, -EINVAL, -E2BIG, -ENOMEM.
+ * Threads: any. Since: 0.1.
  */
 GM_API int gm_space_create(
 	const struct gm_space_opts *opts, struct gm_space **ret_space, struct gm_error *err);
@@ -142,7 +143,8 @@ GM_API int gm_space_create(
  * @ret_space: the space
  * @err:       optional; its gpa is that of the region which failed
  *
- * Returns as gm_space_create() and gm_txn_add(). Threads: any. Since: 0.1.
+ * Returns as gm_space_create() and gm_txn_add().
+ * Threads: any. Since: 0.1.
  */
 GM_API int gm_space_build(const struct gm_space_opts *opts, const struct gm_region_desc *descs,
 	size_t nr, struct gm_space **ret_space, struct gm_error *err);
@@ -151,8 +153,8 @@ GM_API int gm_space_build(const struct gm_space_opts *opts, const struct gm_regi
  * gm_space_destroy() - free a space, its regions and its window
  * @space: taken; without readers and transactions; NULL is ignored
  *
- * Memory that is pinned stays mapped until the last pin is given back. Threads: owner only. Since:
- * 0.1.
+ * Memory that is pinned stays mapped until the last pin is given back.
+ * Threads: owner only. Since: 0.1.
  */
 GM_API void gm_space_destroy(struct gm_space *space);
 
@@ -163,7 +165,8 @@ GM_API void gm_space_destroy(struct gm_space *space);
  * @ret_id: optional
  * @err:    optional
  *
- * Returns as its parts. Threads: any (-EBUSY while a transaction is open). Since: 0.1.
+ * Returns as its parts.
+ * Threads: any (-EBUSY while a transaction is open). Since: 0.1.
  */
 GM_API int gm_space_add(struct gm_space *space, const struct gm_region_desc *desc, uint64_t *ret_id,
 	struct gm_error *err);
@@ -175,7 +178,8 @@ GM_API int gm_space_add(struct gm_space *space, const struct gm_region_desc *des
  * @err:   optional
  *
  * Its memory is given back once all readers have left, by gm_space_reclaim() or a later change.
- * Returns as its parts. Threads: any (-EBUSY while a transaction is open). Since: 0.1.
+ * Returns as its parts.
+ * Threads: any (-EBUSY while a transaction is open). Since: 0.1.
  */
 GM_API int gm_space_remove(struct gm_space *space, uint64_t id, struct gm_error *err);
 
@@ -195,7 +199,8 @@ GM_API int gm_space_reclaim(struct gm_space *space);
  * @err:        optional; names the readers that hold it up
  *
  * Must not be called in a section or by a thread that serves page faults.
- * Returns 0, -ETIMEDOUT, -EBUSY. Threads: any. Since: 0.1.
+ * Returns 0, -ETIMEDOUT, -EBUSY.
+ * Threads: any. Since: 0.1.
  */
 GM_API int gm_space_wait(struct gm_space *space, uint64_t timeout_ns, struct gm_error *err);
 
@@ -205,7 +210,8 @@ GM_API int gm_space_wait(struct gm_space *space, uint64_t timeout_ns, struct gm_
  * @id:       of the region
  * @ret_info: filled in
  *
- * Returns 0, -ENOENT, -EINVAL (size). Threads: any. Since: 0.1.
+ * Returns 0, -ENOENT, -EINVAL (size).
+ * Threads: any. Since: 0.1.
  */
 GM_API int gm_space_region(struct gm_space *space, uint64_t id, struct gm_region_info *ret_info);
 
@@ -216,7 +222,8 @@ GM_API int gm_space_region(struct gm_space *space, uint64_t id, struct gm_region
  * @ret_info: the region that holds @gpa or else the first one above
  *
  * Go on with ret_info->gpa + ret_info->len unless that wraps to 0.
- * Returns 0, -ENOENT (no more), -EINVAL (size). Threads: any. Since: 0.1.
+ * Returns 0, -ENOENT (no more), -EINVAL (size).
+ * Threads: any. Since: 0.1.
  */
 GM_API int gm_space_next(struct gm_space *space, uint64_t gpa, struct gm_region_info *ret_info);
 

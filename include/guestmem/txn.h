@@ -25,7 +25,8 @@ struct gm_txn;
  * @ret_txn: the transaction, ended by gm_txn_commit() or gm_txn_abort()
  * @err:     optional
  *
- * Returns 0, -EBUSY (another transaction is open), -ENOMEM. Threads: any. Since: 0.1.
+ * Returns 0, -EBUSY (another transaction is open), -ENOMEM.
+ * Threads: any. Since: 0.1.
  */
 GM_API int gm_txn_begin(struct gm_space *space, struct gm_txn **ret_txn, struct gm_error *err);
 
@@ -39,7 +40,8 @@ GM_API int gm_txn_begin(struct gm_space *space, struct gm_txn **ret_txn, struct 
  * Returns 0; -EINVAL (length 0, misaligned, neither or both of block and backing); -ERANGE (wraps
  * past 2^64; outside the block); -EEXIST (overlaps a region of the plan: err->gpa is the first
  * common byte); -EBUSY (an anonymous block that another region uses: it has no fd); -E2BIG;
- * -ENOMEM. On failure the plan is unchanged. Threads: one writer. Since: 0.1.
+ * -ENOMEM. On failure the plan is unchanged.
+ * Threads: one writer. Since: 0.1.
  */
 GM_API int gm_txn_add(struct gm_txn *txn, const struct gm_region_desc *desc, uint64_t *ret_id,
 	struct gm_error *err);
@@ -50,7 +52,8 @@ GM_API int gm_txn_add(struct gm_txn *txn, const struct gm_region_desc *desc, uin
  * @id:  of the region
  * @err: optional
  *
- * Returns 0 or -ENOENT. Threads: one writer. Since: 0.1.
+ * Returns 0 or -ENOENT.
+ * Threads: one writer. Since: 0.1.
  */
 GM_API int gm_txn_remove(struct gm_txn *txn, uint64_t id, struct gm_error *err);
 
@@ -61,7 +64,8 @@ GM_API int gm_txn_remove(struct gm_txn *txn, uint64_t id, struct gm_error *err);
  * @gpa: new first address
  * @err: optional
  *
- * Returns 0, -ENOENT, -EINVAL, -ERANGE, -EEXIST. Threads: one writer. Since: 0.1.
+ * Returns 0, -ENOENT, -EINVAL, -ERANGE, -EEXIST.
+ * Threads: one writer. Since: 0.1.
  */
 GM_API int gm_txn_move(struct gm_txn *txn, uint64_t id, uint64_t gpa, struct gm_error *err);
 
@@ -72,7 +76,8 @@ GM_API int gm_txn_move(struct gm_txn *txn, uint64_t id, uint64_t gpa, struct gm_
  * @len: new length in bytes, within its block; the bytes that stay are not touched
  * @err: optional
  *
- * Returns 0, -ENOENT, -EINVAL, -ERANGE, -EEXIST. Threads: one writer. Since: 0.1.
+ * Returns 0, -ENOENT, -EINVAL, -ERANGE, -EEXIST.
+ * Threads: one writer. Since: 0.1.
  */
 GM_API int gm_txn_resize(struct gm_txn *txn, uint64_t id, uint64_t len, struct gm_error *err);
 
@@ -96,7 +101,8 @@ GM_API int gm_txn_protect(struct gm_txn *txn, uint64_t id, uint32_t perms, struc
  * @err:     optional
  *
  * At commit readers see the old memory, then for a moment none (-EFAULT), then the new.
- * Returns as gm_txn_add(), or -ENOENT. Threads: one writer. Since: 0.1.
+ * Returns as gm_txn_add(), or -ENOENT.
+ * Threads: one writer. Since: 0.1.
  */
 GM_API int gm_txn_replace(
 	struct gm_txn *txn, uint64_t id, const struct gm_region_desc *desc, struct gm_error *err);
@@ -112,7 +118,8 @@ GM_API int gm_txn_replace(
  * that were removed earlier is in the way, it waits as well, but then goes on: the new region is
  * not placed. Must not be called in a section or by a thread that serves page faults. Returns 0;
  * -ETIMEDOUT (err->text names the readers that hold it up); -ENOMEM, -EBUSY, or what making a block
- * returned. Threads: one writer. Since: 0.1.
+ * returned.
+ * Threads: one writer. Since: 0.1.
  */
 GM_API int gm_txn_commit(struct gm_txn *txn, struct gm_error *err);
 

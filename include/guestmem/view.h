@@ -145,7 +145,8 @@ GM_API void gm_reader_leave(struct gm_reader *reader);
  * gm_view_generation() - generation of a view
  * @view: borrowed
  *
- * Two views of a space with the same generation are the same. Threads: reader section. Since: 0.1.
+ * Two views of a space with the same generation are the same.
+ * Threads: reader section. Since: 0.1.
  */
 GM_INLINE uint64_t gm_view_generation(const struct gm_view *view);
 

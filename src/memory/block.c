@@ -66,6 +66,13 @@ static const char *flags_problem(const struct gm_block_opts *opts)
 		return "GM_BLOCK_SHARE is for GM_BACKING_ANON";
 	if ((flags & GM_BLOCK_PRIVATE) && !file)
 		return "GM_BLOCK_PRIVATE is for files and fds";
+	if ((flags & GM_BLOCK_NO_SEAL) && opts->backing != GM_BACKING_MEMFD &&
+		!(flags & GM_BLOCK_SHARE))
+		return "GM_BLOCK_NO_SEAL is for memfds";
+	if ((flags & GM_BLOCK_MERGE) &&
+		(opts->backing == GM_BACKING_MEMFD || (flags & GM_BLOCK_SHARE) ||
+			(file && !(flags & GM_BLOCK_PRIVATE))))
+		return "GM_BLOCK_MERGE is for private memory: the kernel merges no shared pages";
 	if ((flags & GM_BLOCK_CREATE) && opts->backing != GM_BACKING_FILE)
 		return "GM_BLOCK_CREATE is for GM_BACKING_FILE";
 	if ((flags & GM_BLOCK_WIPEONFORK) &&

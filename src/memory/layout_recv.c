@@ -16,6 +16,7 @@
 
 #include "core/error.h"
 #include "core/layout_wire.h"
+#include "memory/space.h"
 #include "sys/sys.h"
 #include "sys/uapi.h"
 
@@ -252,12 +253,17 @@ static int describe(struct receiver *recv, struct gm_error *err)
 	return 0;
 }
 
-int gm_layout_recv(int sock, const struct gm_space_opts *opts, struct gm_space **ret_space,
+int gm_layout_recv(int sock, const struct gm_space_opts *user, struct gm_space **ret_space,
 	struct gm_error *err)
 {
-	struct receiver *recv = gm_sys_alloc(sizeof(*recv));
-	int rc;
+	struct gm_space_opts opts;
+	struct receiver *recv;
+	/* Before the peer is waited for. */
+	int rc = gm_space_opts_copy(&opts, user, err);
 
+	if (rc)
+		return rc;
+	recv = gm_sys_alloc(sizeof(*recv));
 	if (!recv)
 		return gm_error_set(err, -ENOMEM, 0, 0, "layout: out of memory");
 	rc = recv_layout(recv, sock, err);
@@ -266,7 +272,7 @@ int gm_layout_recv(int sock, const struct gm_space_opts *opts, struct gm_space *
 	if (!rc)
 		rc = describe(recv, err);
 	if (!rc)
-		rc = gm_space_build(opts, recv->descs, recv->head.nr_regions, ret_space, err);
+		rc = gm_space_build(&opts, recv->descs, recv->head.nr_regions, ret_space, err);
 	forget(recv);
 	return rc;
 }

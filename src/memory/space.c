@@ -10,6 +10,7 @@
 #include "sys/guard.h"
 #include "sys/sys.h"
 
+#define NAME_DEFAULT "guest"
 #define LIMIT_DEFAULT (UINT64_C(1) << 40)
 
 static int make_window(struct gm_space *space, uint64_t limit, struct gm_error *err)
@@ -18,34 +19,47 @@ static int make_window(struct gm_space *space, uint64_t limit, struct gm_error *
 		return 0;
 	if (limit == 0)
 		limit = LIMIT_DEFAULT;
-	if (limit > GM_WINDOW_LIMIT_MAX)
-		return gm_error_set(err, -EINVAL, limit, 0,
-			"%s: gpa_limit 0x%" PRIx64 " is above 2^46", space->name, limit);
 	limit = gm_align_down(limit + (GM_WINDOW_ALIGN - 1), GM_WINDOW_ALIGN);
 	return gm_window_create(limit, &space->window, err);
+}
+
+int gm_space_opts_copy(
+	struct gm_space_opts *ret, const struct gm_space_opts *user, struct gm_error *err)
+{
+	int rc;
+
+	*ret = (struct gm_space_opts){.size = sizeof(*ret)};
+	rc = user ? gm_opts_copy(ret, sizeof(*ret), user, sizeof(*ret)) : 0;
+	if (rc)
+		return gm_opts_error(err, rc, "space");
+	if (ret->sections &&
+		(!ret->sections->enter || !ret->sections->leave || !ret->sections->wait))
+		return gm_error_set(
+			err, -EINVAL, 0, 0, "space: sections needs all three functions");
+	if (ret->gpa_limit > GM_WINDOW_LIMIT_MAX && ret->gpa_limit != GM_SPACE_NO_WINDOW)
+		return gm_error_set(err, -EINVAL, ret->gpa_limit, 0,
+			"%s: gpa_limit 0x%" PRIx64 " is above 2^46",
+			ret->name ? ret->name : NAME_DEFAULT, ret->gpa_limit);
+	return 0;
 }
 
 int gm_space_create(
 	const struct gm_space_opts *user, struct gm_space **ret_space, struct gm_error *err)
 {
-	struct gm_space_opts opts = {.size = sizeof(opts)};
+	struct gm_space_opts opts;
 	struct gm_view_full *view;
 	struct gm_space *space;
-	int rc = user ? gm_opts_copy(&opts, sizeof(opts), user, sizeof(opts)) : 0;
+	int rc = gm_space_opts_copy(&opts, user, err);
 
 	if (rc)
-		return gm_opts_error(err, rc, "space");
-	if (opts.sections &&
-		(!opts.sections->enter || !opts.sections->leave || !opts.sections->wait))
-		return gm_error_set(
-			err, -EINVAL, 0, 0, "space: sections needs all three functions");
+		return rc;
 	space = gm_sys_alloc(sizeof(*space));
 	view = gm_view_alloc(0);
 	if (!space || !view) {
 		rc = gm_error_set(err, -ENOMEM, 0, 0, "space: out of memory");
 		goto fail;
 	}
-	gm_copy_name(space->name, sizeof(space->name), opts.name ? opts.name : "guest");
+	gm_copy_name(space->name, sizeof(space->name), opts.name ? opts.name : NAME_DEFAULT);
 	rc = make_window(space, opts.gpa_limit, err);
 	if (rc)
 		goto fail;

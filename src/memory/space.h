@@ -80,6 +80,9 @@ void gm_view_free(struct gm_view_full *view);
 const struct gm_region *gm_view_region(const struct gm_view *view, uint64_t gpa);
 
 /* ---- space.c ---- */
+/* The options in full, checked; those of @user or, if that is NULL, the defaults. */
+int gm_space_opts_copy(
+	struct gm_space_opts *ret, const struct gm_space_opts *user, struct gm_error *err);
 /* Takes and gives back the right to change the space. */
 int gm_space_hold(struct gm_space *space, struct gm_error *err);
 void gm_space_release(struct gm_space *space);
