@@ -117,7 +117,7 @@ void kind_memfd_base(struct kind *kind)
 	want(kind, 12, 2 * PMD);
 }
 
-/* Huge pages in a memfd whatever shmem_enabled says. */
+/* Huge pages in a memfd. The host gives them on advice while this runs. */
 void kind_memfd_collapsed(struct kind *kind)
 {
 	char *at = map_memfd(kind, 4 * PMD, 0, NULL);

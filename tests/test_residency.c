@@ -213,6 +213,7 @@ static void a_memfd_counts_as_far_as_it_is_mapped(void **state)
 static void collapsed_memfd_pages_count_as_2m(void **state)
 {
 	(void)state;
+	assert_true(support_knob(THP_DIR "shmem_enabled", "advise"));
 	check(kind_memfd_collapsed);
 }
 
