@@ -223,6 +223,7 @@ static void multi_size_pages_count_by_their_folio(void **state)
 	assert_true(support_knob(THP_DIR "hugepages-64kB/enabled", "madvise"));
 	assert_true(support_knob(THP_DIR "hugepages-2048kB/enabled", "never"));
 	check(kind_multi_size);
+	check(kind_multi_size_parts);
 	assert_true(support_knob(THP_DIR "hugepages-64kB/enabled", "never"));
 	assert_true(support_knob(THP_DIR "hugepages-2048kB/enabled", "inherit"));
 }

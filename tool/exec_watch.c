@@ -25,8 +25,8 @@ struct mapped {
 	uint64_t offset;
 };
 
-#define DETAIL_AFTER 2.0 /* seconds */
-#define DETAIL_SMALL (UINT64_C(16) << 20)
+#define DETAIL_AFTER 0.5 /* seconds */
+#define DETAIL_SMALL (UINT64_C(128) << 20)
 
 struct round {
 	struct exec_watch *watch;
@@ -365,9 +365,9 @@ static void take(struct exec_watch *watch, pid_t root, uint32_t flags)
 }
 
 /*
- * Each sample is quick. The folio behind each small page, where it matters, costs a second for each
- * GiB or more: of much memory that is looked at for a fifth of the time at most, and not in the
- * first seconds. What the command's end overtakes is dropped.
+ * Each sample is quick. The folio behind each small page, where it matters, costs up to 0.15 s for
+ * each GiB: of much memory that is looked at for a fifth of the time at most, and not at once. What
+ * the command's end overtakes is dropped.
  */
 void exec_watch_sample(struct exec_watch *watch, pid_t root)
 {

@@ -319,7 +319,7 @@ int gm_residency_extents(struct gm_residency *res, uint64_t start, uint64_t len,
 	walk->res = res;
 	walk->flags = flags;
 	walk->maps = -1;
-	walk->kpf_block = UINT64_MAX;
+	walk->block_nr = UINT64_MAX;
 	walk->start = start;
 	walk->end = start + len;
 	walk->fn = fn;
