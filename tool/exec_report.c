@@ -191,7 +191,9 @@ static void set_request(const struct exec_result *r, json_t *json)
 	json_object_set_new(json, "populate", json_boolean(o->populate));
 	json_object_set_new(json, "page_size_requested", json_string(exec_policy_name(o->policy)));
 	json_object_set_new(json, "page_size_effective", json_string(r->effective));
-	json_object_set_new(json, "page_size_achieved", json_boolean(r->achieved));
+	/* Without a policy there was nothing to achieve. */
+	json_object_set_new(json, "page_size_achieved",
+		o->policy == EXEC_DEFAULT ? json_null() : json_boolean(r->achieved));
 }
 
 static void set_faults(const struct exec_result *r, json_t *json)

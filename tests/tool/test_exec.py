@@ -55,6 +55,7 @@ class CommandLine(Case):
         self.fails(2, "-Z", args=("exec", "-Z", "true", "{mem}"))
         self.fails(2, "--size", "value", args=("exec", "--size"))
         self.fails(2, "--require", args=(*SMALL, "--require=yes", "true", "{mem}"))
+        self.fails(2, "--require", "--page-size", args=(*SMALL, "--require", "true", "{mem}"))
         self.fails(2, "--heatmap", args=(*SMALL, "--heatmap=a.jpg", "true", "{mem}"))
 
     def test_size_command_and_mem_must_be_there(self):

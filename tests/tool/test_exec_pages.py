@@ -130,6 +130,14 @@ class Pages(Case):
         self.assertEqual((report["page_size_effective"], report["guest_faults"]), ("1G", 1))
         self.assertTrue(wait_for(lambda: pools() == before))
 
+    def test_without_a_policy_nothing_was_to_be_achieved(self):
+        report, _ = self.run_use("16M", None, "touch", 4 * MIB)
+        self.assertEqual((report["page_size_requested"], report["page_size_achieved"]), ("default", None))
+        report, _ = self.run_use("16M", "base", "touch", 4 * MIB)
+        self.assertIs(report["page_size_achieved"], True)
+        report, _ = self.run_use("16M", "base", "touch", 0)
+        self.assertIs(report["page_size_achieved"], False)
+
     def test_what_two_processes_map_counts_once(self):
         report, _ = self.run_use("16M", "base", "fork", 4 * MIB)
         self.assertEqual(report["peak_present_bytes"], 4 * MIB)
