@@ -258,6 +258,15 @@ class Refusing(Case):
                      "fffffffffffff000+1G", "1000-2000-3000", "0x-0x1000", "1000+nan", "10000000000000000-2"):
             self.fails(2, "--range", args=("inspect", f"--range={text}", os.getpid()))
 
+    def test_a_range_that_is_refused_is_told_why(self):
+        for text, why in (("fffffffffffff000-10000000000000000", "reaches 2^64"), ("fffffffffffff000+4K", "reaches 2^64"),
+                          ("0+16E", "not like"), ("10000000000000000-10000000000001000", "reaches 2^64"),
+                          ("1000-1000", "ends before"), ("1000+0", "empty"), ("1000-2000x", "not like"),
+                          ("1000+x", "not like"), ("1000-1001", "whole pages")):
+            self.fails(2, "--range", f"'{text}'", why, args=("inspect", f"--range={text}", os.getpid()))
+        # The last range that there can be is none of ours, but a range.
+        self.fails(1, "no mapping", args=("inspect", "--range=ffffffffffffe000-fffffffffffff000", os.getpid()))
+
     def test_other_bad_options_are_refused(self):
         for option in ("--watch=nan", "--watch=0", "--watch=-1", "--watch=1e9", "--count=0", "--count=x", "--count=-1",
                        "--heatmap=x.gif", "--nonsense", "--ascii=1", "-Q"):
