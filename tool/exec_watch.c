@@ -384,10 +384,50 @@ void exec_watch_sample(struct exec_watch *watch, pid_t root)
 	watch->next_detail = tool_now() + 4 * (tool_now() - begin);
 }
 
-void exec_watch_end(struct exec_watch *watch)
+/* Has it not ended? A zombie has, though nobody waited for it yet. */
+static bool lives(pid_t pid)
+{
+	char path[64];
+	char line[256] = "";
+	const char *name_end;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	name_end = fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL;
+	fclose(file);
+	return name_end && strlen(name_end) > 2 && !strchr("ZX", name_end[2]);
+}
+
+/* What the command has left running came to us, the subreaper. */
+static void find_survivors(struct exec_watch *watch, pid_t root)
+{
+	static pid_t pids[PROCESSES_MAX];
+	size_t nr = 0;
+
+	add_children(root, pids, &nr);
+	for (size_t i = 0; i < nr; i++) {
+		if (lives(pids[i])) {
+			watch->survivors = tool_realloc(watch->survivors, watch->nr_survivors + 1,
+				sizeof(*watch->survivors));
+			watch->survivors[watch->nr_survivors++] = pids[i];
+		}
+		add_children(pids[i], pids, &nr);
+	}
+	if (watch->nr_survivors == 0)
+		return;
+	watch->mapped_by = 0;
+	take(watch, root, 0);
+	watch->survivor_maps = watch->mapped_by;
+}
+
+void exec_watch_end(struct exec_watch *watch, pid_t root)
 {
 	struct stat st;
 
+	find_survivors(watch, root);
 	if (fstat(watch->fd, &st) == 0)
 		watch->allocated = (uint64_t)st.st_blocks * 512;
 	if (watch->allocated > watch->peak_allocated)
@@ -397,6 +437,7 @@ void exec_watch_end(struct exec_watch *watch)
 void exec_watch_fini(struct exec_watch *watch)
 {
 	free(watch->samples);
+	free(watch->survivors);
 	heatmap_free(watch->map);
 	free(watch->pages);
 }

@@ -2,6 +2,7 @@
 """guestmem exec: pages that were asked for, got and counted."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ FIELDS = {"command", "exit_status", "exit_signal", "wall_seconds", "size", "name
           "page_size_requested", "page_size_effective", "page_size_achieved", "faults_minor", "faults_major",
           "guest_faults", "guest_faults_lost", "guest_faults_reason", "allocated_bytes", "peak_allocated_bytes",
           "present_bytes", "present_by_page_size", "peak_present_bytes", "page_table_bytes", "peak_page_table_bytes",
-          "not_seen", "warnings", "interval_seconds", "samples"}
+          "not_seen", "surviving_pids", "warnings", "interval_seconds", "samples"}
 
 
 class Pages(Case):
@@ -156,6 +157,23 @@ class Pages(Case):
         self.assertEqual(result.returncode, 5)
         report = self.json("report")
         self.assertEqual((report["present_bytes"], report["guest_faults"]), (4 * MIB, 4 * MIB // PAGE))
+
+    def test_processes_that_outlive_the_command_are_told(self):
+        for what, said in ((["sleep", "60"], "none maps the memory"), (python("touch", "{mem}", 4 * MIB, 60), "guestmem inspect ")):
+            script = '"$@" >/dev/null 2>&1 & echo $!; sleep 0.5; : {mem}'
+            result = guestmem("exec", "-s", "16M", "-p", "base", "--json", self.path("report"), "sh", "-c", script, "-", *what)
+            self.well(result)
+            pid = int(result.stdout)
+            os.kill(pid, signal.SIGKILL)
+            report = self.json("report")
+            self.assertEqual(report["surviving_pids"], [pid])
+            (note,) = [w for w in report["warnings"] if "outlived" in w]
+            self.assertIn(said, note)
+            self.assertIn(note, result.stderr)
+        self.assertTrue(note.endswith(str(pid)))
+        self.assertEqual(report["present_bytes"], 4 * MIB)
+        report, _ = self.run_use("16M", "base", "touch", MIB)
+        self.assertEqual(report["surviving_pids"], [])
 
     def test_memory_that_is_not_used_is_none(self):
         for words in (["sleep", "0.2", "{mem}"], python("touch", "{mem}", 0, 0.3)):
