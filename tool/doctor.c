@@ -41,10 +41,10 @@ static void print_checks(const struct doctor *d)
 	for (size_t i = 0; i < d->nr; i++) {
 		const struct doctor_check *c = &d->checks[i];
 
-		printf("%-8s %-16s %s\n", states[c->state], c->name,
+		printf("%-8s %-18s %s\n", states[c->state], c->name,
 			tool_escape(c->text, shown, sizeof(shown)));
 		if (c->mend)
-			printf("%-8s %-16s mend: %s\n", "", "",
+			printf("%-8s %-18s mend: %s\n", "", "",
 				tool_escape(c->mend, shown, sizeof(shown)));
 	}
 }
