@@ -16,6 +16,12 @@ static const struct tool_option options[] = {
 	{NULL, 0, NULL, NULL},
 };
 
+static bool is_operand(const char *word)
+{
+	(void)word; /* there are none */
+	return false;
+}
+
 static const struct tool_usage usage = {
 	.command = "doctor",
 	.operands = "[OPTION]...",
@@ -23,6 +29,7 @@ static const struct tool_usage usage = {
 		 "mend it.\n"
 		 "Changes nothing. The exit status is 0 if the basics work, 1 if they do not.",
 	.options = options,
+	.is_operand = is_operand,
 };
 
 void doctor_add(struct doctor *d, const char *name, enum doctor_state state, char *text, char *mend)

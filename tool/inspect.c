@@ -32,6 +32,12 @@ static const struct tool_option options[] = {
 
 enum { OPT_RANGE, OPT_ALL, OPT_QUICK, OPT_ASCII, OPT_HEATMAP, OPT_WATCH, OPT_COUNT, OPT_JSON };
 
+/* A PID. */
+static bool is_operand(const char *word)
+{
+	return *word && strspn(word, "0123456789") == strlen(word);
+}
+
 static const struct tool_usage usage = {
 	.command = "inspect",
 	.operands = "[OPTION]... PID",
@@ -41,6 +47,7 @@ static const struct tool_usage usage = {
 		 "users of\n"
 		 "guestmem are recognised; of others the largest mappings are shown.",
 	.options = options,
+	.is_operand = is_operand,
 };
 
 #define RANGE_FORM "is not like 7f0000000000-7f0040000000 or 7f0000000000+1G"
@@ -346,9 +353,15 @@ int cmd_inspect(int argc, char **argv)
 
 	if (first < 0)
 		return status;
-	if (argc - first != 1) {
-		tool_error("inspect: %s (see guestmem inspect --help)",
-			argc == first ? "no PID" : "more than one PID");
+	if (argc == first) {
+		tool_error("inspect: no PID (see guestmem inspect --help)");
+		return EXIT_USAGE;
+	}
+	if (argc - first > 1) {
+		tool_error(
+			"inspect: more than one PID: '%s', '%s' (a number as a value goes behind "
+			"'=', as in --watch=2)",
+			argv[first], argv[first + 1]);
 		return EXIT_USAGE;
 	}
 	if (!tool_parse_number(argv[first], INT_MAX, &pid) || pid == 0) {

@@ -138,6 +138,15 @@ class Doctor(Case):
         self.assertEqual(check_of(found, "pagemap")["state"], "broken")
         self.assertIsNone(found["host"]["memory_total_bytes"])
 
+    def test_a_report_goes_to_a_file(self):
+        file = self.path("report")
+        for words in ([f"--json={file}"], ["--json", file], [f"-j{file}"], [f"-j={file}"], ["-j", file]):
+            self.assertEqual(guestmem("doctor", *words).stdout, "", words)
+            self.assertTrue(self.json("report")["basics_work"])
+            os.unlink(file)
+        for words in (["--json"], ["-j"], ["--json=-"], ["-j", "-"]):
+            self.assertTrue(json.loads(guestmem("doctor", *words).stdout)["basics_work"])
+
     def test_bad_arguments_and_full_disks_are_errors(self):
         self.fails(2, "'x'", args=("doctor", "x"))
         self.fails(2, "--nonsense", args=("doctor", "--nonsense"))

@@ -241,8 +241,23 @@ class Showing(Case):
         self.fails(1, "Broken pipe", result=result)
 
     def test_a_report_goes_to_a_file(self):
-        self.well(guestmem("inspect", f"--json={self.path('report')}", os.getpid()))
-        self.assertEqual(self.json("report")["pid"], os.getpid())
+        report = self.path("report")
+        pid = os.getpid()
+        for words in ([f"--json={report}", pid], ["--json", report, pid], [f"-j{report}", pid], [f"-j={report}", pid],
+                      ["-j", report, pid], [pid, "--json", report, "--quick"], [pid, "-aj", report]):
+            self.assertEqual(guestmem("inspect", *words).stdout, "", words)
+            self.assertEqual(self.json("report")["pid"], pid)
+            os.unlink(report)
+        for words in (["--json", pid], ["--json=-", pid], ["-j", "-", pid], [pid, "--json"], ["--json", "--quick", pid]):
+            self.assertEqual(json.loads(guestmem("inspect", *words).stdout)["pid"], pid)
+
+    def test_times_are_taken_in_every_form(self):
+        for words in (["--watch=0.05"], ["--watch", "0.05"], ["-w0.05"], ["-w=0.05"], ["-w", "0.05"]):
+            begun = time.monotonic()
+            result = guestmem("inspect", "-qj", *words, "--count", "3", os.getpid())
+            self.well(result)
+            self.assertEqual(len(result.stdout.splitlines()), 3, words)
+            self.assertLess(time.monotonic() - begun, 2)
 
 
 class Refusing(Case):
@@ -251,6 +266,8 @@ class Refusing(Case):
             self.fails(2, "no PID", args=("inspect", "--", pid))
         self.fails(2, "no PID", args=("inspect",))
         self.fails(2, "more than one", args=("inspect", "1", "2"))
+        self.fails(2, "more than one", "--watch=2", args=("inspect", "--watch", "2", "1"))
+        self.fails(2, "no PID", args=("inspect", "--json", "out"))
         self.fails(1, "process 2147483647", args=("inspect", "2147483647"))
 
     def test_ranges_that_are_none_are_refused(self):
@@ -272,6 +289,9 @@ class Refusing(Case):
                        "--heatmap=x.gif", "--nonsense", "--ascii=1", "-Q"):
             self.fails(2, option.split("=")[0], args=("inspect", option, os.getpid()))
         self.fails(2, "--count", args=("inspect", "--count=3", os.getpid()))
+        self.fails(2, "-a: takes no value", args=("inspect", "-a=1", os.getpid()))
+        self.fails(2, "--all: takes no value", args=("inspect", "--all=1", os.getpid()))
+        self.fails(2, "--watch", "'x'", args=("inspect", "-w", "x", os.getpid()))
 
     def test_a_process_that_has_ended_is_named(self):
         child = start("/bin/true")
