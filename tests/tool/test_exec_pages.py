@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from common import (MIB, PAGE, THP, TOOL, Case, as_nobody, guestmem, main, need_pool, nobody_can_run_tool, pools,
-                    put_back, python, set_host, setting, wait_for)
+                    put_back, python, set_host, setting, wait_for, write)
 
 FIELDS = {"command", "exit_status", "exit_signal", "wall_seconds", "size", "name", "numa", "populate",
           "page_size_requested", "page_size_effective", "page_size_achieved", "faults_minor", "faults_major",
@@ -157,6 +157,20 @@ class Pages(Case):
         self.assertEqual(result.returncode, 5)
         report = self.json("report")
         self.assertEqual((report["present_bytes"], report["guest_faults"]), (4 * MIB, 4 * MIB // PAGE))
+
+    def test_one_inside_another_watches_its_own_memory(self):
+        inner = self.path("inner.sh")
+        use = " ".join(python("touch"))
+        write(inner, f'''"{TOOL}" exec -s 8M -p base --name inner --json "{self.path("inner")}" -- \\
+            sh -c '{use} "$1" {2 * MIB} 0.5 & {use} "$2" {3 * MIB} 0.5; wait' - "$1" {{mem}}\n''')
+        result = guestmem("exec", "-s", "4M", "-p", "base", "--json", self.path("outer"), "sh", inner, "{mem}")
+        self.well(result)
+        self.assertEqual([(self.json(name)["size"], self.json(name)["present_bytes"]) for name in ("outer", "inner")],
+                         [(4 * MIB, 2 * MIB), (8 * MIB, 3 * MIB)])
+        # All {mem} are the outer one's.
+        result = guestmem("exec", "-s", "4M", "-q", TOOL, "exec", "-s", "4M", "true", "{mem}")
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("no argument has {mem}", result.stderr)
 
     def test_processes_that_outlive_the_command_are_told(self):
         for what, said in ((["sleep", "60"], "none maps the memory"), (python("touch", "{mem}", 4 * MIB, 60), "guestmem inspect ")):
