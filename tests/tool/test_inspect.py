@@ -17,6 +17,12 @@ from common import (MIB, PAGE, THP, Case, as_nobody, end, guestmem, main, need_p
 QEMU = shutil.which("qemu-system-x86_64")
 
 
+def smaps_of(pid, start_at):
+    """The numbers of one mapping, in bytes."""
+    lines = read(f"/proc/{pid}/smaps").split(f"\n{start_at:x}-")[1].split("\nVmFlags")[0].splitlines()[1:]
+    return {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.endswith(" kB")}
+
+
 def pagemap_present(pid, start_at, size):
     """Bytes that are present, word by word."""
     with open(f"/proc/{pid}/pagemap", "rb") as file:
@@ -167,6 +173,44 @@ class Agreement(Case):
     def test_qemu_on_explicit_huge_pages(self):
         need_pool(2048, 32)
         self.check("2M", "2M")
+
+    def check_stopped(self, policy, present, by_size):
+        """A process of ours that has stopped itself: mapped as pagemap and smaps say, allocated as the file says."""
+        tool = start("exec", "-q", "--size", "16M", "--page-size", policy, "--name", "guestmem-stopped", "--",
+                     *python("stopped", "{mem}", 4 * MIB, 0))
+        self.addCleanup(end, tool)
+        pid = int(wait_for(lambda: read(f"/proc/{tool.pid}/task/{tool.pid}/children").split())[0])
+        self.addCleanup(os.kill, pid, signal.SIGKILL)
+        self.assertTrue(wait_for(lambda: state_of(pid) == "T"))
+        report = json.loads(guestmem("inspect", "--json", pid).stdout)
+        self.assertEqual(state_of(pid), "T")
+        self.assertEqual(report["found_by"], "memory named by guestmem")
+        pieces = report["mappings"]
+        self.assertEqual(sum(m["size"] for m in pieces), 16 * MIB)
+        total = {key: sum(m["present_by_page_size"][key] for m in pieces) for key in ("4K", "2M", "1G")}
+        self.assertEqual(total, {"4K": 0, "2M": 0, "1G": 0, **by_size})
+        for m in pieces:
+            first = int(m["start"], 16)
+            self.assertEqual(m["present_bytes"], pagemap_present(pid, first, m["size"]))
+            smaps = smaps_of(pid, first)
+            huge = smaps["ShmemPmdMapped"] + smaps["Shared_Hugetlb"] + smaps["Private_Hugetlb"]
+            self.assertEqual(m["present_by_page_size"]["2M"], huge)
+            blocks = os.stat(f"/proc/{pid}/map_files/{m['start'][2:]}-{m['end'][2:]}").st_blocks
+            self.assertEqual(m["allocated_bytes"], blocks * 512)
+        self.assertEqual(report["total"]["present_bytes"], present)
+        # One more huge page's worth is allocated, but mapped by nobody.
+        self.assertEqual(pieces[0]["allocated_bytes"], present + 2 * MIB)
+
+    def test_a_stopped_process_on_base_pages(self):
+        self.check_stopped("base", 4 * MIB + 3 * PAGE, {"4K": 4 * MIB + 3 * PAGE})
+
+    def test_a_stopped_process_on_transparent_huge_pages(self):
+        set_host(THP + "shmem_enabled", "advise")
+        self.check_stopped("thp", 4 * MIB + 3 * PAGE, {"4K": 3 * PAGE, "2M": 4 * MIB})
+
+    def test_a_stopped_process_on_explicit_huge_pages(self):
+        need_pool(2048, 8)
+        self.check_stopped("2M", 6 * MIB, {"2M": 6 * MIB})
 
     def test_anonymous_memory_of_qemu_is_found(self):
         if not QEMU:
