@@ -387,13 +387,15 @@ static uint64_t next_mapping(const struct gm_walk *walk, uint64_t at, uint64_t e
 }
 
 /*
- * Where the piece that begins at @at ends: at a PMD boundary and, for the old engine, with its
- * mapping. 1; 0 if there is no mapping up to there; -errno.
+ * Where the piece that begins at @at ends: where words[] is full, with 4 KiB pages at a PMD
+ * boundary, and for the old engine with its mapping. 1; 0 if there is no mapping up to there;
+ * -errno.
  */
 static int piece_end(struct gm_walk *walk, uint64_t at, uint64_t end, bool old, uint64_t *ret)
 {
-	uint64_t pmd = UINT64_C(1) << walk->res->pmd_shift;
-	uint64_t stop = (at & ~(pmd - 1)) + pmd;
+	/* With base pages above 4 KiB a PMD has more of them than words[] has room for. */
+	uint64_t room = (uint64_t)GM_PAGES_BATCH << walk->res->page_shift;
+	uint64_t stop = (at & ~(room - 1)) + room;
 	int rc = 1;
 
 	if (stop > end || stop < at)

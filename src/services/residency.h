@@ -14,7 +14,7 @@
 
 #include <guestmem/residency.h>
 
-#define GM_PAGES_BATCH 512u /* small pages in a PMD-sized page, and words in one read */
+#define GM_PAGES_BATCH 512u /* words in one read: with 4 KiB pages those of a PMD */
 
 struct gm_residency {
 	int dir; /* /proc/PID */
