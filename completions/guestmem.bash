@@ -53,7 +53,10 @@ _guestmem() {
 		mapfile -t COMPREPLY < <(compgen -W \
 			'bind: preferred: preferred-many: interleave: weighted-interleave:' -- "$current")
 		;;
-	exec:--json | exec:-j | *:--heatmap)
+	inspect:--json | inspect:-j)
+		mapfile -t COMPREPLY < <(compgen -f -W "$(cd /proc && echo [0-9]*)" -- "$current")
+		;;
+	*:--json | *:-j | *:--heatmap)
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
 		;;
 	exec:--size | exec:-s | exec:--name | exec:--interval | exec:-i | inspect:--range | inspect:-r | inspect:--count | inspect:-n) ;;

@@ -117,7 +117,7 @@ void kind_memfd_base(struct kind *kind)
 	want(kind, 12, 2 * PMD);
 }
 
-/* Huge pages in a memfd whatever shmem_enabled says. */
+/* Huge pages in a memfd. The host gives them on advice while this runs. */
 void kind_memfd_collapsed(struct kind *kind)
 {
 	char *at = map_memfd(kind, 4 * PMD, 0, NULL);
@@ -138,6 +138,28 @@ void kind_multi_size(struct kind *kind)
 
 	touch(map_anon(kind, PMD, MADV_HUGEPAGE), 8 * step, step);
 	want(kind, 16, 8 * step);
+}
+
+/*
+ * As above, but of some of these pages only parts are mapped: without the first or last small page,
+ * without one within, only the last two, and one whose small pages stand in reverse order.
+ */
+void kind_multi_size_parts(struct kind *kind)
+{
+	size_t step = (size_t)64 << 10;
+	char *at = map_anon(kind, PMD, MADV_HUGEPAGE);
+	char *tail = at + 8 * step;
+
+	touch(at, 6 * step, step);
+	kind_need(madvise(at, PAGE, MADV_DONTNEED) == 0, "madvise");
+	kind_need(madvise(at + 2 * step - PAGE, PAGE, MADV_DONTNEED) == 0, "madvise");
+	kind_need(madvise(at + 2 * step + 4 * PAGE, PAGE, MADV_DONTNEED) == 0, "madvise");
+	kind_need(madvise(at + 3 * step, step - 2 * PAGE, MADV_DONTNEED) == 0, "madvise");
+	for (size_t i = 0; i < step; i += PAGE)
+		kind_need(mremap(at + 4 * step + i, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+				  tail + step - PAGE - i) == tail + step - PAGE - i,
+			"mremap");
+	want(kind, 16, 6 * step - 3 * PAGE - (step - 2 * PAGE));
 }
 
 static void hugetlb(struct kind *kind, unsigned int log2, size_t pages, size_t touched, bool twice)

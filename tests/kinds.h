@@ -27,6 +27,7 @@ kind_maker kind_zero_pages;
 kind_maker kind_memfd_base;
 kind_maker kind_memfd_collapsed;
 kind_maker kind_multi_size;
+kind_maker kind_multi_size_parts;
 kind_maker kind_hugetlb_2m;
 kind_maker kind_hugetlb_1g;
 kind_maker kind_hugetlb_1g_twice;

@@ -230,16 +230,17 @@ static void bad_arguments_are_refused(void **state)
 	assert_fails(gm_residency_usage(res, 1, PAGE, 0, &usage, &err), EINVAL, "whole pages");
 	assert_fails(gm_residency_usage(res, 0, 1, 0, &usage, &err), EINVAL, "whole pages");
 	assert_fails(gm_residency_usage(res, PAGE, UINT64_MAX - PAGE + 1, 0, &usage, &err), EINVAL,
-		"whole pages");
+		"reaches 2^64");
 	for (uint64_t len = PAGE; len; len <<= 1)
-		assert_fails(
-			gm_residency_usage(res, -len, len, 0, &usage, &err), EINVAL, "whole pages");
+		assert_fails(gm_residency_usage(res, -len, len, 0, &usage, &err), EINVAL,
+			"reaches 2^64");
 	assert_fails(
-		gm_residency_usage(res, -PAGE, GIB(1), 0, &usage, &err), EINVAL, "whole pages");
-	assert_fails(gm_residency_usage(res, 0, PAGE, 0x80, &usage, &err), EINVAL, "whole pages");
+		gm_residency_usage(res, -PAGE, GIB(1), 0, &usage, &err), EINVAL, "reaches 2^64");
+	assert_fails(gm_residency_usage(res, 0, PAGE, 0x81, &usage, &err), EINVAL,
+		"flags 0x81: 0x80 is none of GM_RESIDENCY_*");
 	assert_fails(gm_residency_usage(res, 0, PAGE, 0, &small, &err), EINVAL, "size");
 	assert_fails(gm_residency_process(res, &memory, &err), EINVAL, "size");
-	assert_fails(gm_mappings_open(res, 2, &it, &err), EINVAL, "flags");
+	assert_fails(gm_mappings_open(res, 2, &it, &err), EINVAL, "flags 0x2: 0x2 is none of");
 	assert_ok(gm_mappings_open(res, 0, &it, &err));
 	assert_int_equal(gm_mappings_next(it, &m), -EINVAL);
 	gm_mappings_close(it);

@@ -213,6 +213,7 @@ static void a_memfd_counts_as_far_as_it_is_mapped(void **state)
 static void collapsed_memfd_pages_count_as_2m(void **state)
 {
 	(void)state;
+	assert_true(support_knob(THP_DIR "shmem_enabled", "advise"));
 	check(kind_memfd_collapsed);
 }
 
@@ -222,6 +223,7 @@ static void multi_size_pages_count_by_their_folio(void **state)
 	assert_true(support_knob(THP_DIR "hugepages-64kB/enabled", "madvise"));
 	assert_true(support_knob(THP_DIR "hugepages-2048kB/enabled", "never"));
 	check(kind_multi_size);
+	check(kind_multi_size_parts);
 	assert_true(support_knob(THP_DIR "hugepages-64kB/enabled", "never"));
 	assert_true(support_knob(THP_DIR "hugepages-2048kB/enabled", "inherit"));
 }

@@ -16,6 +16,12 @@ static const struct tool_option options[] = {
 	{NULL, 0, NULL, NULL},
 };
 
+static bool is_operand(const char *word)
+{
+	(void)word; /* there are none */
+	return false;
+}
+
 static const struct tool_usage usage = {
 	.command = "doctor",
 	.operands = "[OPTION]...",
@@ -23,6 +29,7 @@ static const struct tool_usage usage = {
 		 "mend it.\n"
 		 "Changes nothing. The exit status is 0 if the basics work, 1 if they do not.",
 	.options = options,
+	.is_operand = is_operand,
 };
 
 void doctor_add(struct doctor *d, const char *name, enum doctor_state state, char *text, char *mend)
@@ -41,10 +48,10 @@ static void print_checks(const struct doctor *d)
 	for (size_t i = 0; i < d->nr; i++) {
 		const struct doctor_check *c = &d->checks[i];
 
-		printf("%-8s %-16s %s\n", states[c->state], c->name,
+		printf("%-8s %-18s %s\n", states[c->state], c->name,
 			tool_escape(c->text, shown, sizeof(shown)));
 		if (c->mend)
-			printf("%-8s %-16s mend: %s\n", "", "",
+			printf("%-8s %-18s mend: %s\n", "", "",
 				tool_escape(c->mend, shown, sizeof(shown)));
 	}
 }

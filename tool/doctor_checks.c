@@ -102,31 +102,6 @@ static void check_pagemap(struct doctor *d)
 		frames ? NULL : say("sudo guestmem inspect ... (CAP_SYS_ADMIN)"));
 }
 
-static void check_thp(struct doctor *d)
-{
-	const struct gm_host *h = &d->host;
-	bool off = strcmp(h->thp_enabled, "never") == 0;
-	bool shmem_off =
-		strcmp(h->shmem_enabled, "never") == 0 || strcmp(h->shmem_enabled, "deny") == 0;
-	char a[TOOL_UNIT_CAP];
-
-	if (!h->thp_enabled[0]) {
-		doctor_add(d, "THP", DOCTOR_MISSING, say("no transparent huge pages"),
-			say("use a kernel with CONFIG_TRANSPARENT_HUGEPAGE"));
-		return;
-	}
-	doctor_add(d, "THP", off ? DOCTOR_OFF : DOCTOR_OK,
-		tool_printf("%s, defrag %s, pages of %s", h->thp_enabled, or_unknown(h->thp_defrag),
-			bytes_or_unknown(h->thp_page, a)),
-		off ? say("echo madvise > " THP "/enabled") : NULL);
-	doctor_add(d, "THP, shared",
-		!h->shmem_enabled[0] ? DOCTOR_MISSING
-		: shmem_off          ? DOCTOR_OFF
-				     : DOCTOR_OK,
-		tool_printf("%s", or_unknown(h->shmem_enabled)),
-		shmem_off ? say("echo advise > " THP "/shmem_enabled") : NULL);
-}
-
 /* Appends a word to a list in @text, which is taken. */
 static char *append(char *text, const char *between, const char *word)
 {
@@ -136,37 +111,118 @@ static char *append(char *text, const char *between, const char *word)
 	return longer;
 }
 
-static void check_multi_size(struct doctor *d)
+static bool is_off(const char *word)
+{
+	return !word[0] || strcmp(word, "never") == 0 || strcmp(word, "deny") == 0;
+}
+
+/* deny and force of all shared memory stand above what the sizes say. */
+static bool is_above(const char *word)
+{
+	return strcmp(word, "deny") == 0 || strcmp(word, "force") == 0;
+}
+
+/* Does the file of a size, private or shared, give pages of that size? */
+static bool size_is_on(const struct gm_host *h, const struct gm_host_thp *t, bool shared)
+{
+	const char *all = shared ? h->shmem_enabled : h->thp_enabled;
+	const char *word = shared ? t->shmem_enabled : t->enabled;
+
+	if (strcmp(word, "inherit") == 0)
+		return !is_off(all);
+	return !is_off(word) && !(shared && is_above(all));
+}
+
+/* PMD-sized pages: the file of all sizes, and where the kernel has it that of this one. */
+static void check_pmd(struct doctor *d, const char *name, bool shared, char *text)
 {
 	const struct gm_host *h = &d->host;
-	char *on = say("");
-	char *off = say("");
-	char name[TOOL_UNIT_CAP];
+	const char *all = shared ? h->shmem_enabled : h->thp_enabled;
+	const char *file = shared ? "shmem_enabled" : "enabled";
+	const char *advise = shared ? "advise" : "madvise";
+	enum doctor_state state = is_off(all) ? DOCTOR_OFF : DOCTOR_OK;
+	char *mend = NULL;
 
-	if (h->nr_thp == 0) {
-		doctor_add(d, "multi-size THP", DOCTOR_MISSING, say("the kernel has none"),
-			say("use Linux 6.8 or newer"));
-		free(on);
-		free(off);
+	if (!all[0]) {
+		state = DOCTOR_MISSING;
+		mend = say("use a kernel with CONFIG_SHMEM and CONFIG_TRANSPARENT_HUGEPAGE");
+	} else if (state == DOCTOR_OFF) {
+		mend = tool_printf("echo %s > " THP "/%s", advise, file);
+	}
+	for (uint32_t i = 0; i < h->nr_thp && state == DOCTOR_OK; i++) {
+		const struct gm_host_thp *t = &h->thp[i];
+
+		if (t->page_size != h->thp_page || size_is_on(h, t, shared) ||
+			!(shared ? t->shmem_enabled : t->enabled)[0])
+			continue;
+		state = DOCTOR_OFF;
+		text = append(text, ", ", "but off for this size");
+		mend = tool_printf("echo inherit > " THP "/hugepages-%" PRIu64 "kB/%s",
+			t->page_size / 1024, file);
+	}
+	doctor_add(d, name, state, text, mend);
+}
+
+static void check_thp(struct doctor *d)
+{
+	const struct gm_host *h = &d->host;
+	char a[TOOL_UNIT_CAP];
+
+	if (!h->thp_enabled[0]) {
+		doctor_add(d, "THP", DOCTOR_MISSING, say("no transparent huge pages"),
+			say("use a kernel with CONFIG_TRANSPARENT_HUGEPAGE"));
 		return;
 	}
+	check_pmd(d, "THP", false,
+		tool_printf("%s, defrag %s, pages of %s", h->thp_enabled, or_unknown(h->thp_defrag),
+			bytes_or_unknown(h->thp_page, a)));
+	check_pmd(d, "THP, shared", true, say(or_unknown(h->shmem_enabled)));
+}
+
+/* Sizes between base pages and PMD-sized ones: each has a file of its own. */
+static void check_sizes(struct doctor *d, const char *name, bool shared)
+{
+	const struct gm_host *h = &d->host;
+	bool above = shared && is_above(h->shmem_enabled);
+	char *on = say("");
+	char *off = say("");
+	char *mend = NULL;
+	char size[TOOL_UNIT_CAP];
+
 	for (uint32_t i = 0; i < h->nr_thp; i++) {
 		const struct gm_host_thp *t = &h->thp[i];
-		bool has = t->enabled[0] && strcmp(t->enabled, "never") != 0;
 
-		if (t->page_size == h->thp_page)
+		if (t->page_size == h->thp_page || !(shared ? t->shmem_enabled : t->enabled)[0])
 			continue;
-		tool_page_name(tool_log2(t->page_size), name);
-		if (has || (t->shmem_enabled[0] && strcmp(t->shmem_enabled, "never") != 0))
-			on = append(on, " ", name);
+		tool_page_name(tool_log2(t->page_size), size);
+		if (size_is_on(h, t, shared))
+			on = append(on, " ", size);
 		else
-			off = append(off, " ", name);
+			off = append(off, " ", size);
 	}
-	doctor_add(d, "multi-size THP", on[0] ? DOCTOR_OK : DOCTOR_OFF,
-		tool_printf("on: %s; off: %s", on[0] ? on : "none", off[0] ? off : "none"),
-		on[0] ? NULL : say("echo madvise > " THP "/hugepages-64kB/enabled"));
+	if (!on[0] && !off[0]) {
+		doctor_add(d, name, DOCTOR_MISSING, say("the kernel has none"),
+			say(shared ? "use Linux 6.11 or newer" : "use Linux 6.8 or newer"));
+	} else {
+		if (!on[0])
+			mend = tool_printf("%secho %s > " THP "/hugepages-64kB/%s",
+				above ? "echo advise > " THP "/shmem_enabled; " : "",
+				shared ? "advise" : "madvise",
+				shared ? "shmem_enabled" : "enabled");
+		doctor_add(d, name, on[0] ? DOCTOR_OK : DOCTOR_OFF,
+			tool_printf("on: %s; off: %s%s%s", on[0] ? on : "none",
+				off[0] ? off : "none", above ? "; all shared memory: " : "",
+				above ? h->shmem_enabled : ""),
+			mend);
+	}
 	free(on);
 	free(off);
+}
+
+static void check_multi_size(struct doctor *d)
+{
+	check_sizes(d, "multi-size THP", false);
+	check_sizes(d, "multi-size, shared", true);
 }
 
 static void check_pools(struct doctor *d)

@@ -100,7 +100,7 @@ static int report(struct exec_result *result, struct tool_output *json, struct t
 	int status = exec_child_exit_status(result->child);
 	bool well = true;
 
-	exec_watch_end(result->watch);
+	exec_watch_end(result->watch, getpid());
 	exec_judge(result);
 	if (!o->quiet)
 		exec_report_text(result);

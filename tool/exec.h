@@ -80,10 +80,13 @@ struct exec_watch {
 	uint8_t *pages;      /* scratch: log2 of each base page, where mappings overlap */
 	bool unaligned;      /* a mapping that cannot have THP was seen */
 	bool advice_known;
-	bool advised;    /* a mapping has MADV_HUGEPAGE */
-	bool refused;    /* a mapping has MADV_NOHUGEPAGE, or THP is off for the process */
-	bool kvm;        /* a process that maps the memory has a virtual machine of KVM */
-	pid_t mapped_by; /* one of them, 0: none */
+	bool advised;     /* a mapping has MADV_HUGEPAGE */
+	bool refused;     /* a mapping has MADV_NOHUGEPAGE, or THP is off for the process */
+	bool kvm;         /* a process that maps the memory has a virtual machine of KVM */
+	pid_t mapped_by;  /* one of them, 0: none */
+	pid_t *survivors; /* processes of the command that are there after its end */
+	size_t nr_survivors;
+	pid_t survivor_maps; /* one of these that maps the memory, 0: none */
 };
 
 /* ---- exec_options.c ---- */
@@ -103,8 +106,8 @@ int exec_make_memory(const struct exec_opts *o);
 /* ---- exec_watch.c ---- */
 void exec_watch_init(struct exec_watch *watch, int fd, const struct gm_host *host);
 void exec_watch_sample(struct exec_watch *watch, pid_t root);
-/* The command has ended: what it has left allocated. */
-void exec_watch_end(struct exec_watch *watch);
+/* The command has ended: what it has left allocated, and running. */
+void exec_watch_end(struct exec_watch *watch, pid_t root);
 void exec_watch_fini(struct exec_watch *watch);
 
 /* ---- exec_faults.c ---- */

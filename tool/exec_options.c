@@ -185,6 +185,10 @@ bool exec_options_fit(const struct exec_opts *o, const struct gm_host *host, int
 		tool_error("exec: no command (see guestmem exec --help)");
 		return false;
 	}
+	if (o->require && o->policy == EXEC_DEFAULT) {
+		tool_error("exec: --require has no meaning without --page-size");
+		return false;
+	}
 	if (o->policy == EXEC_THP && host->thp_page != GM_HOST_UNKNOWN)
 		page = host->thp_page;
 	if (o->size % page != 0) {

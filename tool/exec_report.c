@@ -68,6 +68,22 @@ static void why_no_thp(struct exec_result *r)
 				    "or somebody changed its settings meanwhile"));
 }
 
+static void name_survivors(struct exec_result *r)
+{
+	const struct exec_watch *w = r->watch;
+	const char *word = w->nr_survivors == 1 ? "process" : "processes";
+
+	if (w->nr_survivors == 0)
+		return;
+	if (w->survivor_maps)
+		warn(r, tool_printf("%zu %s of the command outlived it, with the memory, and were "
+				    "watched no longer: guestmem inspect %d",
+				w->nr_survivors, word, (int)w->survivor_maps));
+	else
+		warn(r, tool_printf("%zu %s of the command outlived it; none maps the memory",
+				w->nr_survivors, word));
+}
+
 void exec_judge(struct exec_result *r)
 {
 	const struct exec_sample *s = &r->watch->last_mapped;
@@ -91,6 +107,7 @@ void exec_judge(struct exec_result *r)
 			"%sa guest under KVM: faults that KVM resolves are not counted",
 			len ? "; " : "");
 	}
+	name_survivors(r);
 	if (r->faults.lost)
 		warn(r, tool_printf("%llu fault records were lost: guest faults are a lower bound",
 				(unsigned long long)r->faults.lost));
@@ -174,6 +191,15 @@ static json_t *json_warnings(const struct exec_result *r)
 	return list;
 }
 
+static json_t *json_survivors(const struct exec_result *r)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < r->watch->nr_survivors; i++)
+		json_array_append_new(list, json_integer(r->watch->survivors[i]));
+	return list;
+}
+
 static void set_request(const struct exec_result *r, json_t *json)
 {
 	const struct exec_opts *o = r->opts;
@@ -191,7 +217,9 @@ static void set_request(const struct exec_result *r, json_t *json)
 	json_object_set_new(json, "populate", json_boolean(o->populate));
 	json_object_set_new(json, "page_size_requested", json_string(exec_policy_name(o->policy)));
 	json_object_set_new(json, "page_size_effective", json_string(r->effective));
-	json_object_set_new(json, "page_size_achieved", json_boolean(r->achieved));
+	/* Without a policy there was nothing to achieve. */
+	json_object_set_new(json, "page_size_achieved",
+		o->policy == EXEC_DEFAULT ? json_null() : json_boolean(r->achieved));
 }
 
 static void set_faults(const struct exec_result *r, json_t *json)
@@ -237,6 +265,7 @@ bool exec_report_json(const struct exec_result *r, struct tool_output *out)
 	set_request(r, json);
 	set_faults(r, json);
 	set_memory(r, json);
+	json_object_set_new(json, "surviving_pids", json_survivors(r));
 	json_object_set_new(json, "warnings", json_warnings(r));
 	json_object_set_new(json, "interval_seconds", json_real(r->opts->interval));
 	json_object_set_new(json, "samples", json_samples(r));

@@ -32,6 +32,12 @@ static const struct tool_option options[] = {
 
 enum { OPT_RANGE, OPT_ALL, OPT_QUICK, OPT_ASCII, OPT_HEATMAP, OPT_WATCH, OPT_COUNT, OPT_JSON };
 
+/* A PID. */
+static bool is_operand(const char *word)
+{
+	return *word && strspn(word, "0123456789") == strlen(word);
+}
+
 static const struct tool_usage usage = {
 	.command = "inspect",
 	.operands = "[OPTION]... PID",
@@ -41,41 +47,63 @@ static const struct tool_usage usage = {
 		 "users of\n"
 		 "guestmem are recognised; of others the largest mappings are shown.",
 	.options = options,
+	.is_operand = is_operand,
 };
 
-static bool parse_address(const char *text, uint64_t *ret, char **end)
+#define RANGE_FORM "is not like 7f0000000000-7f0040000000 or 7f0000000000+1G"
+#define RANGE_2_64 "reaches 2^64, where no process has memory"
+
+/* What is wrong with the address, or NULL. */
+static const char *parse_address(const char *text, uint64_t *ret, char **end)
 {
 	if (text[0] == '0' && (text[1] == 'x' || text[1] == 'X'))
 		text += 2;
-	if (!strchr("0123456789abcdefABCDEF", *text) || !*text)
-		return false;
+	if (!*text || !strchr("0123456789abcdefABCDEF", *text))
+		return RANGE_FORM;
 	errno = 0;
 	*ret = strtoull(text, end, 16);
-	return errno == 0;
+	return errno ? RANGE_2_64 : NULL;
+}
+
+/* The same for the part behind the first address. */
+static const char *parse_len(const char *text, uint64_t start, uint64_t *ret)
+{
+	const char *wrong;
+	uint64_t end;
+	char *at;
+
+	if (*text == '+') {
+		/* The library takes no range that reaches 2^64. */
+		if (!tool_parse_size(text + 1, ret))
+			return RANGE_FORM;
+		if (__builtin_add_overflow(start, *ret, &end))
+			return RANGE_2_64;
+		return *ret ? NULL : "is empty";
+	}
+	if (*text != '-')
+		return RANGE_FORM;
+	wrong = parse_address(text + 1, &end, &at);
+	if (wrong)
+		return wrong;
+	if (*at)
+		return RANGE_FORM;
+	*ret = end - start;
+	return end > start ? NULL : "ends before it has begun";
 }
 
 static bool parse_range(const char *value, struct inspect_opts *o)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-	uint64_t last;
-	uint64_t end = 0;
-	uint64_t len = 0;
+	const char *wrong;
 	char *at;
 
 	o->has_range = true;
-	if (!parse_address(value, &o->range_start, &at))
-		return tool_bad_value("range", value, "is not like 7f0000000000-7f0040000000");
-	if (*at == '-' && parse_address(at + 1, &end, &at) && !*at && end > o->range_start)
-		len = end - o->range_start;
-	else if (*at != '+' || !tool_parse_size(at + 1, &len) || len == 0)
-		return tool_bad_value("range", value, "is not like 7f0000000000-7f0040000000");
-	/* The library takes no range that reaches 2^64. */
-	if (__builtin_add_overflow(o->range_start, len, &last))
-		return tool_bad_value("range", value, "ends behind the last address");
-	if ((o->range_start | len) % page)
-		return tool_bad_value("range", value, "does not consist of whole pages");
-	o->range_len = len;
-	return true;
+	wrong = parse_address(value, &o->range_start, &at);
+	if (!wrong)
+		wrong = parse_len(at, o->range_start, &o->range_len);
+	if (!wrong && (o->range_start | o->range_len) % page)
+		wrong = "does not consist of whole pages";
+	return wrong ? tool_bad_value("range", value, wrong) : true;
 }
 
 static bool take_option(void *ctx, size_t option, const char *value)
@@ -325,9 +353,15 @@ int cmd_inspect(int argc, char **argv)
 
 	if (first < 0)
 		return status;
-	if (argc - first != 1) {
-		tool_error("inspect: %s (see guestmem inspect --help)",
-			argc == first ? "no PID" : "more than one PID");
+	if (argc == first) {
+		tool_error("inspect: no PID (see guestmem inspect --help)");
+		return EXIT_USAGE;
+	}
+	if (argc - first > 1) {
+		tool_error(
+			"inspect: more than one PID: '%s', '%s' (a number as a value goes behind "
+			"'=', as in --watch=2)",
+			argv[first], argv[first + 1]);
 		return EXIT_USAGE;
 	}
 	if (!tool_parse_number(argv[first], INT_MAX, &pid) || pid == 0) {

@@ -2,6 +2,8 @@
 /*
  * options.c - one table for each sub-command: getopt_long() reads it, --help prints it, and a test
  * compares it with the manual page.
+ *
+ * All take values alike: behind '=', behind the letter with '=' or without, or in the next word.
  */
 #include <getopt.h>
 #include <stdlib.h>
@@ -93,17 +95,67 @@ static size_t option_of(const struct tool_usage *usage, int id)
 	return i;
 }
 
-static void complain(const struct tool_usage *usage, int id, char **argv)
+static void complain(const struct tool_usage *usage, const char *word, const char *why)
+{
+	tool_error("%.*s: %s (see guestmem %s --help)", (int)strcspn(word, "="), word, why,
+		usage->command);
+}
+
+static void complain_of(const struct tool_usage *usage, char **argv)
 {
 	/* getopt_long leaves optind behind the word for long options only. */
 	const char *word = argv[optind > 1 ? optind - 1 : 1];
 	char letter[3] = {'-', (char)optopt, '\0'};
 
-	if (optopt > 0 && optopt < ID_HELP)
-		word = letter;
-	tool_error("%.*s: %s (see guestmem %s --help)", (int)strcspn(word, "="), word,
-		id == ':' ? "needs a value" : "unknown option, or a value where none belongs",
-		usage->command);
+	if (optopt == '=')
+		complain(usage, argv[optind < 1 ? 1 : optind], "takes no value");
+	else if (optopt >= ID_HELP)
+		complain(usage, word, "takes no value");
+	else
+		complain(usage, optopt ? letter : word, "unknown option, or short for several");
+}
+
+static bool complain_of_no_value(
+	const struct tool_usage *usage, const struct tool_option *o, const char *next)
+{
+	char *why =
+		next ? tool_printf("needs a value, %s, and '%s' looks like an option", o->arg, next)
+		     : tool_printf("needs a value, %s", o->arg);
+	char *word = tool_printf("--%s", o->name);
+
+	complain(usage, word, why);
+	free(word);
+	free(why);
+	return false;
+}
+
+static bool looks_like_option(const char *word)
+{
+	return word[0] == '-' && word[1];
+}
+
+/*
+ * What getopt_long() has left in optarg, put right: "-w=2" is "--watch=2"; a value that may be left
+ * out may stand in the next word, if that is no operand. False after a message.
+ */
+static bool find_value(const struct tool_usage *usage, int id, int argc, char **argv)
+{
+	const struct tool_option *o = &usage->options[option_of(usage, id)];
+	const char *next = optind < argc ? argv[optind] : NULL;
+
+	if (!o->arg)
+		return true;
+	if (o->arg[0] == '[' && !optarg) {
+		if (next && !looks_like_option(next) && usage->is_operand &&
+			!usage->is_operand(next))
+			optarg = argv[optind++];
+		return true;
+	}
+	if (optarg == argv[optind - 1]) /* a word of its own */
+		return !looks_like_option(optarg) || complain_of_no_value(usage, o, optarg);
+	if (id < ID_HELP && optarg[0] == '=')
+		optarg++;
+	return true;
 }
 
 int tool_options(const struct tool_usage *usage, int argc, char **argv, tool_option_fn *fn,
@@ -117,8 +169,13 @@ int tool_options(const struct tool_usage *usage, int argc, char **argv, tool_opt
 	optind = 1;
 	while ((id = getopt_long(argc, argv, t.shorts, t.longs, NULL)) != -1) {
 		*ret_status = EXIT_USAGE;
-		if (id == '?' || id == ':') {
-			complain(usage, id, argv);
+		if (id == '?') {
+			complain_of(usage, argv);
+			return -1;
+		}
+		if (id == ':') {
+			complain_of_no_value(
+				usage, &usage->options[option_of(usage, optopt)], NULL);
 			return -1;
 		}
 		if (id == ID_HELP || id == 'h') {
@@ -126,7 +183,7 @@ int tool_options(const struct tool_usage *usage, int argc, char **argv, tool_opt
 			*ret_status = EXIT_OK;
 			return -1;
 		}
-		if (!fn(ctx, option_of(usage, id), optarg))
+		if (!find_value(usage, id, argc, argv) || !fn(ctx, option_of(usage, id), optarg))
 			return -1;
 	}
 	*ret_status = EXIT_OK;

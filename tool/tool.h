@@ -79,6 +79,9 @@ struct tool_usage {
 	const char *about; /* one or more lines */
 	const struct tool_option *options;
 	bool stop_at_operand; /* what follows the first operand is not ours */
+	/* Is this word an operand, and not the value of an option before it that may have none?
+	 * NULL if the options have values or have none. */
+	bool (*is_operand)(const char *word);
 };
 
 /* Called for each option, with its place in the table. False: the value is wrong and was complained

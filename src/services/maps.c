@@ -38,7 +38,8 @@ int gm_mappings_open(
 	struct gm_mappings *it;
 
 	if (flags & ~GM_MAPPINGS_DETAILS)
-		return gm_error_set(err, -EINVAL, 0, 0, "unknown flags 0x%x", flags);
+		return gm_error_set(err, -EINVAL, 0, 0, "flags 0x%x: 0x%x is none of GM_MAPPINGS_*",
+			flags, flags & ~GM_MAPPINGS_DETAILS);
 	it = gm_sys_alloc(sizeof(*it));
 	if (!it)
 		return gm_error_set(err, -ENOMEM, 0, 0, "no memory for a list of mappings");

@@ -45,67 +45,151 @@ static int read_words(int fd, uint64_t first, uint64_t *to, size_t nr)
 	return 0;
 }
 
-/* The flags of a frame, with those of its aligned 512 neighbours in walk->kpf; NULL if they cannot
- * be read. */
+/* The flags of a frame, with those of its aligned 512 neighbours in walk->block; NULL if they
+ * cannot be read. */
 static const uint64_t *frame_flags(struct gm_walk *walk, uint64_t pfn)
 {
 	uint64_t block = pfn / GM_PAGES_BATCH;
 
 	if (walk->res->kpageflags < 0 || pfn == 0)
 		return NULL;
-	if (block != walk->kpf_block) {
-		walk->kpf_block = UINT64_MAX;
-		if (read_words(walk->res->kpageflags, block * GM_PAGES_BATCH, walk->kpf,
+	if (block != walk->block_nr) {
+		walk->block_nr = UINT64_MAX;
+		if (read_words(walk->res->kpageflags, block * GM_PAGES_BATCH, walk->block,
 			    GM_PAGES_BATCH) < 0)
 			return NULL;
-		walk->kpf_block = block;
+		walk->block_nr = block;
 		walk->sum.sources |= GM_SOURCE_KPAGEFLAGS;
 	}
-	return &walk->kpf[pfn % GM_PAGES_BATCH];
+	return &walk->block[pfn % GM_PAGES_BATCH];
 }
 
-/* log2 of the pages in the folio of a frame, at most 9: folios are aligned to their size. */
+static uint32_t order_of(size_t pages)
+{
+	return 63 - (uint32_t)__builtin_clzll(pages);
+}
+
+/* log2 of the pages in the folio of a frame whose block was read, at most 9: folios are aligned to
+ * their size. */
 static uint32_t folio_order(const struct gm_walk *walk, uint64_t pfn)
 {
 	size_t head = pfn % GM_PAGES_BATCH;
 	size_t end;
 
-	while (head > 0 && walk->kpf[head] & KPF_TAIL)
+	while (head > 0 && walk->block[head] & KPF_TAIL)
 		head--;
 	end = head + 1;
-	while (end < GM_PAGES_BATCH && walk->kpf[end] & KPF_TAIL)
+	while (end < GM_PAGES_BATCH && walk->block[end] & KPF_TAIL)
 		end++;
-	return 63 - (uint32_t)__builtin_clzll(end - head);
+	return order_of(end - head);
 }
 
-static void describe_frame(struct gm_walk *walk, uint64_t pfn, struct gm_extent *page)
+static bool frame_is_zero(struct gm_walk *walk, uint64_t pfn)
 {
-	const uint64_t *flags = frame_flags(walk, pfn);
-	uint32_t order;
+	uint64_t flags;
 
-	if (!flags) {
-		walk->sum.unseen |= GM_UNSEEN_FOLIOS;
-		return;
+	if (walk->res->kpageflags < 0 || pfn == 0 ||
+		read_words(walk->res->kpageflags, pfn, &flags, 1) < 0)
+		return false;
+	walk->sum.sources |= GM_SOURCE_KPAGEFLAGS;
+	return flags & KPF_ZERO;
+}
+
+/*
+ * The orders of the @nr frames from @pfn on, whose flags, and one more, were read into
+ * flags[at...]. A folio that begins before them or ends behind them is looked at in its block.
+ */
+static void find_orders(struct gm_walk *walk, size_t at, size_t nr, uint64_t pfn)
+{
+	const uint64_t *flags = walk->flags_of + at;
+	uint8_t *orders = walk->order_of + at;
+
+	memset(orders, 0, nr);
+	for (size_t i = 0; i < nr;) {
+		size_t end = i + 1;
+		/* No folio reaches over this. */
+		size_t stop = i + GM_PAGES_BATCH - (pfn + i) % GM_PAGES_BATCH;
+		uint32_t order = 0;
+
+		if (flags[i] & (KPF_HEAD | KPF_TAIL)) {
+			while (end < stop && end <= nr && flags[end] & KPF_TAIL)
+				end++;
+			if (flags[i] & KPF_HEAD && end <= nr)
+				order = order_of(end - i);
+			else if (frame_flags(walk, pfn + i))
+				order = folio_order(walk, pfn + i);
+		}
+		for (; i < end && i < nr; i++)
+			orders[i] = (uint8_t)order;
 	}
-	if (*flags & KPF_ZERO) {
+}
+
+/* How many of the words from @at on are present in frames that follow one another; at least 1. */
+static size_t run_of(const struct gm_walk *walk, size_t at, size_t nr)
+{
+	uint64_t first = walk->words[at] & (WORD_PRESENT | WORD_PFN);
+	size_t end = at + 1;
+
+	while (end < nr && (walk->words[end] & (WORD_PRESENT | WORD_PFN)) == first + (end - at))
+		end++;
+	return end - at;
+}
+
+/*
+ * Flags and orders of the frames in words[0, nr). The kernel takes its time for each word of
+ * kpageflags, so no more are read than are asked for: runs of frames that follow one another.
+ */
+static void read_frames(struct gm_walk *walk, size_t nr)
+{
+	size_t len;
+
+	for (size_t at = 0; at < nr; at += len) {
+		uint64_t pfn = walk->words[at] & WORD_PFN;
+
+		len = run_of(walk, at, nr);
+		if (!(walk->words[at] & WORD_PRESENT))
+			continue;
+		/* What follows the run tells whether its last folio ends with it. */
+		if (walk->res->kpageflags >= 0 && pfn != 0 &&
+			read_words(walk->res->kpageflags, pfn, walk->flags_of + at, len + 1) == 0) {
+			find_orders(walk, at, len, pfn);
+			walk->sum.sources |= GM_SOURCE_KPAGEFLAGS;
+			continue;
+		}
+		memset(walk->flags_of + at, 0, len * sizeof(*walk->flags_of));
+		memset(walk->order_of + at, 0, len);
+		walk->sum.unseen |= GM_UNSEEN_FOLIOS;
+	}
+}
+
+static void describe_frame(struct gm_walk *walk, size_t i, struct gm_extent *page)
+{
+	uint64_t flags = walk->flags_of[i];
+	uint32_t order = walk->order_of[i];
+
+	if (flags & KPF_ZERO) {
 		page->state = GM_EXTENT_ZERO;
 		page->flags = 0;
 		return;
 	}
-	if (*flags & KPF_KSM)
+	if (flags & KPF_KSM)
 		page->flags |= GM_EXTENT_KSM;
-	if (!(*flags & (KPF_HEAD | KPF_TAIL)))
-		return;
-	order = folio_order(walk, pfn);
 	if (page->page_log2 + order >= walk->res->pmd_shift)
 		page->flags |= GM_EXTENT_SPLIT;
 	else
 		page->page_log2 += order;
 }
 
-/* One small page. False: there is nothing to report. */
-static bool describe_word(struct gm_walk *walk, uint64_t word, struct gm_extent *page)
+static bool wants_frames(const struct gm_walk *walk)
 {
+	return walk->flags & (GM_RESIDENCY_FOLIOS | GM_RESIDENCY_NO_SCAN);
+}
+
+/* The small page of words[i]. False: there is nothing to report. */
+static bool describe_word(struct gm_walk *walk, size_t i, struct gm_extent *page)
+{
+	uint64_t word = walk->words[i];
+
 	*page = (struct gm_extent){
 		.start = page->start,
 		.len = UINT64_C(1) << walk->res->page_shift,
@@ -117,8 +201,8 @@ static bool describe_word(struct gm_walk *walk, uint64_t word, struct gm_extent 
 		page->state = GM_EXTENT_PRESENT;
 		if (walk->flags & GM_RESIDENCY_SHARED && !(word & WORD_EXCLUSIVE))
 			page->flags |= GM_EXTENT_SHARED;
-		if (walk->flags & (GM_RESIDENCY_FOLIOS | GM_RESIDENCY_NO_SCAN))
-			describe_frame(walk, word & WORD_PFN, page);
+		if (wants_frames(walk))
+			describe_frame(walk, i, page);
 		return true;
 	}
 	page->state = GM_EXTENT_SWAPPED;
@@ -175,11 +259,10 @@ static int emit_entry(
 		.page_log2 = log2,
 		.flags = GM_EXTENT_HUGE,
 	};
-	const uint64_t *flags = frame_flags(walk, word & WORD_PFN);
 
 	if (!(word & WORD_PRESENT))
 		return 0;
-	if (flags && *flags & KPF_ZERO)
+	if (frame_is_zero(walk, word & WORD_PFN))
 		huge.state = GM_EXTENT_ZERO;
 	else if (entry_is_shared(walk, log2, word))
 		huge.flags |= GM_EXTENT_SHARED;
@@ -277,12 +360,14 @@ static int emit_words(struct gm_walk *walk, uint64_t start, size_t nr, bool old)
 	if (old && is_pmd(walk, start, nr))
 		return emit_entry(walk, start, (uint64_t)nr << walk->res->page_shift,
 			walk->res->pmd_shift, walk->words[0]);
+	if (wants_frames(walk))
+		read_frames(walk, nr);
 	for (size_t i = 0; i < nr; i++) {
 		struct gm_extent page = {
 			.start = start + ((uint64_t)i << walk->res->page_shift),
 		};
 
-		if (!describe_word(walk, walk->words[i], &page))
+		if (!describe_word(walk, i, &page))
 			continue;
 		rc = gm_walk_emit(walk, &page);
 		if (rc)
@@ -302,13 +387,15 @@ static uint64_t next_mapping(const struct gm_walk *walk, uint64_t at, uint64_t e
 }
 
 /*
- * Where the piece that begins at @at ends: at a PMD boundary and, for the old engine, with its
- * mapping. 1; 0 if there is no mapping up to there; -errno.
+ * Where the piece that begins at @at ends: where words[] is full, with 4 KiB pages at a PMD
+ * boundary, and for the old engine with its mapping. 1; 0 if there is no mapping up to there;
+ * -errno.
  */
 static int piece_end(struct gm_walk *walk, uint64_t at, uint64_t end, bool old, uint64_t *ret)
 {
-	uint64_t pmd = UINT64_C(1) << walk->res->pmd_shift;
-	uint64_t stop = (at & ~(pmd - 1)) + pmd;
+	/* With base pages above 4 KiB a PMD has more of them than words[] has room for. */
+	uint64_t room = (uint64_t)GM_PAGES_BATCH << walk->res->page_shift;
+	uint64_t stop = (at & ~(room - 1)) + room;
 	int rc = 1;
 
 	if (stop > end || stop < at)

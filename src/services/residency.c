@@ -296,21 +296,36 @@ static int walk_range(struct gm_walk *walk)
 	return rc;
 }
 
+static int check_range(uint64_t start, uint64_t len, uint64_t page, struct gm_error *err)
+{
+	struct gm_range range = {.last = 0};
+
+	if ((start | len) & (page - 1))
+		return gm_error_set(err, -EINVAL, 0, 0,
+			"range 0x%llx+0x%llx does not consist of whole pages of %llu bytes",
+			(unsigned long long)start, (unsigned long long)len,
+			(unsigned long long)page);
+	/* The last page of all has no end that could be written down; nobody has it. */
+	if (len && (!gm_range_make(start, len, &range) || range.last == UINT64_MAX))
+		return gm_error_set(err, -EINVAL, 0, 0,
+			"range 0x%llx+0x%llx reaches 2^64, where no process has memory",
+			(unsigned long long)start, (unsigned long long)len);
+	return 0;
+}
+
 int gm_residency_extents(struct gm_residency *res, uint64_t start, uint64_t len, uint32_t flags,
 	int (*fn)(void *arg, const struct gm_extent *extent), void *arg, struct gm_usage *ret,
 	struct gm_error *err)
 {
 	uint64_t page = UINT64_C(1) << res->page_shift;
-	struct gm_range range = {.last = 0};
 	struct gm_walk *walk;
-	int rc;
+	int rc = check_range(start, len, page, err);
 
-	/* The last page of all has no end that could be written down; nobody has it. */
-	if ((start | len) & (page - 1) || flags & ~ALL_FLAGS ||
-		(len && (!gm_range_make(start, len, &range) || range.last == UINT64_MAX)))
+	if (rc)
+		return rc;
+	if (flags & ~ALL_FLAGS)
 		return gm_error_set(err, -EINVAL, 0, 0,
-			"range 0x%llx+0x%llx (flags 0x%x) is not one of whole pages",
-			(unsigned long long)start, (unsigned long long)len, flags);
+			"flags 0x%x: 0x%x is none of GM_RESIDENCY_*", flags, flags & ~ALL_FLAGS);
 	if (ret && ret->size < sizeof(*ret))
 		return gm_error_set(err, -EINVAL, 0, 0, "gm_usage.size is too small");
 	walk = gm_sys_alloc(sizeof(*walk));
@@ -319,7 +334,7 @@ int gm_residency_extents(struct gm_residency *res, uint64_t start, uint64_t len,
 	walk->res = res;
 	walk->flags = flags;
 	walk->maps = -1;
-	walk->kpf_block = UINT64_MAX;
+	walk->block_nr = UINT64_MAX;
 	walk->start = start;
 	walk->end = start + len;
 	walk->fn = fn;

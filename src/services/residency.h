@@ -14,7 +14,7 @@
 
 #include <guestmem/residency.h>
 
-#define GM_PAGES_BATCH 512u /* small pages in a PMD-sized page, and words in one read */
+#define GM_PAGES_BATCH 512u /* words in one read: with 4 KiB pages those of a PMD */
 
 struct gm_residency {
 	int dir; /* /proc/PID */
@@ -50,9 +50,11 @@ struct gm_walk {
 	struct gm_walk_mapping *list; /* all mappings, from smaps, where it was needed */
 	size_t nr_list;
 	bool list_read;
-	uint64_t kpf_block; /* number of the block in kpf[], UINT64_MAX none */
-	uint64_t kpf[GM_PAGES_BATCH];
-	uint64_t words[GM_PAGES_BATCH];
+	uint64_t words[GM_PAGES_BATCH];        /* of pagemap */
+	uint64_t flags_of[GM_PAGES_BATCH + 1]; /* kpageflags of the frames in words[] */
+	uint8_t order_of[GM_PAGES_BATCH];      /* of the folios of these frames */
+	uint64_t block_nr; /* block[] has frames from this times its size on; UINT64_MAX none */
+	uint64_t block[GM_PAGES_BATCH]; /* kpageflags */
 };
 
 #define GM_WALK_STOP                                                                               \

@@ -29,7 +29,7 @@ class Doctor(Case):
         self.assertEqual((status, found["basics_work"]), (0, True))
         names = {c["name"] for c in found["checks"]}
         for name in ("kernel", "memory", "cgroup", "memfd", "pagemap", "PAGEMAP_SCAN", "page frames", "THP",
-                     "THP, shared", "multi-size THP", "huge-page pool", "NUMA", "KVM", "userfaultfd", "memlock",
+                     "THP, shared", "multi-size THP", "multi-size, shared", "huge-page pool", "NUMA", "KVM", "userfaultfd", "memlock",
                      "mappings", "perf events", "KSM", "heat maps"):
             self.assertIn(name, names)
         for check in found["checks"]:
@@ -69,15 +69,21 @@ class Doctor(Case):
                 ("THP, shared", "", THP + "shmem_enabled", "never"),
                 ("THP, shared", "", THP + "shmem_enabled", "deny"),
                 ("multi-size THP", "", THP + "hugepages-64kB/enabled", "never"),
+                ("multi-size, shared", "", THP + "hugepages-64kB/shmem_enabled", "never"),
+                ("multi-size, shared", "", THP + "shmem_enabled", "deny"),
+                ("THP", "", THP + "hugepages-2048kB/enabled", "never"),
+                ("THP, shared", "", THP + "hugepages-2048kB/shmem_enabled", "never"),
                 ("huge-page pool", "2M", two + "nr_hugepages", "0"),
                 ("mappings", "", "/proc/sys/vm/max_map_count", "60000"),
                 ("KSM", "", "/sys/kernel/mm/ksm/run", "0"),
                 ("huge-page structs", "", "/proc/sys/vm/hugetlb_optimize_vmemmap", "0")):
             if not os.path.exists(file):
                 continue
+            if name == "THP, shared":
+                set_host(THP + "shmem_enabled", "advise")
+            if name == "multi-size, shared":
+                set_host(THP + "hugepages-64kB/shmem_enabled", "always")
             set_host(file, broken)
-            if name == "multi-size THP":
-                set_host(THP + "hugepages-64kB/shmem_enabled", broken)
             check = check_of(report()[0], name, text)
             self.assertEqual(check["state"], "off", check)
             subprocess.run(["sh", "-c", check["mend"]], check=True, stdout=subprocess.DEVNULL)
@@ -85,6 +91,22 @@ class Doctor(Case):
                      c["text"].startswith(text)]
             self.assertEqual(after, [], check["mend"])
             put_back()
+
+    def test_sizes_of_private_and_of_shared_memory_are_told_apart(self):
+        if os.getuid():
+            self.skipTest("settings of the host can be changed by root only")
+        for size in (16, 64):
+            set_host(THP + f"hugepages-{size}kB/enabled", "never")
+            set_host(THP + f"hugepages-{size}kB/shmem_enabled", "never")
+        set_host(THP + "hugepages-64kB/enabled", "madvise")
+        found = report()[0]
+        self.assertRegex(check_of(found, "multi-size THP")["text"], "on: .*64K.*; off: .*16K")
+        self.assertRegex(check_of(found, "multi-size, shared")["text"], "on: .*; off: .*16K.* 64K")
+        set_host(THP + "hugepages-16kB/shmem_enabled", "inherit")
+        for word, on in (("never", False), ("advise", True), ("deny", False)):
+            set_host(THP + "shmem_enabled", word)
+            text = check_of(report()[0], "multi-size, shared")["text"]
+            self.assertEqual("16K" in text.split("; off:")[0], on, text)
 
     def test_it_changes_nothing(self):
         before = (pools(), setting(THP + "enabled"), setting(THP + "shmem_enabled"))
@@ -115,6 +137,15 @@ class Doctor(Case):
         self.assertFalse(found["basics_work"])
         self.assertEqual(check_of(found, "pagemap")["state"], "broken")
         self.assertIsNone(found["host"]["memory_total_bytes"])
+
+    def test_a_report_goes_to_a_file(self):
+        file = self.path("report")
+        for words in ([f"--json={file}"], ["--json", file], [f"-j{file}"], [f"-j={file}"], ["-j", file]):
+            self.assertEqual(guestmem("doctor", *words).stdout, "", words)
+            self.assertTrue(self.json("report")["basics_work"])
+            os.unlink(file)
+        for words in (["--json"], ["-j"], ["--json=-"], ["-j", "-"]):
+            self.assertTrue(json.loads(guestmem("doctor", *words).stdout)["basics_work"])
 
     def test_bad_arguments_and_full_disks_are_errors(self):
         self.fails(2, "'x'", args=("doctor", "x"))

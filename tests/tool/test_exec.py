@@ -53,8 +53,11 @@ class CommandLine(Case):
     def test_options_that_are_none_are_refused(self):
         self.fails(2, "--sise", args=("exec", "--sise=1M", "true", "{mem}"))
         self.fails(2, "-Z", args=("exec", "-Z", "true", "{mem}"))
-        self.fails(2, "--size", "value", args=("exec", "--size"))
+        self.fails(2, "--size", "value, SIZE", args=("exec", "--size"))
+        self.fails(2, "--json", "value, FILE", "'--'", args=(*SMALL, "--json", "--", "true", "{mem}"))
+        self.fails(2, "--json", "value, FILE", "'--quiet'", args=(*SMALL, "-j", "--quiet", "true", "{mem}"))
         self.fails(2, "--require", args=(*SMALL, "--require=yes", "true", "{mem}"))
+        self.fails(2, "--require", "--page-size", args=(*SMALL, "--require", "true", "{mem}"))
         self.fails(2, "--heatmap", args=(*SMALL, "--heatmap=a.jpg", "true", "{mem}"))
 
     def test_size_command_and_mem_must_be_there(self):
@@ -150,6 +153,13 @@ class Results(Case):
         self.fails(1, "/dev/full", "No space", result=result)
         result = guestmem(*SMALL, "-q", "--json", "/dev/full", "sh", "-c", "exit 3 # {mem}")
         self.fails(3, "/dev/full", result=result)
+
+    def test_a_report_goes_to_a_file(self):
+        file = self.path("report")
+        for words in ([f"--json={file}"], ["--json", file], [f"-j{file}"], [f"-j={file}"], ["-j", file]):
+            self.well(guestmem("exec", "-s=64K", "-p=base", "-i", "0.1", "-q", *words, "true", "{mem}"))
+            self.assertEqual(self.json("report")["size"], 65536)
+            os.unlink(file)
 
     def test_an_old_report_is_replaced_whole(self):
         report = self.path("report")

@@ -2,17 +2,18 @@
 """guestmem exec: pages that were asked for, got and counted."""
 
 import os
+import signal
 import subprocess
 import sys
 
 from common import (MIB, PAGE, THP, TOOL, Case, as_nobody, guestmem, main, need_pool, nobody_can_run_tool, pools,
-                    put_back, python, set_host, setting, wait_for)
+                    put_back, python, set_host, setting, wait_for, write)
 
 FIELDS = {"command", "exit_status", "exit_signal", "wall_seconds", "size", "name", "numa", "populate",
           "page_size_requested", "page_size_effective", "page_size_achieved", "faults_minor", "faults_major",
           "guest_faults", "guest_faults_lost", "guest_faults_reason", "allocated_bytes", "peak_allocated_bytes",
           "present_bytes", "present_by_page_size", "peak_present_bytes", "page_table_bytes", "peak_page_table_bytes",
-          "not_seen", "warnings", "interval_seconds", "samples"}
+          "not_seen", "surviving_pids", "warnings", "interval_seconds", "samples"}
 
 
 class Pages(Case):
@@ -130,6 +131,14 @@ class Pages(Case):
         self.assertEqual((report["page_size_effective"], report["guest_faults"]), ("1G", 1))
         self.assertTrue(wait_for(lambda: pools() == before))
 
+    def test_without_a_policy_nothing_was_to_be_achieved(self):
+        report, _ = self.run_use("16M", None, "touch", 4 * MIB)
+        self.assertEqual((report["page_size_requested"], report["page_size_achieved"]), ("default", None))
+        report, _ = self.run_use("16M", "base", "touch", 4 * MIB)
+        self.assertIs(report["page_size_achieved"], True)
+        report, _ = self.run_use("16M", "base", "touch", 0)
+        self.assertIs(report["page_size_achieved"], False)
+
     def test_what_two_processes_map_counts_once(self):
         report, _ = self.run_use("16M", "base", "fork", 4 * MIB)
         self.assertEqual(report["peak_present_bytes"], 4 * MIB)
@@ -148,6 +157,37 @@ class Pages(Case):
         self.assertEqual(result.returncode, 5)
         report = self.json("report")
         self.assertEqual((report["present_bytes"], report["guest_faults"]), (4 * MIB, 4 * MIB // PAGE))
+
+    def test_one_inside_another_watches_its_own_memory(self):
+        inner = self.path("inner.sh")
+        use = " ".join(python("touch"))
+        write(inner, f'''"{TOOL}" exec -s 8M -p base --name inner --json "{self.path("inner")}" -- \\
+            sh -c '{use} "$1" {2 * MIB} 0.5 & {use} "$2" {3 * MIB} 0.5; wait' - "$1" {{mem}}\n''')
+        result = guestmem("exec", "-s", "4M", "-p", "base", "--json", self.path("outer"), "sh", inner, "{mem}")
+        self.well(result)
+        self.assertEqual([(self.json(name)["size"], self.json(name)["present_bytes"]) for name in ("outer", "inner")],
+                         [(4 * MIB, 2 * MIB), (8 * MIB, 3 * MIB)])
+        # All {mem} are the outer one's.
+        result = guestmem("exec", "-s", "4M", "-q", TOOL, "exec", "-s", "4M", "true", "{mem}")
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("no argument has {mem}", result.stderr)
+
+    def test_processes_that_outlive_the_command_are_told(self):
+        for what, said in ((["sleep", "60"], "none maps the memory"), (python("touch", "{mem}", 4 * MIB, 60), "guestmem inspect ")):
+            script = '"$@" >/dev/null 2>&1 & echo $!; sleep 0.5; : {mem}'
+            result = guestmem("exec", "-s", "16M", "-p", "base", "--json", self.path("report"), "sh", "-c", script, "-", *what)
+            self.well(result)
+            pid = int(result.stdout)
+            os.kill(pid, signal.SIGKILL)
+            report = self.json("report")
+            self.assertEqual(report["surviving_pids"], [pid])
+            (note,) = [w for w in report["warnings"] if "outlived" in w]
+            self.assertIn(said, note)
+            self.assertIn(note, result.stderr)
+        self.assertTrue(note.endswith(str(pid)))
+        self.assertEqual(report["present_bytes"], 4 * MIB)
+        report, _ = self.run_use("16M", "base", "touch", MIB)
+        self.assertEqual(report["surviving_pids"], [])
 
     def test_memory_that_is_not_used_is_none(self):
         for words in (["sleep", "0.2", "{mem}"], python("touch", "{mem}", 0, 0.3)):

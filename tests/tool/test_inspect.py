@@ -17,6 +17,12 @@ from common import (MIB, PAGE, THP, Case, as_nobody, end, guestmem, main, need_p
 QEMU = shutil.which("qemu-system-x86_64")
 
 
+def smaps_of(pid, start_at):
+    """The numbers of one mapping, in bytes."""
+    lines = read(f"/proc/{pid}/smaps").split(f"\n{start_at:x}-")[1].split("\nVmFlags")[0].splitlines()[1:]
+    return {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.endswith(" kB")}
+
+
 def pagemap_present(pid, start_at, size):
     """Bytes that are present, word by word."""
     with open(f"/proc/{pid}/pagemap", "rb") as file:
@@ -168,6 +174,44 @@ class Agreement(Case):
         need_pool(2048, 32)
         self.check("2M", "2M")
 
+    def check_stopped(self, policy, present, by_size):
+        """A process of ours that has stopped itself: mapped as pagemap and smaps say, allocated as the file says."""
+        tool = start("exec", "-q", "--size", "16M", "--page-size", policy, "--name", "guestmem-stopped", "--",
+                     *python("stopped", "{mem}", 4 * MIB, 0))
+        self.addCleanup(end, tool)
+        pid = int(wait_for(lambda: read(f"/proc/{tool.pid}/task/{tool.pid}/children").split())[0])
+        self.addCleanup(os.kill, pid, signal.SIGKILL)
+        self.assertTrue(wait_for(lambda: state_of(pid) == "T"))
+        report = json.loads(guestmem("inspect", "--json", pid).stdout)
+        self.assertEqual(state_of(pid), "T")
+        self.assertEqual(report["found_by"], "memory named by guestmem")
+        pieces = report["mappings"]
+        self.assertEqual(sum(m["size"] for m in pieces), 16 * MIB)
+        total = {key: sum(m["present_by_page_size"][key] for m in pieces) for key in ("4K", "2M", "1G")}
+        self.assertEqual(total, {"4K": 0, "2M": 0, "1G": 0, **by_size})
+        for m in pieces:
+            first = int(m["start"], 16)
+            self.assertEqual(m["present_bytes"], pagemap_present(pid, first, m["size"]))
+            smaps = smaps_of(pid, first)
+            huge = smaps["ShmemPmdMapped"] + smaps["Shared_Hugetlb"] + smaps["Private_Hugetlb"]
+            self.assertEqual(m["present_by_page_size"]["2M"], huge)
+            blocks = os.stat(f"/proc/{pid}/map_files/{m['start'][2:]}-{m['end'][2:]}").st_blocks
+            self.assertEqual(m["allocated_bytes"], blocks * 512)
+        self.assertEqual(report["total"]["present_bytes"], present)
+        # One more huge page's worth is allocated, but mapped by nobody.
+        self.assertEqual(pieces[0]["allocated_bytes"], present + 2 * MIB)
+
+    def test_a_stopped_process_on_base_pages(self):
+        self.check_stopped("base", 4 * MIB + 3 * PAGE, {"4K": 4 * MIB + 3 * PAGE})
+
+    def test_a_stopped_process_on_transparent_huge_pages(self):
+        set_host(THP + "shmem_enabled", "advise")
+        self.check_stopped("thp", 4 * MIB + 3 * PAGE, {"4K": 3 * PAGE, "2M": 4 * MIB})
+
+    def test_a_stopped_process_on_explicit_huge_pages(self):
+        need_pool(2048, 8)
+        self.check_stopped("2M", 6 * MIB, {"2M": 6 * MIB})
+
     def test_anonymous_memory_of_qemu_is_found(self):
         if not QEMU:
             self.skipTest("there is no qemu-system-x86_64")
@@ -241,8 +285,23 @@ class Showing(Case):
         self.fails(1, "Broken pipe", result=result)
 
     def test_a_report_goes_to_a_file(self):
-        self.well(guestmem("inspect", f"--json={self.path('report')}", os.getpid()))
-        self.assertEqual(self.json("report")["pid"], os.getpid())
+        report = self.path("report")
+        pid = os.getpid()
+        for words in ([f"--json={report}", pid], ["--json", report, pid], [f"-j{report}", pid], [f"-j={report}", pid],
+                      ["-j", report, pid], [pid, "--json", report, "--quick"], [pid, "-aj", report]):
+            self.assertEqual(guestmem("inspect", *words).stdout, "", words)
+            self.assertEqual(self.json("report")["pid"], pid)
+            os.unlink(report)
+        for words in (["--json", pid], ["--json=-", pid], ["-j", "-", pid], [pid, "--json"], ["--json", "--quick", pid]):
+            self.assertEqual(json.loads(guestmem("inspect", *words).stdout)["pid"], pid)
+
+    def test_times_are_taken_in_every_form(self):
+        for words in (["--watch=0.05"], ["--watch", "0.05"], ["-w0.05"], ["-w=0.05"], ["-w", "0.05"]):
+            begun = time.monotonic()
+            result = guestmem("inspect", "-qj", *words, "--count", "3", os.getpid())
+            self.well(result)
+            self.assertEqual(len(result.stdout.splitlines()), 3, words)
+            self.assertLess(time.monotonic() - begun, 2)
 
 
 class Refusing(Case):
@@ -251,6 +310,8 @@ class Refusing(Case):
             self.fails(2, "no PID", args=("inspect", "--", pid))
         self.fails(2, "no PID", args=("inspect",))
         self.fails(2, "more than one", args=("inspect", "1", "2"))
+        self.fails(2, "more than one", "--watch=2", args=("inspect", "--watch", "2", "1"))
+        self.fails(2, "no PID", args=("inspect", "--json", "out"))
         self.fails(1, "process 2147483647", args=("inspect", "2147483647"))
 
     def test_ranges_that_are_none_are_refused(self):
@@ -258,11 +319,23 @@ class Refusing(Case):
                      "fffffffffffff000+1G", "1000-2000-3000", "0x-0x1000", "1000+nan", "10000000000000000-2"):
             self.fails(2, "--range", args=("inspect", f"--range={text}", os.getpid()))
 
+    def test_a_range_that_is_refused_is_told_why(self):
+        for text, why in (("fffffffffffff000-10000000000000000", "reaches 2^64"), ("fffffffffffff000+4K", "reaches 2^64"),
+                          ("0+16E", "not like"), ("10000000000000000-10000000000001000", "reaches 2^64"),
+                          ("1000-1000", "ends before"), ("1000+0", "empty"), ("1000-2000x", "not like"),
+                          ("1000+x", "not like"), ("1000-1001", "whole pages")):
+            self.fails(2, "--range", f"'{text}'", why, args=("inspect", f"--range={text}", os.getpid()))
+        # The last range that there can be is none of ours, but a range.
+        self.fails(1, "no mapping", args=("inspect", "--range=ffffffffffffe000-fffffffffffff000", os.getpid()))
+
     def test_other_bad_options_are_refused(self):
         for option in ("--watch=nan", "--watch=0", "--watch=-1", "--watch=1e9", "--count=0", "--count=x", "--count=-1",
                        "--heatmap=x.gif", "--nonsense", "--ascii=1", "-Q"):
             self.fails(2, option.split("=")[0], args=("inspect", option, os.getpid()))
         self.fails(2, "--count", args=("inspect", "--count=3", os.getpid()))
+        self.fails(2, "-a: takes no value", args=("inspect", "-a=1", os.getpid()))
+        self.fails(2, "--all: takes no value", args=("inspect", "--all=1", os.getpid()))
+        self.fails(2, "--watch", "'x'", args=("inspect", "-w", "x", os.getpid()))
 
     def test_a_process_that_has_ended_is_named(self):
         child = start("/bin/true")

@@ -11,6 +11,7 @@ import time
 PAGE = mmap.PAGESIZE
 HUGE = 2 << 20
 MADV_HUGEPAGE = 14
+MADV_NOHUGEPAGE = 15
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
@@ -49,6 +50,8 @@ def main():
         libc.madvise(at, size, MADV_HUGEPAGE)
     if what == "fork":
         return fork(at, touched, seconds)
+    if what == "stopped":
+        return stopped(at, fd, size, touched)
     touch(at, touched // PAGE, PAGE)
     if what == "again":
         # A second view of the same bytes in the same process.
@@ -64,6 +67,17 @@ def fork(at, touched, seconds):
     time.sleep(seconds)
     if child:
         os.waitpid(child, 0)
+    return 0
+
+
+def stopped(at, fd, size, touched):
+    """Huge pages where there can be any, three small ones elsewhere, some that are not mapped; then it stops."""
+    libc.madvise(at, size, MADV_HUGEPAGE)
+    libc.madvise(at + 4 * HUGE, HUGE, MADV_NOHUGEPAGE)
+    touch(at, touched // PAGE, PAGE)
+    touch(at + 4 * HUGE, 3, 2 * PAGE)
+    os.posix_fallocate(fd, 6 * HUGE, HUGE)
+    os.kill(os.getpid(), signal.SIGSTOP)
     return 0
 
 
