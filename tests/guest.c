@@ -68,8 +68,8 @@ void guest_lay_out(enum layout layout)
 		struct gm_span span = {
 			.first = pages[i].gpa,
 			.last = pages[i].gpa + (PAGE - 1),
-			.perms = pages[i].perms,
-			.direct = is_direct(layout) ? pages[i].perms : 0,
+			.perms = (uint16_t)(pages[i].perms),
+			.direct = (uint16_t)(is_direct(layout) ? pages[i].perms : 0),
 		};
 
 		host[i] = place(layout, base, i);

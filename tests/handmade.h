@@ -9,35 +9,41 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/index.h"
+#include "core/table.h"
 
 #define HANDMADE_MAX 16
 
 struct handmade {
 	struct gm_view view;
-	struct gm_span spans[HANDMADE_MAX + 1];
-	uint32_t index[1024];
+	uintptr_t slots[2];
+	uint64_t leaf[256];
 };
 
 /* Copies @nr sorted spans. Spans with direct bits have the delta @base. */
 static inline const struct gm_view *handmade_init(
 	struct handmade *hand, uint64_t base, const struct gm_span *spans, uint32_t nr)
 {
-	struct gm_index_shape shape = gm_index_plan(spans, nr);
+	struct gm_leaf *leaf = (struct gm_leaf *)(void *)hand->leaf;
+	struct gm_range range = {.first = 0};
+	uint32_t shift = 0;
 
-	if (nr > HANDMADE_MAX || shape.nr + 1 > sizeof(hand->index) / sizeof(hand->index[0]))
+	if (nr > HANDMADE_MAX || gm_leaf_size(nr) > sizeof(hand->leaf))
 		abort();
+	while (nr && (spans[nr - 1].last >> shift) > 1)
+		shift++;
+	range.last = (UINT64_C(2) << shift) - 1;
+	memset(hand->leaf, 0, sizeof(hand->leaf));
+	gm_leaf_init(leaf, nr);
 	for (uint32_t i = 0; i < nr; i++)
-		hand->spans[i] = spans[i];
-	hand->spans[nr] = (struct gm_span){.first = UINT64_MAX, .last = UINT64_MAX};
-	gm_index_fill(hand->spans, nr, shape, hand->index);
+		gm_leaf_spans(leaf)[i] = spans[i];
+	gm_leaf_index(leaf, &range);
+	/* Both slots lead to the one leaf. */
+	hand->slots[0] = hand->slots[1] = (uintptr_t)leaf;
 	hand->view = (struct gm_view){
 		.window_base = base,
-		.spans = hand->spans,
-		.index = hand->index,
-		.shift = shape.shift,
-		.nr_index = shape.nr,
-		.nr_spans = nr,
+		.slots = hand->slots,
+		.shift = shift,
+		.nr_slots = 2,
 		.version = GM_VIEW_VERSION,
 	};
 	return &hand->view;
@@ -50,8 +56,8 @@ static inline const struct gm_view *handmade_one(
 	struct gm_span span = {
 		.last = len - 1,
 		.delta = (uintptr_t)base,
-		.perms = perms,
-		.direct = perms,
+		.perms = (uint16_t)perms,
+		.direct = (uint16_t)perms,
 	};
 
 	return handmade_init(hand, (uintptr_t)base, &span, 1);

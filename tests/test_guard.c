@@ -409,7 +409,7 @@ static const struct gm_view *view_of(const struct bad *bad, bool direct)
 	const struct gm_view *view = handmade_one(&hand, bad->base, bad->len, GM_PERM_RW);
 
 	if (!direct)
-		hand.spans[0].direct = 0;
+		gm_leaf_spans(gm_slot_leaf(hand.slots[0]))[0].direct = 0;
 	return view;
 }
 

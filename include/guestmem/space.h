@@ -2,9 +2,12 @@
 /*
  * space.h - the changeable map of a guest's physical addresses.
  *
- * A space holds regions: stretches of guest physical addresses with a kind, permissions and, for
- * memory, a block. Changes are made in transactions; each commit publishes one new view (view.h)
- * that readers get at their next section. Readers are never stopped.
+ * A space holds a tree of regions: stretches of addresses with a kind, permissions and, for memory,
+ * a block. Regions lie in the space itself or in another region, and may overlap: among those that
+ * lie in the same one the highest priority shows, and what it leaves free shows the next. An alias
+ * shows part of another region once more. Flattened, the tree is the map that readers see, sorted
+ * and disjoint. Changes are made in transactions; each commit publishes one new view (view.h) that
+ * readers get at their next section. Readers are never stopped.
  */
 #ifndef GUESTMEM_SPACE_H
 #define GUESTMEM_SPACE_H
@@ -28,8 +31,9 @@ struct gm_space;
 enum gm_region_kind {
 	GM_REGION_RAM = 0,  /* memory, by default readable, writable, executable */
 	GM_REGION_ROM,      /* memory, by default readable and executable; a write is -EACCES */
-	GM_REGION_RESERVED, /* an address range without memory: access is -EFAULT, nothing else may
-			       lie there */
+	GM_REGION_RESERVED, /* an address range without memory: access is -EFAULT */
+	GM_REGION_CONTAINER, /* nothing of its own: what lies in it shows, clipped to its range */
+	GM_REGION_ALIAS,     /* shows part of another region; nothing can lie in it */
 };
 
 /**
@@ -67,18 +71,29 @@ struct gm_space_opts {
 
 #define GM_SPACE_NO_WINDOW UINT64_MAX
 
+#define GM_REGION_DISABLED 0x1u /* does not show until gm_txn_enable() */
+
+/* As gm_region_desc.parent: in no other region; it shows by aliases only. */
+#define GM_REGION_DETACHED UINT64_MAX
+
 /**
  * struct gm_region_desc - a region to be added
  * @size:      sizeof(struct gm_region_desc)
- * @gpa:       first guest physical address, a multiple of the page size of its memory
- * @len:       bytes; 0 = length of the memory
+ * @gpa:       first address in @parent; for memory a multiple of its page size
+ * @len:       bytes; 0 = length of the memory; for a container at address 0 all 2^64
  * @kind:      enum gm_region_kind
- * @perms:     GM_PERM_* bits, 0 = default of @kind
+ * @perms:     GM_PERM_* bits, 0 = default of @kind; what lies in a container or shows by an alias has
+ *             at most its permissions
  * @block:     existing block, borrowed (the region takes a reference); or
- * @backing:   options of a block to be made in place, borrowed (len 0 = @len); neither for
- * GM_REGION_RESERVED
- * @block_off: byte of @block where the region begins
+ * @backing:   options of a block to be made in place, borrowed (len 0 = @len); neither for what is
+ *             no memory
+ * @block_off: byte of @block where the region begins; of an alias: byte of @target
  * @name:      copied (31 bytes); NULL = name of the block
+ * @parent:    number of the region in which it lies; 0 = the space; GM_REGION_DETACHED
+ * @target:    of an alias: number of the region that it shows
+ * @priority:  the highest shows; regions of equal priority in one parent must not overlap
+ * @flags:     GM_REGION_* bits
+ * @label:     the caller's own, told again
  */
 struct gm_region_desc {
 	size_t size;
@@ -90,23 +105,33 @@ struct gm_region_desc {
 	const struct gm_block_opts *backing;
 	uint64_t block_off;
 	const char *name;
+	uint64_t parent;
+	uint64_t target;
+	int32_t priority;
+	uint32_t flags;
+	uint64_t label;
 };
 
 /**
- * struct gm_region_info - a region as it is
+ * struct gm_region_info - a region, or what shows of it in one place
  * @size:      sizeof(struct gm_region_info), set by the caller
  * @id:        number that names the region in its space for ever
- * @gpa:       first guest physical address
- * @len:       bytes
+ * @gpa:       first address: in its parent, or of what shows
+ * @len:       bytes; 0 = 2^64
  * @kind:      enum gm_region_kind
  * @perms:     GM_PERM_* bits
  * @placed:    1 if its memory lies in the window
- * @reserved:  zero
- * @block:     borrowed until the region is removed; NULL for GM_REGION_RESERVED
- * @block_off: byte of @block where the region begins
- * @hva:       host address of the first byte, NULL for GM_REGION_RESERVED; for slots of KVM or
- * vhost, not for access
+ * @flags:     GM_REGION_* bits
+ * @block:     borrowed until the region is removed; NULL for what is no memory
+ * @block_off: byte of @block that is at @gpa; of an alias: byte of @target
+ * @hva:       host address of the first byte, for slots of KVM or vhost, not for access; NULL for
+ *             what is no memory or does not show at its own addresses
  * @name:      its name
+ * @parent:    number of the region in which it lies, 0 (the space) or GM_REGION_DETACHED
+ * @target:    of an alias: number of the region that it shows
+ * @off:       of what shows: where in the region it begins
+ * @priority:  as given
+ * @label:     as given
  */
 struct gm_region_info {
 	size_t size;
@@ -116,11 +141,17 @@ struct gm_region_info {
 	uint32_t kind;
 	uint32_t perms;
 	uint32_t placed;
-	uint32_t reserved;
+	uint32_t flags;
 	struct gm_block *block;
 	uint64_t block_off;
 	void *hva;
 	char name[32];
+	uint64_t parent;
+	uint64_t target;
+	uint64_t off;
+	int32_t priority;
+	uint32_t reserved;
+	uint64_t label;
 };
 
 /**
@@ -216,10 +247,10 @@ GM_API int gm_space_wait(struct gm_space *space, uint64_t timeout_ns, struct gm_
 GM_API int gm_space_region(struct gm_space *space, uint64_t id, struct gm_region_info *ret_info);
 
 /**
- * gm_space_next() - walk over the regions in rising order
+ * gm_space_next() - walk over what shows, in rising order
  * @space:    borrowed
  * @gpa:      lowest address
- * @ret_info: the region that holds @gpa or else the first one above
+ * @ret_info: what shows at @gpa or else the first above: the whole stretch of one region
  *
  * Go on with ret_info->gpa + ret_info->len unless that wraps to 0.
  * Returns 0, -ENOENT (no more), -EINVAL (size).

@@ -38,9 +38,9 @@ GM_API int gm_txn_begin(struct gm_space *space, struct gm_txn **ret_txn, struct 
  * @err:    optional
  *
  * Returns 0; -EINVAL (length 0, misaligned, neither or both of block and backing); -ERANGE (wraps
- * past 2^64; outside the block); -EEXIST (overlaps a region of the plan: err->gpa is the first
- * common byte); -EBUSY (an anonymous block that another region uses: it has no fd); -E2BIG;
- * -ENOMEM. On failure the plan is unchanged.
+ * past 2^64; outside the block); -EEXIST (overlaps a region of equal priority in the same parent:
+ * err->gpa is the first common byte); -EBUSY (an anonymous block that another region uses: it has no
+ * fd); -ENOENT (no such parent or target); -E2BIG; -ENOMEM. On failure the plan is unchanged.
  * Threads: one writer. Since: 0.1.
  */
 GM_API int gm_txn_add(struct gm_txn *txn, const struct gm_region_desc *desc, uint64_t *ret_id,
@@ -49,10 +49,10 @@ GM_API int gm_txn_add(struct gm_txn *txn, const struct gm_region_desc *desc, uin
 /**
  * gm_txn_remove() - plan to remove a region
  * @txn: borrowed
- * @id:  of the region
+ * @id:  of the region, in which no other lies and which no alias shows
  * @err: optional
  *
- * Returns 0 or -ENOENT.
+ * Returns 0, -ENOENT, -EBUSY (err->text names what lies in it or shows it), -ENOMEM.
  * Threads: one writer. Since: 0.1.
  */
 GM_API int gm_txn_remove(struct gm_txn *txn, uint64_t id, struct gm_error *err);
@@ -92,6 +92,43 @@ GM_API int gm_txn_resize(struct gm_txn *txn, uint64_t id, uint64_t len, struct g
  * Threads: one writer. Since: 0.1.
  */
 GM_API int gm_txn_protect(struct gm_txn *txn, uint64_t id, uint32_t perms, struct gm_error *err);
+
+/**
+ * gm_txn_enable() - plan whether a region shows
+ * @txn:    borrowed
+ * @id:     of the region
+ * @enable: false hides it and all that lies in it
+ * @err:    optional
+ *
+ * Returns 0, -ENOENT, -EEXIST (as gm_txn_add()), -ENOMEM.
+ * Threads: one writer. Since: 0.1.
+ */
+GM_API int gm_txn_enable(struct gm_txn *txn, uint64_t id, bool enable, struct gm_error *err);
+
+/**
+ * gm_txn_prioritize() - plan another priority for a region
+ * @txn:      borrowed
+ * @id:       of the region
+ * @priority: among those in the same parent
+ * @err:      optional
+ *
+ * Returns 0, -ENOENT, -EEXIST (as gm_txn_add()), -ENOMEM.
+ * Threads: one writer. Since: 0.1.
+ */
+GM_API int gm_txn_prioritize(
+	struct gm_txn *txn, uint64_t id, int32_t priority, struct gm_error *err);
+
+/**
+ * gm_txn_retarget() - plan that an alias shows another part of its target
+ * @txn: borrowed
+ * @id:  of the alias
+ * @off: byte of the target at the alias's first address
+ * @err: optional
+ *
+ * Returns 0, -ENOENT, -EINVAL (no alias), -ERANGE (passes the target's end), -ENOMEM.
+ * Threads: one writer. Since: 0.1.
+ */
+GM_API int gm_txn_retarget(struct gm_txn *txn, uint64_t id, uint64_t off, struct gm_error *err);
 
 /**
  * gm_txn_replace() - plan other memory behind a region's addresses

@@ -34,37 +34,70 @@ struct gm_reader;
 
 /**
  * struct gm_span - guest addresses that are reached by one addition
- * @first: first guest physical address
- * @last:  last guest physical address, inclusive
- * @delta: host address minus guest address, modulo 2^64
- * @perms: GM_PERM_* bits: what may be done
- * @direct: the part of @perms that inline code may do by itself, at the view's window_base + gpa; 0
- * where the memory is not in the window or where the library wants to see each access
+ * @first:  first guest physical address
+ * @last:   last guest physical address, inclusive
+ * @delta:  host address minus guest address, modulo 2^64
+ * @owner:  the library's: what keeps the memory mapped
+ * @perms:  GM_PERM_* bits: what may be done; and bits of the library's above them
+ * @direct: the GM_PERM_* bits that inline code may use by itself, at the view's window_base + gpa; 0
+ *          where the memory is not in the window or where the library wants to see each access
+ * @node:   the library's: which region it belongs to
  *
- * Neighbouring regions with the same @delta and @perms share a span. Part of the frozen view.
+ * Part of the frozen view.
  */
 struct gm_span {
 	uint64_t first;
 	uint64_t last;
 	uint64_t delta;
-	uint32_t perms;
-	uint32_t direct;
+	const void *owner;
+	uint16_t perms;
+	uint16_t direct;
+	uint32_t node;
 };
 
-#define GM_VIEW_VERSION 1u
+/**
+ * struct gm_leaf - the spans of one slot of a view
+ * @spans: @nr spans in rising order, and one with no permission behind them that ends at 2^64 - 1
+ * @shift: a bucket is 1 << @shift bytes
+ * @mask:  number of buckets less one
+ * @nr:    number of spans
+ *
+ * A byte for each bucket lies behind it: the first span that ends in or after the bucket.
+ * Part of the frozen view.
+ */
+struct gm_leaf {
+	const struct gm_span *spans;
+	uint32_t shift;
+	uint32_t mask;
+	uint32_t nr;
+	uint32_t reserved;
+};
+
+/**
+ * struct gm_dir - a slot that is cut into slots once more
+ * @shift: a slot is 1 << @shift bytes
+ * @mask:  number of slots less one
+ *
+ * The slots lie behind it, as those of the view. Part of the frozen view.
+ */
+struct gm_dir {
+	uint32_t shift;
+	uint32_t mask;
+};
+
+#define GM_VIEW_VERSION 2u
 
 /**
  * struct gm_view - the frozen part of a view, which inline code reads
  * @window_base: host address of GPA 0 in the space's window, or 0
- * @hot_first:   first address of the largest span that inline code may read and write
+ * @hot_first:   first address of the largest stretch that inline code may read and write
  * @hot_starts:  number of addresses from there at which an access of 8 bytes may begin; 0 if there
- * is no such span
- * @spans:       @nr_spans spans in rising order, and one with no permission behind them
- * @index:       @nr_index numbers: the first span that ends in or after bucket i
- * @shift:       a bucket is 1 << @shift bytes
- * @nr_index:    number of buckets; addresses in or above bucket @nr_index are not mapped
- * @nr_spans:    number of spans
+ *               is no such stretch
+ * @slots:       @nr_slots addresses of a struct gm_leaf or, plus 1, of a struct gm_dir
+ * @shift:       a slot is 1 << @shift bytes
+ * @nr_slots:    number of slots; addresses in or above slot @nr_slots are not mapped
  * @version:     GM_VIEW_VERSION
+ * @reserved:    zero
  * @generation:  rises by at least one with each published change of the space
  *
  * Borrowed from the reader until its section ends. Do not build one; the library keeps more behind
@@ -74,12 +107,11 @@ struct gm_view {
 	uint64_t window_base;
 	uint64_t hot_first;
 	uint64_t hot_starts;
-	const struct gm_span *spans;
-	const uint32_t *index;
+	const uintptr_t *slots;
 	uint32_t shift;
-	uint32_t nr_index;
-	uint32_t nr_spans;
+	uint32_t nr_slots;
 	uint32_t version;
+	uint32_t reserved;
 	uint64_t generation;
 };
 

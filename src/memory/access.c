@@ -15,7 +15,7 @@
 #include <guestmem/access.h>
 #include <string.h>
 
-#include "core/index.h"
+#include "core/table.h"
 #include "memory/annotate.h"
 #include "sys/guard.h"
 
@@ -50,9 +50,9 @@ static bool wraps(uint64_t gpa, size_t len)
 const struct gm_span *gm_access_span(
 	const struct gm_view *view, uint64_t gpa, uint32_t perms, int *rc)
 {
-	const struct gm_span *span = gm_index_find(view, gpa);
+	const struct gm_span *span = gm_table_find(view, gpa);
 
-	if (!span || gpa < span->first) {
+	if (!span) {
 		*rc = -EFAULT;
 		return NULL;
 	}

@@ -31,7 +31,8 @@ struct gm_map {
 };
 
 struct gm_block {
-	uint32_t refs; /* atomic */
+	uint32_t refs;    /* atomic */
+	uint32_t regions; /* atomic: of all spaces, as planned and as published */
 	int fd;
 	struct gm_block_opts opts; /* as asked; pointers in it are dead but for numa */
 	uint32_t backing;          /* as it is */

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * commit.c - carrying a plan out: prepare, vacate, shift, publish, retire.
+ * commit.c - carrying a plan out: flatten, place, vacate, shift, publish, retire.
  *
- * What can fail comes before publication, and each step knows its way back. A map that cannot be
- * moved back is reached where it is by the general look-up, so that going back cannot fail.
+ * Only what changed is flattened anew. What can fail comes before publication, and each step knows
+ * its way back. A map that cannot be moved back is reached where it is by the general look-up, so
+ * that going back cannot fail.
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 
 #include "core/error.h"
 #include "memory/avail.h"
+#include "memory/place.h"
+#include "memory/render.h"
 #include "memory/txn.h"
 #include "sys/sys.h"
 
@@ -20,249 +24,451 @@ struct moved {
 	uint64_t gpa;
 };
 
+/* Makes the wait for readers wait for those of the view that is still to be used again. */
+struct barrier {
+	struct gm_deferred deferred;
+};
+
 struct commit {
 	struct gm_txn *txn;
 	struct gm_space *space;
+	struct gm_placing placing;
+	size_t cap;                /* of both lists of edits */
 	struct gm_view_full *view; /* the new one */
-	struct gm_region **items;  /* the new list */
-	struct gm_regions dropped; /* published objects that the plan leaves out */
-	struct gm_view_full *hole; /* if something must be vacated: */
+	/* If something must be vacated: */
+	struct gm_edit *rests; /* the old pieces without those whose mappings must go */
+	struct gm_view_full *hole;
 	struct gm_view_full *back;
-	struct moved *moves;
+	struct barrier *barrier;
+	struct gm_map **listed; /* what must go */
+	size_t nr_listed;
+	size_t cap_listed;
+	struct moved *moves; /* what has gone, aside and perhaps once more to its new place */
 	size_t nr_moves;
-	bool blocked; /* an entry waits for addresses that are still in use */
-	bool holed;   /* the view with holes is out */
+	struct gm_view_full *held; /* the old view, while the one with holes is out */
 };
 
-/* A published object that stays is in the plan at its own addresses. */
-static bool leaves(const struct gm_txn *txn, const struct gm_region *region)
+static int no_memory(const struct commit *c, struct gm_error *err)
 {
-	size_t at = gm_txn_find_place(txn, region->range.first);
-
-	return at == txn->nr || txn->plan[at].region != region;
+	return gm_error_set(err, -ENOMEM, 0, 0, "%s: out of memory", c->space->name);
 }
 
-static int prepare(struct commit *c, struct gm_error *err)
+static const struct gm_view_full *published(const struct commit *c)
 {
-	const struct gm_regions *old = &c->space->regions;
+	return (const struct gm_view_full *)(const void *)c->space->view;
+}
 
-	c->view = gm_view_alloc(c->txn->nr);
-	c->items = gm_sys_alloc_array(c->txn->nr + 1, sizeof(*c->items));
-	c->dropped.items = gm_sys_alloc_array(old->nr + 1, sizeof(*c->dropped.items));
-	if (!c->view || !c->items || !c->dropped.items)
-		return gm_error_set(err, -ENOMEM, 0, 0, "%s: out of memory", c->space->name);
-	for (size_t i = 0; i < old->nr; i++) {
-		if (leaves(c->txn, old->items[i]))
-			c->dropped.items[c->dropped.nr++] = old->items[i];
+/* ---- what changes ---- */
+
+static struct gm_piece old_piece(const struct commit *c, const struct gm_span *span, uint64_t off)
+{
+	struct gm_piece piece = {
+		.range = {span->first, span->last},
+		.off = off,
+		.node = gm_node_at(&c->space->nodes, span->node),
+		.perms = span->perms,
+		.map = (struct gm_map *)(uintptr_t)span->owner,
+	};
+
+	if (piece.map)
+		piece.block_off = span->delta + span->first - (uintptr_t)piece.map->hva +
+				  piece.map->block_off;
+	return piece;
+}
+
+/* Out to the borders of what shows there now and right beside it, so that it can be joined. */
+static void widen(const struct commit *c, struct gm_range *range)
+{
+	const struct gm_view *view = c->space->view;
+	uint64_t last = range->last;
+	const struct gm_span *span;
+	uint64_t off;
+
+	span = gm_table_next(view, range->first ? range->first - 1 : 0, &off);
+	if (span && span->first < range->first)
+		range->first = span->first;
+	span = gm_table_next(view, last, &off);
+	if (span && span->first <= last)
+		range->last = span->last;
+	if (range->last != last || last == UINT64_MAX)
+		return;
+	span = gm_table_next(view, last + 1, &off);
+	if (span && span->first == last + 1)
+		range->last = span->last;
+}
+
+/* The pieces that show in @range now; @range begins and ends where they do. */
+static int list_old(const struct commit *c, const struct gm_range *range, struct gm_edit *ret)
+{
+	const struct gm_view *view = c->space->view;
+	size_t cap = 0;
+	uint64_t off;
+
+	*ret = (struct gm_edit){.range = *range};
+	for (const struct gm_span *span = gm_table_next(view, range->first, &off);
+		span && span->first <= range->last;
+		span = gm_table_next(view, span->last + 1, &off)) {
+		if (ret->nr == cap) {
+			struct gm_piece *pieces;
+
+			cap = cap ? cap * 2 : 4;
+			pieces = gm_sys_realloc(ret->pieces, cap, sizeof(*pieces));
+			if (!pieces)
+				return -ENOMEM;
+			ret->pieces = pieces;
+		}
+		ret->pieces[ret->nr++] = old_piece(c, span, off);
+		if (span->last == UINT64_MAX)
+			break;
 	}
 	return 0;
+}
+
+/* Room for another edit, and one more for what may have to be pulled in. */
+static int make_room(struct commit *c)
+{
+	struct gm_placing *pl = &c->placing;
+	size_t cap = c->cap ? c->cap * 2 : 4;
+	struct gm_edit *edits;
+
+	if (pl->nr < c->cap)
+		return 0;
+	edits = gm_sys_realloc(pl->olds, cap, sizeof(*edits));
+	if (!edits)
+		return -ENOMEM;
+	pl->olds = edits;
+	edits = gm_sys_realloc(pl->news, cap, sizeof(*edits));
+	if (!edits)
+		return -ENOMEM;
+	pl->news = edits;
+	c->cap = cap;
+	return 0;
+}
+
+static int add_edit(struct commit *c, const struct gm_range *range)
+{
+	struct gm_placing *pl = &c->placing;
+	struct gm_pieces pieces = {0};
+	int rc = make_room(c);
+
+	if (rc)
+		return rc;
+	pl->news[pl->nr] = (struct gm_edit){.range = *range};
+	rc = list_old(c, range, &pl->olds[pl->nr]);
+	if (!rc)
+		rc = gm_render(c->space->root, range, &pieces);
+	pl->news[pl->nr].pieces = pieces.items;
+	pl->news[pl->nr].nr = pieces.nr;
+	/* From here on it is freed with the rest. */
+	pl->nr++;
+	return rc;
+}
+
+static int explain(const struct commit *c, int rc, struct gm_error *err)
+{
+	if (rc == -E2BIG)
+		return gm_error_set(err, rc, 0, 0,
+			"%s: aliases of aliases show more than 2^20 regions", c->space->name);
+	if (rc == -ELOOP)
+		return gm_error_set(err, rc, 0, 0,
+			"%s: regions lie in or show each other more than %u deep", c->space->name,
+			GM_NODE_DEPTH_MAX);
+	return rc ? no_memory(c, err) : 0;
+}
+
+static int flatten_changed(struct commit *c, struct gm_error *err)
+{
+	static struct gm_range everything = {0, UINT64_MAX};
+	struct gm_rangeset changed = c->txn->changed;
+	struct gm_rangeset wide = {.cap = changed.nr + 1};
+	int rc = 0;
+
+	if (c->txn->all_changed)
+		changed = (struct gm_rangeset){.ranges = &everything, .nr = 1};
+	wide.ranges = gm_sys_alloc_array(wide.cap, sizeof(*wide.ranges));
+	if (!wide.ranges)
+		return no_memory(c, err);
+	for (size_t i = 0; i < changed.nr; i++) {
+		struct gm_range range = changed.ranges[i];
+
+		widen(c, &range);
+		gm_rangeset_add(&wide, &range);
+	}
+	for (size_t i = 0; i < wide.nr && !rc; i++)
+		rc = add_edit(c, &wide.ranges[i]);
+	gm_sys_free(wide.ranges);
+	return explain(c, rc, err);
+}
+
+static void free_edits(struct gm_edit *edits, size_t nr)
+{
+	for (size_t i = 0; edits && i < nr; i++)
+		gm_sys_free(edits[i].pieces);
+	gm_sys_free(edits);
 }
 
 static void discard(struct commit *c)
 {
-	gm_view_free(c->view);
-	gm_sys_free(c->items);
-	gm_sys_free(c->dropped.items);
-	gm_view_free(c->hole);
-	gm_view_free(c->back);
+	gm_view_discard(c->view);
+	gm_view_discard(c->hole);
+	gm_view_discard(c->back);
+	gm_sys_free(c->barrier);
+	if (c->rests)
+		free_edits(c->rests, c->placing.nr);
+	free_edits(c->placing.olds, c->placing.nr);
+	free_edits(c->placing.news, c->placing.nr);
+	gm_sys_free(c->listed);
 	gm_sys_free(c->moves);
 }
 
-/* ---- giving a region its mapping ---- */
+/* ---- placing ---- */
 
-static bool wants_window(const struct commit *c, const struct gm_region *region)
+/* Calls @fn for each new piece until it returns other than 0. */
+static int each_new(struct commit *c, int (*fn)(struct commit *, struct gm_piece *, void *), void *ctx)
 {
-	const struct gm_window *window = c->space->window;
+	for (size_t i = 0; i < c->placing.nr; i++) {
+		for (size_t j = 0; j < c->placing.news[i].nr; j++) {
+			int rc = fn(c, &c->placing.news[i].pieces[j], ctx);
 
-	return window && region->block && region->block->backing != GM_BACKING_POINTER &&
-	       region->range.last < window->limit;
-}
-
-/* That part of the block's fd, mapped once more at its place in the window. */
-static int map_again(struct commit *c, struct gm_region *region, struct gm_error *err)
-{
-	struct gm_map *map = gm_sys_alloc(sizeof(*map));
-	int rc;
-
-	if (!map)
-		return gm_error_set(
-			err, -ENOMEM, region->range.first, 0, "%s: out of memory", c->space->name);
-	map->block = region->block;
-	map->block_off = region->block_off;
-	map->len = gm_range_len(&region->range);
-	rc = gm_map_create(map, c->space->window, region->range.first, err);
-	if (rc) {
-		gm_sys_free(map);
-		return rc;
+			if (rc)
+				return rc;
+		}
 	}
-	region->map = gm_map_get(map);
 	return 0;
 }
 
-/* 0, -EEXIST if the addresses are claimed, or an error. */
-static int give_map(struct commit *c, struct gm_planned *entry, bool window, struct gm_error *err)
+static int place(struct commit *c, struct gm_piece *piece, void *err)
 {
-	struct gm_region *region = entry->region;
-	int rc = 0;
-
-	if (window && gm_block_is_shareable(region->block)) {
-		rc = map_again(c, region, err);
-	} else if (gm_block_is_exclusive(region->block)) {
-		/* Only as a whole can it be moved. */
-		window = window && region->block_off == 0;
-		rc = gm_map_take_home(
-			region->block, window ? c->space->window : NULL, region->range.first, err);
-		if (rc == -ERANGE && window)
-			rc = gm_map_take_home(region->block, NULL, 0, err);
-		if (!rc)
-			region->map = &region->block->home;
-	} else {
-		region->map = gm_map_share_home(region->block);
-	}
-	if (!rc)
-		entry->placed_now = true;
-	return rc;
+	return piece->primary ? gm_place(&c->placing, piece, false, err) : 0;
 }
 
-/* The only mapping of memory of this process alone, for a region that begins where the memory does,
- * goes with it. */
-static bool belongs_in_window(const struct commit *c, const struct gm_region *region)
+static int place_alias(struct commit *c, struct gm_piece *piece, void *err)
 {
-	return wants_window(c, region) && region->block_off == 0;
+	return piece->primary ? 0 : gm_place(&c->placing, piece, false, err);
 }
 
-/*
- * Does the mapping that an exclusive region brought along, from before or from where it was made in
- * this transaction, lie elsewhere than it should? One that only could not be placed earlier is left
- * where it is.
- */
-static bool must_shift(const struct commit *c, const struct gm_planned *entry)
+static int place_last(struct commit *c, struct gm_piece *piece, void *err)
 {
-	const struct gm_region *region = entry->region;
-	const struct gm_map *map = region->map;
-
-	if (!gm_planned_is_fresh(entry) || !map || !gm_block_is_exclusive(region->block))
-		return false;
-	if (entry->origin && map == entry->origin->map &&
-		region->range.first == entry->origin->range.first &&
-		belongs_in_window(c, region) == belongs_in_window(c, entry->origin))
-		return false;
-	if (!belongs_in_window(c, region))
-		return map->window;
-	return !gm_region_is_placed(region, c->space->window);
+	return gm_place(&c->placing, piece, true, err);
 }
 
-static int place_entry(struct commit *c, struct gm_planned *entry, struct gm_error *err)
+static int find_waiting(struct commit *c, struct gm_piece *piece, void *unused)
 {
-	struct gm_error claimed;
-	int rc;
-
-	if (!gm_planned_is_fresh(entry) || !entry->region->block)
-		return 0;
-	if (must_shift(c, entry)) {
-		c->blocked = true;
-		return 0;
-	}
-	if (entry->region->map)
-		return 0;
-	rc = give_map(c, entry, wants_window(c, entry->region), err ? err : &claimed);
-	if (rc == -EEXIST) {
-		c->blocked = true;
-		rc = 0;
-	}
-	return rc;
+	(void)unused;
+	return gm_place_waits(&c->placing, piece);
 }
 
+/* A region's own place is found before its aliases are, which go where it is. */
 static int place_all(struct commit *c, struct gm_error *err)
 {
-	int rc = 0;
+	int rc = each_new(c, place, err);
 
-	for (size_t i = 0; i < c->txn->nr && !rc; i++)
-		rc = place_entry(c, &c->txn->plan[i], err);
-	return rc;
+	return rc ? rc : each_new(c, place_alias, err);
 }
 
 /* ---- vacating addresses ---- */
 
-/* Does the plan need the addresses of this mapping? */
-static bool is_in_the_way(const struct commit *c, const struct gm_map *map)
-{
-	struct gm_range claim;
-	bool wanted = false;
-
-	if (!map->window || !gm_range_make(map->gpa, map->len, &claim))
-		return false;
-	for (size_t i = 0; i < c->txn->nr; i++) {
-		const struct gm_planned *entry = &c->txn->plan[i];
-		const struct gm_region *region = entry->region;
-
-		/* Whoever keeps it keeps it where it is; what shifts is listed anyway. */
-		if (region->map == map)
-			return false;
-		wanted |= region->block && (!region->map || must_shift(c, entry)) &&
-			  gm_range_overlaps(&claim, &region->range);
-	}
-	return wanted;
-}
-
 static bool is_listed(const struct commit *c, const struct gm_map *map)
 {
-	for (size_t i = 0; i < c->nr_moves; i++) {
-		if (c->moves[i].map == map)
+	for (size_t i = 0; i < c->nr_listed; i++) {
+		if (c->listed[i] == map)
 			return true;
 	}
 	return false;
 }
 
-/* Lists the mappings that must go; each is moved aside and perhaps once more to its new place. */
-static int list_moves(struct commit *c, struct gm_error *err)
+static int list_map(struct commit *c, struct gm_map *map)
 {
-	size_t nr = c->space->regions.nr;
+	if (is_listed(c, map))
+		return 0;
+	if (c->nr_listed == c->cap_listed) {
+		size_t cap = c->cap_listed ? c->cap_listed * 2 : 8;
+		struct gm_map **listed =
+			gm_sys_realloc(c->listed, cap, sizeof(struct gm_map *));
 
-	c->hole = gm_view_alloc(nr);
-	c->back = gm_view_alloc(nr);
-	c->moves = gm_sys_alloc_array(2 * (nr + c->txn->nr) + 1, sizeof(*c->moves));
-	if (!c->hole || !c->back || !c->moves)
-		return gm_error_set(err, -ENOMEM, 0, 0, "%s: out of memory", c->space->name);
-	for (size_t i = 0; i < c->txn->nr; i++) {
-		if (must_shift(c, &c->txn->plan[i]))
-			c->moves[c->nr_moves++] =
-				(struct moved){.map = c->txn->plan[i].region->map};
+		if (!listed)
+			return -ENOMEM;
+		c->listed = listed;
+		c->cap_listed = cap;
 	}
-	for (size_t i = 0; i < c->dropped.nr; i++) {
-		struct gm_map *map = c->dropped.items[i]->map;
+	c->listed[c->nr_listed++] = map;
+	return 0;
+}
 
-		if (map && is_in_the_way(c, map) && !is_listed(c, map))
-			c->moves[c->nr_moves++] = (struct moved){.map = map};
+static int list_shifting(struct commit *c, struct gm_piece *piece, void *unused)
+{
+	(void)unused;
+	return gm_place_must_shift(&c->placing, piece) ? list_map(c, piece->node->s.map) : 0;
+}
+
+static int uses(struct commit *c, struct gm_piece *piece, void *map)
+{
+	(void)c;
+	return piece->map == map;
+}
+
+static int claims(struct commit *c, struct gm_piece *piece, void *range)
+{
+	struct gm_range claim;
+
+	return gm_place_waits(&c->placing, piece) &&
+	       gm_place_claim(&c->placing, piece, &claim) && gm_range_overlaps(&claim, range);
+}
+
+/* The edit that holds an address of what shows now, or NULL. */
+static const struct gm_edit *edit_at(const struct commit *c, uint64_t addr)
+{
+	for (size_t i = 0; i < c->placing.nr; i++) {
+		if (gm_range_has(&c->placing.olds[i].range, addr))
+			return &c->placing.olds[i];
+	}
+	return NULL;
+}
+
+/* What shows now and is not edited, from @gpa up, with this mapping; or NULL. */
+static const struct gm_span *find_outside(
+	const struct commit *c, const struct gm_map *map, uint64_t gpa, uint64_t *ret_off)
+{
+	const struct gm_view *view = c->space->view;
+	const struct gm_span *span = gm_table_next(view, gpa, ret_off);
+
+	while (span) {
+		if (span->owner == map && !edit_at(c, span->first))
+			return span;
+		if (span->last == UINT64_MAX)
+			return NULL;
+		span = gm_table_next(view, span->last + 1, ret_off);
+	}
+	return NULL;
+}
+
+/* Does somebody else of the plan need the addresses of a mapping that nobody in it shows by? */
+static int consider(struct commit *c, struct gm_map *map)
+{
+	struct gm_range claim;
+	uint64_t off;
+
+	if (!map || map->window != c->space->window || !map->window ||
+		!gm_range_make(map->gpa, map->len, &claim))
+		return 0;
+	if (!each_new(c, claims, &claim) || each_new(c, uses, map) ||
+		find_outside(c, map, 0, &off))
+		return 0;
+	return list_map(c, map);
+}
+
+/* Mappings are held by regions, also by hidden ones, by what regions were, and by what shows. */
+static int consider_all(struct commit *c)
+{
+	struct gm_space *space = c->space;
+	int rc = 0;
+
+	for (uint32_t i = 0; i < space->nodes.nr && !rc; i++) {
+		struct gm_node *node = gm_node_at(&space->nodes, i);
+
+		if (gm_node_is_used(node))
+			rc = consider(c, node->s.map);
+	}
+	for (struct gm_touch *t = c->txn->touched; t && !rc; t = t->next)
+		rc = t->fresh ? 0 : consider(c, t->old.map);
+	for (size_t i = 0; i < c->placing.nr && !rc; i++) {
+		for (size_t j = 0; j < c->placing.olds[i].nr && !rc; j++)
+			rc = consider(c, c->placing.olds[i].pieces[j].map);
+	}
+	return rc;
+}
+
+/* What else shows by a mapping that is moved becomes part of the change. */
+static int pull_in(struct commit *c, struct gm_map *map)
+{
+	struct gm_placing *pl = &c->placing;
+	const struct gm_span *span;
+	uint64_t off;
+
+	while ((span = find_outside(c, map, 0, &off))) {
+		struct gm_range range = {span->first, span->last};
+		int rc = add_edit(c, &range);
+
+		if (rc)
+			return rc;
+		for (size_t i = 0; i < pl->news[pl->nr - 1].nr; i++)
+			pl->news[pl->nr - 1].pieces[i].map = map;
 	}
 	return 0;
 }
 
-static void publish_again(
-	struct commit *c, struct gm_view_full **view, struct gm_region *const *regions, size_t nr)
+static int by_range(const void *a, const void *b)
 {
-	gm_view_fill(*view, c->space->window, regions, nr, c->space->generation + 1);
-	gm_space_publish(c->space, *view, c->space->regions, (struct gm_regions){0});
-	*view = NULL;
+	const struct gm_edit *x = a;
+	const struct gm_edit *y = b;
+
+	return x->range.first < y->range.first ? -1 : 1;
 }
 
-/* The published regions without those whose mappings must go. */
-static int publish_hole(struct commit *c, struct gm_error *err)
+static int list_all(struct commit *c, struct gm_error *err)
 {
-	const struct gm_regions *old = &c->space->regions;
-	struct gm_region **rest = gm_sys_alloc_array(old->nr + 1, sizeof(*rest));
-	size_t nr = 0;
+	struct gm_placing *pl = &c->placing;
+	int rc = each_new(c, list_shifting, NULL);
 
-	if (!rest)
-		return gm_error_set(err, -ENOMEM, 0, 0, "%s: out of memory", c->space->name);
-	for (size_t i = 0; i < old->nr; i++) {
-		if (!old->items[i]->map || !is_listed(c, old->items[i]->map))
-			rest[nr++] = old->items[i];
+	if (!rc)
+		rc = consider_all(c);
+	for (size_t i = 0; i < c->nr_listed && !rc; i++)
+		rc = pull_in(c, c->listed[i]);
+	qsort(pl->olds, pl->nr, sizeof(*pl->olds), by_range);
+	qsort(pl->news, pl->nr, sizeof(*pl->news), by_range);
+	return explain(c, rc, err);
+}
+
+/* Views with holes and, for the way back, without; whether there is anything to hide. */
+static int make_hole(struct commit *c, struct gm_error *err)
+{
+	struct gm_placing *pl = &c->placing;
+	bool hides = false;
+
+	c->rests = gm_sys_alloc_array(pl->nr + 1, sizeof(*c->rests));
+	c->moves = gm_sys_alloc_array(2 * c->nr_listed + 1, sizeof(*c->moves));
+	if (!c->rests || !c->moves)
+		return no_memory(c, err);
+	for (size_t i = 0; i < pl->nr; i++) {
+		struct gm_edit *rest = &c->rests[i];
+
+		rest->range = pl->olds[i].range;
+		rest->pieces = gm_sys_alloc_array(pl->olds[i].nr + 1, sizeof(*rest->pieces));
+		if (!rest->pieces)
+			return no_memory(c, err);
+		for (size_t j = 0; j < pl->olds[i].nr; j++) {
+			if (pl->olds[i].pieces[j].map &&
+				is_listed(c, pl->olds[i].pieces[j].map))
+				hides = true;
+			else
+				rest->pieces[rest->nr++] = pl->olds[i].pieces[j];
+		}
 	}
-	publish_again(c, &c->hole, rest, nr);
-	gm_sys_free(rest);
-	c->holed = true;
-	return 0;
+	if (!hides)
+		return 0;
+	c->hole = gm_view_edit(published(c), c->rests, pl->nr);
+	c->back = gm_view_edit(published(c), pl->olds, pl->nr);
+	c->barrier = gm_sys_alloc(sizeof(*c->barrier));
+	return c->hole && c->back && c->barrier ? 0 : no_memory(c, err);
+}
+
+static void free_barrier(struct gm_deferred *deferred)
+{
+	gm_sys_free((struct barrier *)(void *)((char *)deferred -
+					       offsetof(struct barrier, deferred)));
+}
+
+static void publish_hole(struct commit *c)
+{
+	struct gm_space *space = c->space;
+
+	gm_view_finish(c->hole, published(c), space->window, c->rests, c->placing.nr,
+		space->generation + 1);
+	c->held = gm_space_publish(space, c->hole);
+	c->hole = NULL;
+	c->barrier->deferred.run = free_barrier;
+	gm_reclaim_defer(&space->reclaim, &c->barrier->deferred);
+	c->barrier = NULL;
 }
 
 static int shift(struct commit *c, struct moved *record, struct gm_map *map, struct gm_window *to,
@@ -283,12 +489,10 @@ static int shift(struct commit *c, struct moved *record, struct gm_map *map, str
  */
 static int shift_aside(struct commit *c, struct gm_error *err)
 {
-	size_t nr = c->nr_moves;
 	int rc = 0;
 
-	c->nr_moves = 0;
-	for (size_t i = 0; i < nr && !rc; i++) {
-		struct gm_map *map = c->moves[i].map;
+	for (size_t i = 0; i < c->nr_listed && !rc; i++) {
+		struct gm_map *map = c->listed[i];
 
 		if (__atomic_load_n(&map->pins, __ATOMIC_ACQUIRE) > 0)
 			continue;
@@ -299,23 +503,30 @@ static int shift_aside(struct commit *c, struct gm_error *err)
 	return rc;
 }
 
-static int settle_entry(struct commit *c, struct gm_planned *entry, struct gm_error *err)
+/* Pinned memory was not. */
+static bool was_moved(const struct commit *c, const struct gm_map *map)
 {
-	struct gm_region *region = entry->region;
-	struct gm_error claimed;
+	for (size_t i = 0; i < c->nr_moves; i++) {
+		if (c->moves[i].map == map)
+			return true;
+	}
+	return false;
+}
+
+/* Memory that was moved aside to go elsewhere goes there. */
+static int shift_home(struct commit *c, struct gm_piece *piece, void *err)
+{
+	struct gm_map *map = piece->node->s.map;
+	struct gm_error ignored;
+	struct gm_range claim;
 	int rc;
 
-	if (!gm_planned_is_fresh(entry) || !region->block)
+	if (!gm_place_waits(&c->placing, piece) ||
+		!gm_place_must_shift(&c->placing, piece) || map->window || !was_moved(c, map) ||
+		!gm_place_claim(&c->placing, piece, &claim))
 		return 0;
-	if (!region->map) {
-		rc = give_map(c, entry, wants_window(c, region), err ? err : &claimed);
-		return rc == -EEXIST ? give_map(c, entry, false, err) : rc;
-	}
-	/* Moved aside above, unless it is pinned. */
-	if (region->map->window || !belongs_in_window(c, region) || !is_listed(c, region->map))
-		return 0;
-	rc = shift(c, &c->moves[c->nr_moves], region->map, c->space->window, region->range.first,
-		err ? err : &claimed);
+	rc = shift(c, &c->moves[c->nr_moves], map, c->space->window, claim.first,
+		err ? err : &ignored);
 	if (!rc)
 		c->nr_moves++;
 	return rc == -EEXIST || rc == -ERANGE ? 0 : rc;
@@ -323,30 +534,26 @@ static int settle_entry(struct commit *c, struct gm_planned *entry, struct gm_er
 
 static int settle_all(struct commit *c, struct gm_error *err)
 {
-	int rc = 0;
+	int rc = each_new(c, shift_home, err);
 
-	for (size_t i = 0; i < c->txn->nr && !rc; i++)
-		rc = settle_entry(c, &c->txn->plan[i], err);
-	return rc;
+	if (!rc)
+		rc = each_new(c, place, err);
+	return rc ? rc : each_new(c, place_last, err);
 }
 
 static int vacate(struct commit *c, struct gm_error *err)
 {
-	int rc = list_moves(c, err);
+	int rc;
 
-	if (!rc && c->nr_moves > 0)
-		rc = publish_hole(c, err);
+	if (c->hole)
+		publish_hole(c);
 	/* Addresses may also be held by regions that were removed before. */
-	if (!rc)
-		rc = gm_reclaim_wait(&c->space->reclaim, c->space->timeout_ns, err);
+	rc = gm_reclaim_wait(&c->space->reclaim, c->space->timeout_ns, err);
 	/* Whoever only wanted those is reached by the general look-up for now. */
-	if (rc == -ETIMEDOUT && c->nr_moves == 0)
+	if (rc == -ETIMEDOUT && c->nr_listed == 0)
 		return settle_all(c, err);
-	if (rc) {
-		c->nr_moves = 0;
-		return rc;
-	}
-	rc = shift_aside(c, err);
+	if (!rc)
+		rc = shift_aside(c, err);
 	return rc ? rc : settle_all(c, err);
 }
 
@@ -355,61 +562,73 @@ static int vacate(struct commit *c, struct gm_error *err)
 static void take_back(struct commit *c)
 {
 	struct gm_space *space = c->space;
+	struct gm_view_full *hole;
 
-	for (size_t i = 0; i < c->txn->nr; i++) {
-		struct gm_planned *entry = &c->txn->plan[i];
-
-		if (!entry->placed_now)
-			continue;
-		gm_map_put(entry->region->map);
-		entry->region->map = NULL;
-		entry->placed_now = false;
-	}
+	gm_place_undo(&c->placing);
 	while (c->nr_moves > 0) {
 		const struct moved *record = &c->moves[--c->nr_moves];
 		struct moved unused;
 
 		shift(c, &unused, record->map, record->from, record->gpa, NULL);
 	}
-	if (c->holed)
-		publish_again(c, &c->back, space->regions.items, space->regions.nr);
+	if (!c->held)
+		return;
+	gm_view_finish(c->back, c->held, space->window, c->placing.olds, c->placing.nr,
+		space->generation + 1);
+	hole = gm_space_publish(space, c->back);
+	gm_space_retire(space, c->held, &c->back->garbage);
+	gm_space_retire(space, hole, &hole->fresh);
+	c->back = NULL;
 }
 
 /* ---- publication ---- */
 
 static void finish(struct commit *c)
 {
-	struct gm_txn *txn = c->txn;
 	struct gm_space *space = c->space;
+	const struct gm_view_full *base = c->held ? c->held : published(c);
+	struct gm_view_full *out;
 
-	for (size_t i = 0; i < txn->nr; i++)
-		c->items[i] = txn->plan[i].region;
-	gm_view_fill(c->view, space->window, c->items, txn->nr, space->generation + 1);
-	gm_space_publish(
-		space, c->view, (struct gm_regions){.items = c->items, .nr = txn->nr}, c->dropped);
+	gm_view_finish(c->view, base, space->window, c->placing.news, c->placing.nr,
+		space->generation + 1);
+	out = gm_space_publish(space, c->view);
+	if (c->held) {
+		gm_space_retire(space, c->held, &c->view->garbage);
+		gm_space_retire(space, out, &out->fresh);
+	} else {
+		gm_space_retire(space, out, &c->view->garbage);
+	}
 	c->view = NULL;
-	c->items = NULL;
-	c->dropped.items = NULL;
-	space->next_id = txn->next_id;
+	gm_place_keep(&c->placing);
 	/* A few rounds end the epochs if nobody is in a section; what is left waits for the next
 	 * change. */
 	for (int round = 0; round < 3 && gm_reclaim_poll(&space->reclaim) > 0; round++)
 		;
-	gm_sys_free(txn->plan);
-	gm_sys_free(txn);
-	gm_space_release(space);
+	gm_txn_settle(c->txn);
 }
 
 int gm_txn_commit(struct gm_txn *txn, struct gm_error *err)
 {
-	struct commit c = {.txn = txn, .space = txn->space};
+	struct commit c = {.txn = txn, .space = txn->space, .placing = {.space = txn->space}};
+	bool waits = false;
 	int rc;
 
 	gm_reclaim_poll(&c.space->reclaim);
-	rc = prepare(&c, err);
+	rc = flatten_changed(&c, err);
 	if (!rc)
 		rc = place_all(&c, err);
-	if (!rc && c.blocked)
+	if (!rc) {
+		waits = each_new(&c, find_waiting, NULL);
+		if (waits)
+			rc = list_all(&c, err);
+	}
+	if (!rc && waits)
+		rc = make_hole(&c, err);
+	if (!rc) {
+		c.view = gm_view_edit(published(&c), c.placing.news, c.placing.nr);
+		rc = c.view ? 0 : no_memory(&c, err);
+	}
+	if (!rc && waits)
 		rc = vacate(&c, err);
 	if (rc)
 		take_back(&c);

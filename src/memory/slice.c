@@ -2,45 +2,31 @@
 /*
  * slice.c - pins, and the slices that they keep valid.
  *
- * A pin is a reference on the mapping, taken in a section. The region of the view holds one
- * already, so the count never rises from 0 here; after the view's grace period it only falls.
+ * A pin is a reference on the mapping, taken in a section. The view holds one already, so the count never rises from 0 here; after the view's grace period it only falls.
  */
 #include <guestmem/slice.h>
 
 #include <errno.h>
 
-#include "memory/space.h"
+#include "core/table.h"
+#include "memory/access.h"
+#include "memory/block.h"
 
-/* The region at @gpa if it allows @perms: 0, -EFAULT or -EACCES. */
-static int find_region(
-	const struct gm_view *view, uint64_t gpa, uint32_t perms, const struct gm_region **ret)
+/* The part of [first, last] that lies in the span. */
+static struct iovec slice_of(const struct gm_span *span, const struct gm_range *range)
 {
-	const struct gm_region *region = gm_view_region(view, gpa);
-
-	if (!region || !region->map)
-		return -EFAULT;
-	if (perms & ~region->perms)
-		return -EACCES;
-	*ret = region;
-	return 0;
-}
-
-/* The part of [first, last] that lies in the region. */
-static struct iovec slice_of(const struct gm_region *region, const struct gm_range *range)
-{
-	uint64_t last = range->last < region->range.last ? range->last : region->range.last;
+	uint64_t last = range->last < span->last ? range->last : span->last;
 
 	return (struct iovec){
-		.iov_base = (void *)(uintptr_t)(gm_region_hva(region) +
-						(range->first - region->range.first)),
+		.iov_base = gm_access_hva(span, range->first),
 		.iov_len = last - range->first + 1,
 	};
 }
 
-static void hold(const struct gm_region *region, struct gm_pin *ret)
+static void hold(const struct gm_span *span, struct gm_pin *ret)
 {
-	gm_map_pin(region->map);
-	ret->map = region->map;
+	ret->map = (struct gm_map *)(uintptr_t)span->owner;
+	gm_map_pin(ret->map);
 }
 
 void gm_pin_put(struct gm_pin *pin)
@@ -56,19 +42,19 @@ void gm_pin_put(struct gm_pin *pin)
 int gm_pin_slice(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms,
 	struct iovec *ret_slice, struct gm_pin *ret_pin)
 {
-	const struct gm_region *region;
+	const struct gm_span *span;
 	struct gm_range range;
-	int rc;
+	int rc = 0;
 
 	if (len == 0)
 		return -EINVAL;
 	if (!gm_range_make(gpa, len, &range))
 		return -ERANGE;
-	rc = find_region(view, gpa, perms, &region);
-	if (rc)
+	span = gm_access_span(view, gpa, perms, &rc);
+	if (!span)
 		return rc;
-	*ret_slice = slice_of(region, &range);
-	hold(region, ret_pin);
+	*ret_slice = slice_of(span, &range);
+	hold(span, ret_pin);
 	return 0;
 }
 
@@ -84,25 +70,25 @@ int gm_pin_range(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_
 		return -ERANGE;
 	/* First look at all of it, so that a refusal leaves nothing to undo. */
 	for (struct gm_range rest = range;; needed++) {
-		const struct gm_region *region;
-		int rc = find_region(view, rest.first, perms, &region);
+		int rc = 0;
+		const struct gm_span *span = gm_access_span(view, rest.first, perms, &rc);
 
-		if (rc)
+		if (!span)
 			return rc;
-		if (rest.last <= region->range.last)
+		if (rest.last <= span->last)
 			break;
-		rest.first = region->range.last + 1;
+		rest.first = span->last + 1;
 	}
 	needed++;
 	*ret_needed = needed;
 	if (needed > nr)
 		return -ENOBUFS;
 	for (size_t i = 0; i < needed; i++) {
-		const struct gm_region *region = gm_view_region(view, range.first);
+		const struct gm_span *span = gm_table_find(view, range.first);
 
-		ret_slices[i] = slice_of(region, &range);
-		hold(region, &ret_pins[i]);
-		range.first = region->range.last + 1;
+		ret_slices[i] = slice_of(span, &range);
+		hold(span, &ret_pins[i]);
+		range.first = span->last + 1;
 	}
 	return 0;
 }

@@ -43,6 +43,21 @@ int gm_space_opts_copy(
 	return 0;
 }
 
+/* The space itself, in which all regions lie. */
+static bool make_root(struct gm_space *space)
+{
+	struct gm_node *root = gm_node_alloc(&space->nodes);
+
+	if (!root)
+		return false;
+	root->kind = GM_REGION_CONTAINER;
+	root->s.range.last = UINT64_MAX;
+	root->s.perms = GM_PERM_RWX;
+	root->s.enabled = true;
+	space->root = root;
+	return true;
+}
+
 int gm_space_create(
 	const struct gm_space_opts *user, struct gm_space **ret_space, struct gm_error *err)
 {
@@ -54,8 +69,8 @@ int gm_space_create(
 	if (rc)
 		return rc;
 	space = gm_sys_alloc(sizeof(*space));
-	view = gm_view_alloc(0);
-	if (!space || !view) {
+	view = gm_view_empty();
+	if (!space || !view || !make_root(space)) {
 		rc = gm_error_set(err, -ENOMEM, 0, 0, "space: out of memory");
 		goto fail;
 	}
@@ -72,14 +87,15 @@ int gm_space_create(
 	}
 	pthread_mutex_init(&space->lock, NULL);
 	space->timeout_ns = opts.timeout_ns ? opts.timeout_ns : GM_TIMEOUT_DEFAULT_NS;
-	space->next_id = 1;
 	space->generation = 1;
-	gm_view_fill(view, space->window, NULL, 0, space->generation);
+	gm_view_finish(view, view, space->window, NULL, 0, space->generation);
 	space->view = &view->pub;
 	*ret_space = space;
 	return 0;
 fail:
-	gm_view_free(view);
+	gm_view_discard(view);
+	if (space)
+		gm_nodes_fini(&space->nodes);
 	gm_sys_free(space);
 	return rc;
 }
@@ -89,10 +105,8 @@ void gm_space_destroy(struct gm_space *space)
 	if (!space)
 		return;
 	gm_reclaim_fini(&space->reclaim);
-	gm_view_free((struct gm_view_full *)(uintptr_t)space->view);
-	for (size_t i = 0; i < space->regions.nr; i++)
-		gm_region_free(space->regions.items[i]);
-	gm_sys_free(space->regions.items);
+	gm_view_free_all((struct gm_view_full *)(uintptr_t)space->view);
+	gm_nodes_fini(&space->nodes);
 	if (space->window)
 		gm_window_put(space->window);
 	pthread_mutex_destroy(&space->lock);
@@ -126,24 +140,24 @@ static void free_retired(struct gm_deferred *deferred)
 						     offsetof(struct gm_view_full, deferred)));
 }
 
-void gm_space_publish(struct gm_space *space, struct gm_view_full *view, struct gm_regions regions,
-	struct gm_regions dropped)
+struct gm_view_full *gm_space_publish(struct gm_space *space, struct gm_view_full *view)
 {
 	struct gm_view_full *old = (struct gm_view_full *)(uintptr_t)space->view;
-	struct gm_region **old_items;
 
 	pthread_mutex_lock(&space->lock);
-	old_items = space->regions.items;
-	space->regions = regions;
 	/* Pairs with the acquire in gm_reader_enter(): whoever sees the view sees what it holds. */
 	__atomic_store_n(&space->view, &view->pub, __ATOMIC_RELEASE);
 	space->generation = view->pub.generation;
 	pthread_mutex_unlock(&space->lock);
-	if (old_items != regions.items)
-		gm_sys_free(old_items);
-	old->dropped = dropped;
-	old->deferred.run = free_retired;
-	gm_reclaim_defer(&space->reclaim, &old->deferred);
+	return old;
+}
+
+void gm_space_retire(struct gm_space *space, struct gm_view_full *view, struct gm_parts *parts)
+{
+	view->dropped = *parts;
+	*parts = (struct gm_parts){0};
+	view->deferred.run = free_retired;
+	gm_reclaim_defer(&space->reclaim, &view->deferred);
 }
 
 int gm_space_reclaim(struct gm_space *space)
@@ -216,37 +230,85 @@ void gm_reader_destroy(struct gm_reader *reader)
 
 /* ---- questions ---- */
 
-static int describe(const struct gm_space *space, const struct gm_region *region,
-	struct gm_region_info *ret_info)
+/* A node as published, of which @span shows from @off if it is not NULL. */
+static void describe(const struct gm_space *space, const struct gm_node *node,
+	const struct gm_span *span, uint64_t off, struct gm_region_info *ret_info)
 {
+	const struct gm_node_state *s = node->touch ? &node->touch->old : &node->s;
+	bool memory = gm_node_is_memory(node);
 	struct gm_region_info info = {
 		.size = ret_info->size,
-		.id = region->id,
-		.gpa = region->range.first,
-		.len = gm_range_len(&region->range),
-		.kind = region->kind,
-		.perms = region->perms,
-		.placed = gm_region_is_placed(region, space->window),
-		.block = region->block,
-		.block_off = region->block_off,
-		.hva = region->map ? (void *)(uintptr_t)gm_region_hva(region) : NULL,
+		.id = node->id,
+		.gpa = s->range.first,
+		.len = gm_range_len(&s->range),
+		.kind = node->kind,
+		.perms = s->perms,
+		.flags = s->enabled ? 0 : GM_REGION_DISABLED,
+		.block = memory ? s->block : NULL,
+		.block_off = s->block_off,
+		.parent = GM_REGION_DETACHED,
+		.target = node->kind == GM_REGION_ALIAS ? s->target->id : 0,
+		.priority = s->priority,
+		.label = node->label,
 	};
 
-	memcpy(info.name, region->name, sizeof(info.name));
+	if (s->parent)
+		info.parent = s->parent == space->root ? 0 : s->parent->id;
+	if (memory && span) {
+		info.hva = (void *)(uintptr_t)(span->delta + span->first);
+		info.placed = span->direct != 0;
+	}
+	gm_copy_name(info.name, sizeof(info.name), gm_node_name(node, s));
+	if (span) {
+		info.off = off;
+		info.block_off += off;
+		info.perms = span->perms & GM_PERM_RWX;
+	}
 	memcpy(ret_info, &info, sizeof(info));
-	return 0;
+}
+
+/* A node of the published tree's absolute address, by what it was before an open transaction. */
+static bool published_address(
+	const struct gm_space *space, const struct gm_node *node, uint64_t *ret_addr)
+{
+	uint64_t addr = 0;
+
+	while (node != space->root) {
+		const struct gm_node_state *s = node->touch ? &node->touch->old : &node->s;
+
+		if (!s->parent || __builtin_add_overflow(addr, s->range.first, &addr))
+			return false;
+		node = s->parent;
+	}
+	*ret_addr = addr;
+	return true;
 }
 
 int gm_space_region(struct gm_space *space, uint64_t id, struct gm_region_info *ret_info)
 {
+	const struct gm_span *span = NULL;
+	struct gm_region_info info = {.size = sizeof(info)};
+	struct gm_node *node;
+	uint64_t addr;
+	uint64_t off = 0;
 	int rc = -ENOENT;
 
 	if (ret_info->size < sizeof(*ret_info))
 		return -EINVAL;
 	pthread_mutex_lock(&space->lock);
-	for (size_t i = 0; i < space->regions.nr && rc; i++) {
-		if (space->regions.items[i]->id == id)
-			rc = describe(space, space->regions.items[i], ret_info);
+	node = gm_node_find(&space->nodes, id);
+	if (node && node != space->root && !(node->touch && node->touch->fresh)) {
+		if (published_address(space, node, &addr))
+			span = gm_table_next(space->view, addr, &off);
+		if (span && (span->first != addr || span->node != node->index || off))
+			span = NULL;
+		describe(space, node, NULL, 0, ret_info);
+		if (span) {
+			describe(space, node, span, 0, &info);
+			ret_info->hva = info.hva;
+			ret_info->placed = info.placed;
+		}
+		rc = 0;
 	}
 	pthread_mutex_unlock(&space->lock);
 	return rc;
@@ -254,15 +316,20 @@ int gm_space_region(struct gm_space *space, uint64_t id, struct gm_region_info *
 
 int gm_space_next(struct gm_space *space, uint64_t gpa, struct gm_region_info *ret_info)
 {
+	const struct gm_span *span;
 	int rc = -ENOENT;
-	size_t i;
+	uint64_t off;
 
 	if (ret_info->size < sizeof(*ret_info))
 		return -EINVAL;
 	pthread_mutex_lock(&space->lock);
-	i = gm_regions_find(space->regions.items, space->regions.nr, gpa);
-	if (i < space->regions.nr)
-		rc = describe(space, space->regions.items[i], ret_info);
+	span = gm_table_next(space->view, gpa, &off);
+	if (span) {
+		describe(space, gm_node_at(&space->nodes, span->node), span, off, ret_info);
+		ret_info->gpa = span->first;
+		ret_info->len = span->last - span->first + 1;
+		rc = 0;
+	}
 	pthread_mutex_unlock(&space->lock);
 	return rc;
 }

@@ -1,38 +1,36 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * txn.h - a planned change of a space.
+ * txn.h - a planned change: the tree as it is to be, what it was, and where it shows.
  *
- * The plan is the sorted list of regions as they shall be. An entry is either a published region
- * that stays (region == origin) or a fresh object that the transaction owns; a fresh one may come
- * from a published one (origin), and it may have its map already or get it at commit (map NULL).
+ * The plan is made in the space's own tree; each node keeps what it was (struct gm_touch) until the
+ * commit or the abort. Other threads that ask for a region are told what it was, so nodes are
+ * changed with the space's lock held.
  */
 #ifndef GM_MEMORY_TXN_H
 #define GM_MEMORY_TXN_H
 
 #include <guestmem/txn.h>
 
+#include "core/rangeset.h"
 #include "memory/space.h"
-
-struct gm_planned {
-	struct gm_region *region;
-	struct gm_region *origin; /* borrowed from the space, or NULL */
-	bool placed_now;          /* commit gave it a map that a failure must take back */
-};
 
 struct gm_txn {
 	struct gm_space *space;
-	struct gm_planned *plan;
-	size_t nr;
-	size_t cap;
-	uint64_t next_id;
+	struct gm_touch *touched;
+	struct gm_rangeset changed; /* where the flattened map may differ */
+	bool all_changed;           /* everywhere */
 };
 
-/* Index of the first entry of the plan that ends at or after gpa. */
-size_t gm_txn_find_place(const struct gm_txn *txn, uint64_t gpa);
+/* Ends it: the plan is what is published now. */
+void gm_txn_settle(struct gm_txn *txn);
 
-static inline bool gm_planned_is_fresh(const struct gm_planned *entry)
-{
-	return entry->region != entry->origin;
-}
+/* ---- changed.c ---- */
+
+/* Notes that what shows of a node, wherever that is, may change. */
+void gm_txn_changed(struct gm_txn *txn, const struct gm_node *node);
+
+/* The absolute address of a node's byte 0 if it lies in the space without an alias. */
+bool gm_node_address(
+	const struct gm_space *space, const struct gm_node *node, uint64_t *ret_addr);
 
 #endif

@@ -1,137 +1,647 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/*
- * view.c - building the immutable map that readers use, and questions to it.
- *
- * Neighbours with the same delta and permissions become one span. Room is taken for the worst case
- * beforehand, so that filling a view cannot fail in the middle of a commit.
- */
+/* view.c - see view.h. */
+#include "memory/view.h"
+
 #include <errno.h>
 #include <string.h>
 
-#include "core/index.h"
-#include "memory/space.h"
+#include "memory/access.h"
+#include "memory/block.h"
+#include "memory/node.h"
 #include "sys/sys.h"
 
-struct gm_view_full *gm_view_alloc(size_t nr_regions)
+#define SHIFT_MAX 63u
+
+/* A stretch of the map while leaves are built. */
+struct entry {
+	struct gm_span span;
+	uint64_t off;
+};
+
+struct build {
+	const struct gm_view_full *old;
+	struct gm_view_full *view;
+	const struct gm_edit *edits;
+	size_t nr_edits;
+};
+
+/* ---- parts ---- */
+
+static bool parts_add(struct gm_parts *parts, uintptr_t slot)
 {
-	struct gm_view_full *view = gm_sys_alloc(sizeof(*view));
+	if (parts->nr == parts->cap) {
+		size_t cap = parts->cap ? parts->cap * 2 : 8;
+		uintptr_t *slots = gm_sys_realloc(parts->slots, cap, sizeof(*slots));
+
+		if (!slots)
+			return false;
+		parts->slots = slots;
+		parts->cap = cap;
+	}
+	parts->slots[parts->nr++] = slot;
+	return true;
+}
+
+static void parts_forget(struct gm_parts *parts)
+{
+	gm_sys_free(parts->slots);
+	*parts = (struct gm_parts){0};
+}
+
+static void put_owner(const struct gm_span *span)
+{
+	if (span->owner)
+		gm_map_put((struct gm_map *)(uintptr_t)span->owner);
+}
+
+static void get_owner(const struct gm_span *span)
+{
+	if (span->owner)
+		gm_map_get((struct gm_map *)(uintptr_t)span->owner);
+}
+
+/* @counted: the spans hold references. */
+static void part_free(uintptr_t slot, bool counted)
+{
+	if (gm_slot_is_dir(slot)) {
+		gm_sys_free(gm_slot_dir(slot));
+		return;
+	}
+	for (uint32_t i = 0; counted && i < gm_slot_leaf(slot)->nr; i++)
+		put_owner(&gm_slot_leaf(slot)->spans[i]);
+	gm_sys_free(gm_slot_leaf(slot));
+}
+
+static void parts_free(struct gm_parts *parts, bool counted)
+{
+	for (size_t i = 0; i < parts->nr; i++)
+		part_free(parts->slots[i], counted);
+	parts_forget(parts);
+}
+
+/* Lists what hangs below some slots. */
+static bool parts_add_all(struct gm_parts *parts, const uintptr_t *slots, uint32_t nr)
+{
+	for (uint32_t i = 0; i < nr; i++) {
+		if (slots[i] == gm_slot_empty())
+			continue;
+		if (!parts_add(parts, slots[i]))
+			return false;
+		if (gm_slot_is_dir(slots[i]) &&
+			!parts_add_all(parts, gm_dir_slots(gm_slot_dir(slots[i])),
+				gm_slot_dir(slots[i])->mask + 1))
+			return false;
+	}
+	return true;
+}
+
+/* ---- views ---- */
+
+static uintptr_t *slots_of(struct gm_view_full *view)
+{
+	return (uintptr_t *)(view + 1);
+}
+
+static struct gm_view_full *alloc_view(uint32_t nr_slots, uint32_t shift)
+{
+	struct gm_view_full *view =
+		gm_sys_alloc(sizeof(*view) + nr_slots * sizeof(*view->pub.slots));
 
 	if (!view)
 		return NULL;
-	view->regions = gm_sys_alloc_array(nr_regions + 1, sizeof(*view->regions));
-	view->spans = gm_sys_alloc_array(nr_regions + 1, sizeof(*view->spans));
-	view->index = gm_sys_alloc_array(gm_index_room((uint32_t)nr_regions), sizeof(*view->index));
-	if (!view->regions || !view->spans || !view->index) {
-		gm_view_free(view);
-		return NULL;
-	}
+	view->pub.slots = slots_of(view);
+	view->pub.nr_slots = nr_slots;
+	view->pub.shift = shift;
+	view->pub.version = GM_VIEW_VERSION;
+	for (uint32_t i = 0; i < nr_slots; i++)
+		slots_of(view)[i] = gm_slot_empty();
 	return view;
+}
+
+struct gm_view_full *gm_view_empty(void)
+{
+	return alloc_view(gm_table_slots(0), 0);
+}
+
+void gm_view_discard(struct gm_view_full *view)
+{
+	if (!view)
+		return;
+	parts_free(&view->fresh, view->finished);
+	parts_forget(&view->garbage);
+	gm_sys_free(view);
 }
 
 void gm_view_free(struct gm_view_full *view)
 {
-	if (!view)
-		return;
-	for (size_t i = 0; i < view->dropped.nr; i++)
-		gm_region_free(view->dropped.items[i]);
-	gm_sys_free(view->dropped.items);
-	gm_sys_free(view->regions);
-	gm_sys_free(view->spans);
-	gm_sys_free(view->index);
+	parts_free(&view->dropped, true);
+	parts_forget(&view->fresh);
+	parts_forget(&view->garbage);
 	gm_sys_free(view);
 }
 
-static bool extends(const struct gm_span *span, const struct gm_span *next)
+static void free_below(const uintptr_t *slots, uint32_t nr)
 {
-	return next->first != 0 && span->last == next->first - 1 && span->delta == next->delta &&
-	       span->perms == next->perms;
+	for (uint32_t i = 0; i < nr; i++) {
+		if (slots[i] == gm_slot_empty())
+			continue;
+		if (gm_slot_is_dir(slots[i]))
+			free_below(gm_dir_slots(gm_slot_dir(slots[i])),
+				gm_slot_dir(slots[i])->mask + 1);
+		part_free(slots[i], true);
+	}
 }
 
-static uint32_t fill_spans(struct gm_view_full *view, const struct gm_window *window)
+void gm_view_free_all(struct gm_view_full *view)
 {
-	uint32_t nr = 0;
+	if (!view)
+		return;
+	free_below(view->pub.slots, view->pub.nr_slots);
+	gm_view_free(view);
+}
 
-	for (uint32_t i = 0; i < view->nr_regions; i++) {
-		const struct gm_region *region = view->regions[i];
-		struct gm_span span;
+/* ---- building ---- */
 
-		if (!region->map)
-			continue;
-		span = (struct gm_span){
-			.first = region->range.first,
-			.last = region->range.last,
-			.delta = gm_region_hva(region) - region->range.first,
-			.perms = region->perms,
-			.direct = gm_region_is_placed(region, window) ? region->perms : 0,
-		};
-		if (nr > 0 && extends(&view->spans[nr - 1], &span))
-			view->spans[nr - 1].last = span.last;
+/* The first edit that ends at or after @addr. */
+static size_t find_edit(const struct build *b, uint64_t addr)
+{
+	size_t lo = 0;
+	size_t hi = b->nr_edits;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (b->edits[mid].range.last < addr)
+			lo = mid + 1;
 		else
-			view->spans[nr++] = span;
+			hi = mid;
 	}
-	/* The one behind the last allows nothing. */
-	view->spans[nr] = (struct gm_span){.first = UINT64_MAX, .last = UINT64_MAX};
+	return lo;
+}
+
+static bool is_edited(const struct build *b, const struct gm_range *range)
+{
+	size_t at = find_edit(b, range->first);
+
+	return at < b->nr_edits && b->edits[at].range.first <= range->last;
+}
+
+static struct gm_range range_of(const struct gm_span *span)
+{
+	return (struct gm_range){.first = span->first, .last = span->last};
+}
+
+static struct entry planned(const struct gm_piece *piece)
+{
+	return (struct entry){
+		.span = {.first = piece->range.first,
+			.last = piece->range.last,
+			.owner = piece,
+			.perms = (uint16_t)(piece->perms | GM_SPAN_PLANNED),
+			.node = piece->node->index},
+		.off = piece->off,
+	};
+}
+
+static uintptr_t build_leaf(struct build *b, const struct entry *entries, uint32_t nr,
+	const struct gm_range *range)
+{
+	struct gm_leaf *leaf = gm_sys_alloc(gm_leaf_size(nr));
+
+	if (!leaf || !parts_add(&b->view->fresh, (uintptr_t)leaf)) {
+		gm_sys_free(leaf);
+		return 0;
+	}
+	gm_leaf_init(leaf, nr);
+	for (uint32_t i = 0; i < nr; i++) {
+		gm_leaf_spans(leaf)[i] = entries[i].span;
+		gm_leaf_offs(leaf)[i] = entries[i].off;
+	}
+	gm_leaf_index(leaf, range);
+	return (uintptr_t)leaf;
+}
+
+/* A directory of empty slots, or NULL. */
+static struct gm_dir *alloc_dir(struct build *b, uint32_t nr, uint32_t shift)
+{
+	struct gm_dir *dir = gm_sys_alloc(sizeof(*dir) + nr * sizeof(uintptr_t));
+
+	if (!dir || !parts_add(&b->view->fresh, (uintptr_t)dir + 1)) {
+		gm_sys_free(dir);
+		return NULL;
+	}
+	dir->shift = shift;
+	dir->mask = nr - 1;
+	return dir;
+}
+
+static struct gm_range slot_range(uint64_t base, uint32_t shift, uint32_t i)
+{
+	uint64_t first = base + ((uint64_t)i << shift);
+
+	return (struct gm_range){
+		.first = first, .last = first + ((UINT64_C(1) << shift) - 1)};
+}
+
+static uintptr_t build_slot(struct build *b, const struct entry *entries, size_t nr,
+	const struct gm_range *range);
+
+/* Slots over what begins at @base, from sorted entries. */
+static bool build_slots(struct build *b, const struct entry *entries, size_t nr, uint64_t base,
+	uint32_t shift, uintptr_t *slots, uint32_t nr_slots)
+{
+	size_t from = 0;
+
+	for (uint32_t i = 0; i < nr_slots; i++) {
+		struct gm_range range = slot_range(base, shift, i);
+		size_t to;
+
+		while (from < nr && entries[from].span.last < range.first)
+			from++;
+		for (to = from; to < nr && entries[to].span.first <= range.last; to++)
+			;
+		slots[i] = build_slot(b, entries + from, to - from, &range);
+		if (!slots[i])
+			return false;
+	}
+	return true;
+}
+
+/* A leaf or a directory for what lies in a slot; 0 without memory. */
+static uintptr_t build_slot(struct build *b, const struct entry *entries, size_t nr,
+	const struct gm_range *range)
+{
+	struct gm_dir *dir;
+	uint32_t nr_slots;
+	uint32_t shift = 0;
+
+	if (nr == 0)
+		return gm_slot_empty();
+	if (nr <= GM_LEAF_MAX)
+		return build_leaf(b, entries, (uint32_t)nr, range);
+	nr_slots = gm_table_slots(nr);
+	while ((gm_range_extent(range) >> shift) >= nr_slots)
+		shift++;
+	dir = alloc_dir(b, nr_slots, shift);
+	if (!dir || !build_slots(b, entries, nr, range->first, shift, gm_dir_slots(dir), nr_slots))
+		return 0;
+	return (uintptr_t)dir + 1;
+}
+
+/* ---- editing ---- */
+
+/*
+ * Entries of a stretch as edited: those of @spans that are not, and the pieces that show in @range.
+ * Returns their number; @ret has room.
+ */
+static size_t merge(const struct build *b, const struct gm_leaf *leaf,
+	const struct gm_range *range, struct entry *ret)
+{
+	size_t edit = find_edit(b, range->first);
+	size_t nr = 0;
+	uint32_t i = 0;
+
+	for (;;) {
+		const struct gm_edit *next = NULL;
+		uint64_t until = UINT64_MAX;
+
+		if (edit < b->nr_edits && b->edits[edit].range.first <= range->last) {
+			next = &b->edits[edit++];
+			until = next->range.first;
+		}
+		for (; i < leaf->nr && (!next || leaf->spans[i].first < until); i++)
+			ret[nr++] = (struct entry){leaf->spans[i], gm_leaf_offs(leaf)[i]};
+		if (!next)
+			return nr;
+		for (; i < leaf->nr && leaf->spans[i].first <= next->range.last; i++)
+			;
+		for (size_t j = 0; j < next->nr; j++) {
+			if (gm_range_overlaps(&next->pieces[j].range, range))
+				ret[nr++] = planned(&next->pieces[j]);
+		}
+	}
+}
+
+/* Room that merge() may need. */
+static size_t merge_room(
+	const struct build *b, const struct gm_leaf *leaf, const struct gm_range *range)
+{
+	size_t room = leaf->nr;
+
+	for (size_t i = find_edit(b, range->first);
+		i < b->nr_edits && b->edits[i].range.first <= range->last; i++)
+		room += b->edits[i].nr;
+	return room + 1;
+}
+
+static uintptr_t edit_leaf(struct build *b, struct gm_leaf *leaf, const struct gm_range *range)
+{
+	struct entry *entries;
+	uintptr_t slot;
+
+	if ((uintptr_t)leaf != gm_slot_empty() && !parts_add(&b->view->garbage, (uintptr_t)leaf))
+		return 0;
+	entries = gm_sys_alloc_array(merge_room(b, leaf, range), sizeof(*entries));
+	if (!entries)
+		return 0;
+	slot = build_slot(b, entries, merge(b, leaf, range, entries), range);
+	gm_sys_free(entries);
+	return slot;
+}
+
+static uintptr_t edit_slot(struct build *b, uintptr_t slot, const struct gm_range *range);
+
+static bool edit_slots(struct build *b, const uintptr_t *old, uint64_t base, uint32_t shift,
+	uintptr_t *slots, uint32_t nr)
+{
+	for (uint32_t i = 0; i < nr; i++) {
+		struct gm_range range = slot_range(base, shift, i);
+
+		slots[i] = edit_slot(b, old[i], &range);
+		if (!slots[i])
+			return false;
+	}
+	return true;
+}
+
+/* The slot as edited; itself if nothing changes in it. 0 without memory. */
+static uintptr_t edit_slot(struct build *b, uintptr_t slot, const struct gm_range *range)
+{
+	struct gm_dir *old;
+	struct gm_dir *dir;
+
+	if (!is_edited(b, range))
+		return slot;
+	if (!gm_slot_is_dir(slot))
+		return edit_leaf(b, gm_slot_leaf(slot), range);
+	old = gm_slot_dir(slot);
+	dir = alloc_dir(b, old->mask + 1, old->shift);
+	if (!dir || !parts_add(&b->view->garbage, slot) ||
+		!edit_slots(b, gm_dir_slots(old), range->first, old->shift, gm_dir_slots(dir),
+			old->mask + 1))
+		return 0;
+	return (uintptr_t)dir + 1;
+}
+
+/* ---- the whole ---- */
+
+/* Pieces of @view that begin in @range. */
+static size_t count(const struct gm_view_full *view, const struct gm_range *range)
+{
+	uint64_t off;
+	const struct gm_span *span = gm_table_next(&view->pub, range->first, &off);
+	size_t nr = 0;
+
+	while (span && span->first <= range->last) {
+		nr++;
+		if (span->last == UINT64_MAX)
+			break;
+		span = gm_table_next(&view->pub, span->last + 1, &off);
+	}
 	return nr;
 }
 
-/* The largest span that inline code may read and write is asked before the table. */
-static void pick_hot(struct gm_view *view)
+static size_t count_after(const struct build *b)
 {
-	uint64_t best = 0;
+	size_t nr = b->old->nr_spans;
 
-	for (uint32_t i = 0; i < view->nr_spans; i++) {
-		const struct gm_span *span = &view->spans[i];
-		uint64_t extent = span->last - span->first;
+	for (size_t i = 0; i < b->nr_edits; i++)
+		nr += b->edits[i].nr - count(b->old, &b->edits[i].range);
+	return nr;
+}
 
-		if ((GM_PERM_RW & ~span->direct) || extent <= best)
+/* May the new view have the old one's slots? */
+static bool fits(const struct build *b, size_t nr)
+{
+	const struct gm_view *old = &b->old->pub;
+
+	for (size_t i = 0; i < b->nr_edits; i++) {
+		const struct gm_edit *edit = &b->edits[i];
+
+		if (edit->nr && edit->pieces[edit->nr - 1].range.last >> old->shift >=
+					old->nr_slots)
+			return false;
+	}
+	return old->nr_slots <= gm_table_slots(nr * 4) && gm_table_slots(nr / 2) <= old->nr_slots;
+}
+
+/* All entries of the new view, sorted; NULL without memory. */
+static struct entry *list_all(const struct build *b, size_t nr)
+{
+	struct entry *entries = gm_sys_alloc_array(nr + 1, sizeof(*entries));
+	uint64_t off;
+	const struct gm_span *span = gm_table_next(&b->old->pub, 0, &off);
+	size_t edit = 0;
+	size_t at = 0;
+
+	while (entries && (span || edit < b->nr_edits)) {
+		const struct gm_edit *next = edit < b->nr_edits ? &b->edits[edit] : NULL;
+
+		if (next && (!span || next->range.first <= span->first)) {
+			for (size_t j = 0; j < next->nr; j++)
+				entries[at++] = planned(&next->pieces[j]);
+			edit++;
+			while (span && span->first <= next->range.last)
+				span = span->last == UINT64_MAX
+					       ? NULL
+					       : gm_table_next(&b->old->pub, span->last + 1, &off);
 			continue;
-		best = extent;
-		view->hot_first = span->first;
-		/* extent + 1 bytes, of which the last 7 cannot begin an access of 8. A span has
-		 * whole pages. */
-		view->hot_starts = extent - 6;
+		}
+		entries[at++] = (struct entry){*span, off};
+		span = span->last == UINT64_MAX
+			       ? NULL
+			       : gm_table_next(&b->old->pub, span->last + 1, &off);
+	}
+	return entries;
+}
+
+/* Slots anew, as the number of spans and the highest address want it. */
+static bool rebuild(struct build *b, size_t nr)
+{
+	struct entry *entries = list_all(b, nr);
+	uint32_t nr_slots = gm_table_slots(nr);
+	uint32_t shift = 0;
+	bool done = false;
+
+	if (!entries)
+		return false;
+	while (nr && (entries[nr - 1].span.last >> shift) >= nr_slots)
+		shift++;
+	b->view = alloc_view(nr_slots, shift);
+	if (b->view)
+		done = parts_add_all(&b->view->garbage, b->old->pub.slots, b->old->pub.nr_slots) &&
+		       build_slots(b, entries, nr, 0, shift, slots_of(b->view), nr_slots);
+	gm_sys_free(entries);
+	return done;
+}
+
+static bool edit_all(struct build *b)
+{
+	const struct gm_view *old = &b->old->pub;
+
+	b->view = alloc_view(old->nr_slots, old->shift);
+	return b->view && edit_slots(b, old->slots, 0, old->shift, slots_of(b->view), old->nr_slots);
+}
+
+struct gm_view_full *gm_view_edit(
+	const struct gm_view_full *old, const struct gm_edit *edits, size_t nr_edits)
+{
+	struct build b = {.old = old, .edits = edits, .nr_edits = nr_edits};
+	size_t nr = count_after(&b);
+	bool done = fits(&b, nr) ? edit_all(&b) : rebuild(&b, nr);
+
+	if (!done) {
+		gm_view_discard(b.view);
+		return NULL;
+	}
+	b.view->nr_spans = nr;
+	return b.view;
+}
+
+/* ---- finishing ---- */
+
+static void resolve(struct gm_span *span, const struct gm_window *window)
+{
+	const struct gm_piece *piece = span->owner;
+
+	span->perms = piece->perms;
+	span->owner = piece->map;
+	if (!piece->map)
+		return;
+	span->delta = gm_piece_hva(piece) - piece->range.first;
+	if (gm_piece_is_placed(piece, window))
+		span->direct = piece->perms & GM_PERM_RWX;
+}
+
+/*
+ * The largest stretch that inline code may read and write is asked before the table. All placed
+ * memory is reached at window_base + gpa, so that neighbours make one stretch. Only after what was
+ * best has been cut to less than half is everything looked at.
+ */
+struct stretch {
+	struct gm_range range;
+	bool any;
+};
+
+static void offer(struct stretch *best, const struct stretch *run)
+{
+	if (run->any &&
+		(!best->any || gm_range_extent(&run->range) > gm_range_extent(&best->range)))
+		*best = *run;
+}
+
+/* The runs of direct memory from the one at or above @from up to @until. */
+static void scan_runs(
+	const struct gm_view *view, uint64_t from, uint64_t until, struct stretch *best)
+{
+	uint64_t off;
+	const struct gm_span *span = gm_table_next(view, from, &off);
+	struct stretch run = {.any = false};
+
+	while (span && span->first <= until) {
+		struct gm_range range = range_of(span);
+
+		if (GM_PERM_RW & ~span->direct) {
+			run.any = false;
+		} else if (run.any && gm_range_precedes(&run.range, &range)) {
+			run.range.last = range.last;
+		} else {
+			run = (struct stretch){range, true};
+		}
+		offer(best, &run);
+		if (span->last == UINT64_MAX)
+			break;
+		span = gm_table_next(view, span->last + 1, &off);
 	}
 }
 
-void gm_view_fill(struct gm_view_full *view, const struct gm_window *window,
-	struct gm_region *const *regions, size_t nr, uint64_t generation)
+/* What the edits leave of the old best stretch. */
+static struct stretch rest_of_hot(
+	const struct gm_view *old, const struct gm_edit *edits, size_t nr)
 {
-	struct gm_index_shape shape;
-	uint32_t nr_spans;
+	struct stretch best = {.any = false};
+	struct gm_range rest;
 
-	view->nr_regions = (uint32_t)nr;
-	for (size_t i = 0; i < nr; i++)
-		view->regions[i] = regions[i];
-	nr_spans = fill_spans(view, window);
-	shape = gm_index_plan(view->spans, nr_spans);
-	gm_index_fill(view->spans, nr_spans, shape, view->index);
-	view->pub = (struct gm_view){
-		.window_base = window ? (uintptr_t)window->base : 0,
-		.spans = view->spans,
-		.index = view->index,
-		.shift = shape.shift,
-		.nr_index = shape.nr,
-		.nr_spans = nr_spans,
-		.version = GM_VIEW_VERSION,
-		.generation = generation,
-	};
-	pick_hot(&view->pub);
+	if (old->hot_starts == 0)
+		return best;
+	rest = (struct gm_range){old->hot_first, old->hot_first + (old->hot_starts + 6)};
+	for (size_t i = 0; i < nr; i++) {
+		const struct gm_range *cut = &edits[i].range;
+
+		if (!gm_range_overlaps(cut, &rest))
+			continue;
+		if (cut->first > rest.first)
+			offer(&best, &(struct stretch){{rest.first, cut->first - 1}, true});
+		if (cut->last >= rest.last)
+			return best;
+		rest.first = cut->last + 1;
+	}
+	offer(&best, &(struct stretch){rest, true});
+	return best;
 }
 
-static const struct gm_view_full *full(const struct gm_view *view)
+/* With what was best before at its side, a new stretch becomes longer. */
+static void join(struct stretch *run, const struct stretch *other)
 {
-	return (const struct gm_view_full *)(const void *)view;
+	if (!run->any || !other->any)
+		return;
+	if (gm_range_precedes(&run->range, &other->range))
+		run->range.last = other->range.last;
+	else if (gm_range_precedes(&other->range, &run->range))
+		run->range.first = other->range.first;
 }
 
-const struct gm_region *gm_view_region(const struct gm_view *view, uint64_t gpa)
+static void pick_hot(struct gm_view_full *view, const struct gm_view_full *old,
+	const struct gm_edit *edits, size_t nr)
 {
-	const struct gm_view_full *all = full(view);
-	size_t i = gm_regions_find(all->regions, all->nr_regions, gpa);
+	struct stretch best = rest_of_hot(&old->pub, edits, nr);
 
-	if (i == all->nr_regions || gpa < all->regions[i]->range.first)
-		return NULL;
-	return all->regions[i];
+	for (size_t i = 0; i < nr; i++) {
+		struct stretch run = {.any = false};
+
+		scan_runs(&view->pub, edits[i].range.first, edits[i].range.last, &run);
+		join(&run, &best);
+		offer(&best, &run);
+	}
+	view->hot_scanned = old->hot_scanned;
+	if ((best.any ? gm_range_extent(&best.range) : 0) < old->hot_scanned / 2) {
+		scan_runs(&view->pub, 0, UINT64_MAX, &best);
+		view->hot_scanned = best.any ? gm_range_extent(&best.range) : 0;
+	}
+	if (!best.any)
+		return;
+	if (gm_range_extent(&best.range) > view->hot_scanned)
+		view->hot_scanned = gm_range_extent(&best.range);
+	view->pub.hot_first = best.range.first;
+	/* extent + 1 bytes, of which the last 7 cannot begin an access of 8. */
+	if (gm_range_extent(&best.range) >= 7)
+		view->pub.hot_starts = gm_range_extent(&best.range) - 6;
 }
+
+void gm_view_finish(struct gm_view_full *view, const struct gm_view_full *old,
+	const struct gm_window *window, const struct gm_edit *edits, size_t nr,
+	uint64_t generation)
+{
+	for (size_t i = 0; i < view->fresh.nr; i++) {
+		struct gm_leaf *leaf = gm_slot_leaf(view->fresh.slots[i]);
+
+		if (gm_slot_is_dir(view->fresh.slots[i]))
+			continue;
+		for (uint32_t j = 0; j < leaf->nr; j++) {
+			struct gm_span *span = &gm_leaf_spans(leaf)[j];
+
+			if (span->perms & GM_SPAN_PLANNED)
+				resolve(span, window);
+			get_owner(span);
+		}
+	}
+	view->finished = true;
+	view->pub.window_base = window ? (uintptr_t)window->base : 0;
+	view->pub.generation = generation;
+	pick_hot(view, old, edits, nr);
+}
+
+/* ---- questions ---- */
 
 int gm_view_check(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms)
 {
@@ -140,12 +650,11 @@ int gm_view_check(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32
 	if (!gm_range_make(gpa, len ? len : 1, &range))
 		return -ERANGE;
 	for (;;) {
-		const struct gm_span *span = gm_index_find(view, range.first);
+		int rc = 0;
+		const struct gm_span *span = gm_access_span(view, range.first, perms, &rc);
 
-		if (!span || range.first < span->first)
-			return -EFAULT;
-		if (perms & ~span->perms)
-			return -EACCES;
+		if (!span)
+			return rc;
 		if (range.last <= span->last)
 			return 0;
 		range.first = span->last + 1;
@@ -154,20 +663,18 @@ int gm_view_check(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32
 
 int gm_view_gpa(const struct gm_view *view, const void *hva, uint64_t *ret_gpa)
 {
-	const struct gm_view_full *all = full(view);
 	uint64_t at = (uintptr_t)hva;
+	uint64_t off;
+	const struct gm_span *span = gm_table_next(view, 0, &off);
 
-	for (uint32_t i = 0; i < all->nr_regions; i++) {
-		const struct gm_region *region = all->regions[i];
-		uint64_t off;
-
-		if (!region->map)
-			continue;
-		off = at - gm_region_hva(region);
-		if (off <= gm_range_extent(&region->range)) {
-			*ret_gpa = region->range.first + off;
+	while (span) {
+		if (span->owner && at - (span->delta + span->first) <= span->last - span->first) {
+			*ret_gpa = at - span->delta;
 			return 0;
 		}
+		if (span->last == UINT64_MAX)
+			break;
+		span = gm_table_next(view, span->last + 1, &off);
 	}
 	return -EFAULT;
 }

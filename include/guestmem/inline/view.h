@@ -6,12 +6,33 @@
 #include <guestmem/inline/guarded.h>
 
 #ifdef __cplusplus
-static_assert(sizeof(struct gm_span) == 32, "frozen");
-static_assert(sizeof(struct gm_view) == 64, "frozen");
+static_assert(sizeof(struct gm_span) == 40, "frozen");
+static_assert(sizeof(struct gm_view) == 56, "frozen");
 #else
-_Static_assert(sizeof(struct gm_span) == 32, "frozen");
-_Static_assert(sizeof(struct gm_view) == 64, "frozen");
+_Static_assert(sizeof(struct gm_span) == 40, "frozen");
+_Static_assert(sizeof(struct gm_view) == 56, "frozen");
 #endif
+
+/*
+ * The span that holds @gpa, or one that does not if none does: the first that ends in or after its
+ * bucket, or the next.
+ */
+static inline __attribute__((unused, always_inline)) const struct gm_span *gm_view_guess(
+	const struct gm_view *view, uint64_t gpa)
+{
+	uintptr_t slot = view->slots[gpa >> view->shift];
+	const struct gm_leaf *leaf;
+	const struct gm_span *span;
+
+	while (__builtin_expect(slot & 1, 0)) {
+		const struct gm_dir *dir = (const struct gm_dir *)(slot - 1);
+
+		slot = ((const uintptr_t *)(dir + 1))[gpa >> dir->shift & dir->mask];
+	}
+	leaf = (const struct gm_leaf *)slot;
+	span = leaf->spans + ((const uint8_t *)(leaf + 1))[gpa >> leaf->shift & leaf->mask];
+	return span + (gpa > span->last);
+}
 
 /*
  * 1 and the host address if one span holds all of [gpa, gpa+len) and allows direct access with
@@ -24,7 +45,6 @@ _Static_assert(sizeof(struct gm_view) == 64, "frozen");
 static inline __attribute__((unused, always_inline)) int gm_view_find(
 	const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms, void **ret_hva)
 {
-	uint64_t bucket = gpa >> view->shift;
 	const struct gm_span *span;
 	uint64_t last;
 
@@ -34,11 +54,10 @@ static inline __attribute__((unused, always_inline)) int gm_view_find(
 		*ret_hva = (void *)(uintptr_t)(view->window_base + gpa);
 		return 1;
 	}
-	if (__builtin_expect(bucket >= view->nr_index, 0) ||
+	if (__builtin_expect(gpa >> view->shift >= view->nr_slots, 0) ||
 		__builtin_expect(__builtin_add_overflow(gpa, len - 1, &last), 0))
 		return 0;
-	span = view->spans + view->index[bucket];
-	span += gpa > span->last;
+	span = gm_view_guess(view, gpa);
 	if (__builtin_expect(gpa < span->first || last > span->last || (perms & ~span->direct), 0))
 		return 0;
 	*ret_hva = (void *)(uintptr_t)(view->window_base + gpa);

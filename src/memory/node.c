@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* node.c - where nodes live, and what they hold. */
+#include "memory/node.h"
+
+#include <string.h>
+
+#include "sys/sys.h"
+
+#define CHUNK 64u
+
+/* The lower half of a number is the index plus one, the upper half rises with each use of it. */
+#define ID_STEP (UINT64_C(1) << 32)
+
+struct gm_node *gm_node_at(const struct gm_nodes *nodes, uint32_t index)
+{
+	return &nodes->chunks[index / CHUNK][index % CHUNK];
+}
+
+static bool add_chunk(struct gm_nodes *nodes)
+{
+	uint32_t room = nodes->nr_chunks;
+	struct gm_node *chunk = gm_sys_alloc_array(CHUNK, sizeof(*chunk));
+
+	/* The list has room for the next power of two. */
+	if (chunk && (room & (room - 1)) == 0) {
+		struct gm_node **chunks =
+			gm_sys_realloc(nodes->chunks, room ? room * 2 : 1, sizeof(struct gm_node *));
+
+		if (!chunks) {
+			gm_sys_free(chunk);
+			return false;
+		}
+		nodes->chunks = chunks;
+	}
+	if (!chunk)
+		return false;
+	nodes->chunks[nodes->nr_chunks++] = chunk;
+	return true;
+}
+
+struct gm_node *gm_node_alloc(struct gm_nodes *nodes)
+{
+	struct gm_node *node = nodes->unused;
+	uint64_t id;
+	uint32_t index;
+
+	if (node) {
+		nodes->unused = node->left;
+		index = node->index;
+		id = node->id + ID_STEP;
+	} else {
+		if (nodes->nr == nodes->nr_chunks * CHUNK && !add_chunk(nodes))
+			return NULL;
+		index = nodes->nr++;
+		id = (uint64_t)index + 1;
+		node = gm_node_at(nodes, index);
+	}
+	memset(node, 0, sizeof(*node));
+	node->id = id;
+	node->index = index;
+	return node;
+}
+
+void gm_node_free(struct gm_nodes *nodes, struct gm_node *node)
+{
+	node->kind = GM_NODE_UNUSED;
+	node->left = nodes->unused;
+	nodes->unused = node;
+}
+
+struct gm_node *gm_node_find(const struct gm_nodes *nodes, uint64_t id)
+{
+	uint64_t index = (id & (ID_STEP - 1)) - 1;
+	struct gm_node *node;
+
+	if (index >= nodes->nr)
+		return NULL;
+	node = gm_node_at(nodes, (uint32_t)index);
+	return node->id == id && gm_node_is_used(node) ? node : NULL;
+}
+
+void gm_nodes_fini(struct gm_nodes *nodes)
+{
+	for (uint32_t i = 0; i < nodes->nr; i++) {
+		struct gm_node *node = gm_node_at(nodes, i);
+
+		if (gm_node_is_used(node))
+			gm_node_state_put(node, &node->s);
+	}
+	for (uint32_t i = 0; i < nodes->nr_chunks; i++)
+		gm_sys_free(nodes->chunks[i]);
+	gm_sys_free(nodes->chunks);
+	*nodes = (struct gm_nodes){0};
+}
+
+const char *gm_node_name(const struct gm_node *node, const struct gm_node_state *state)
+{
+	if (state->name)
+		return state->name;
+	if (gm_node_is_memory(node))
+		return state->block->name;
+	switch (node->kind) {
+	case GM_REGION_CONTAINER:
+		return "container";
+	case GM_REGION_ALIAS:
+		return gm_node_name(state->target, &state->target->s);
+	default:
+		return "reserved";
+	}
+}
+
+void gm_node_set_block(struct gm_node_state *state, struct gm_block *block)
+{
+	__atomic_fetch_add(&block->regions, 1, __ATOMIC_RELAXED);
+	state->block = block;
+}
+
+bool gm_node_state_copy(
+	const struct gm_node *node, struct gm_node_state *to, const struct gm_node_state *from)
+{
+	char *name = NULL;
+
+	if (from->name) {
+		name = gm_sys_alloc(strlen(from->name) + 1);
+		if (!name)
+			return false;
+		memcpy(name, from->name, strlen(from->name));
+	}
+	*to = *from;
+	to->name = name;
+	if (gm_node_is_memory(node))
+		gm_node_set_block(to, gm_block_get(from->block));
+	if (to->map)
+		gm_map_get(to->map);
+	return true;
+}
+
+void gm_node_state_put(const struct gm_node *node, struct gm_node_state *state)
+{
+	gm_sys_free(state->name);
+	/* The map carries a reference of its own, so the block goes last and a home mapping with
+	 * it. */
+	if (gm_node_is_memory(node) && state->block) {
+		__atomic_fetch_sub(&state->block->regions, 1, __ATOMIC_RELEASE);
+		gm_block_put(state->block);
+	}
+	if (state->map)
+		gm_map_put(state->map);
+}

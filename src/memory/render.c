@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * render.c - see render.h.
+ *
+ * The tree is walked from what shows first to what shows last: children by falling priority, what a
+ * child leaves free is seen through it; last a region's own contents. Each that has contents becomes
+ * a range with a rank; core/flatten decides who shows where. Addresses are absolute from the start;
+ * that of a region's byte 0 is kept modulo 2^64, since an alias may begin in the middle.
+ */
+#include "memory/render.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core/flatten.h"
+#include "sys/sys.h"
+
+#define INPUTS_MAX (1u << 20)
+
+/* Something that has contents, at one place. */
+struct input {
+	const struct gm_node *node;
+	uint64_t base; /* address of its byte 0 */
+	uint8_t perms;
+	bool primary;
+};
+
+struct render {
+	struct input *inputs;
+	struct gm_flat_in *flat;
+	size_t nr;
+	size_t cap;
+	/* Children of the nodes on the way down. */
+	struct gm_node **stack;
+	size_t nr_stack;
+	size_t cap_stack;
+};
+
+/* Where a node is met. */
+struct place {
+	uint64_t base;
+	struct gm_range clip; /* absolute; what of it can be seen */
+	uint8_t perms;
+	bool primary;
+	unsigned int depth;
+};
+
+static int add_input(
+	struct render *r, const struct gm_node *node, const struct place *place, uint8_t perms)
+{
+	if (r->nr == r->cap) {
+		size_t cap = r->cap ? r->cap * 2 : 16;
+		struct input *inputs;
+		struct gm_flat_in *flat;
+
+		if (r->nr == INPUTS_MAX)
+			return -E2BIG;
+		inputs = gm_sys_realloc(r->inputs, cap, sizeof(*inputs));
+		if (inputs)
+			r->inputs = inputs;
+		flat = gm_sys_realloc(r->flat, cap, sizeof(*flat));
+		if (flat)
+			r->flat = flat;
+		if (!inputs || !flat)
+			return -ENOMEM;
+		r->cap = cap;
+	}
+	r->inputs[r->nr] = (struct input){node, place->base, perms, place->primary};
+	r->flat[r->nr] = (struct gm_flat_in){
+		.range = place->clip, .priority = -(int32_t)r->nr, .item = (uint32_t)r->nr};
+	r->nr++;
+	return 0;
+}
+
+static int push_child(void *ctx, struct gm_node *child)
+{
+	struct render *r = ctx;
+
+	if (r->nr_stack == r->cap_stack) {
+		size_t cap = r->cap_stack ? r->cap_stack * 2 : 16;
+		struct gm_node **stack = gm_sys_realloc(r->stack, cap, sizeof(struct gm_node *));
+
+		if (!stack)
+			return -ENOMEM;
+		r->stack = stack;
+		r->cap_stack = cap;
+	}
+	r->stack[r->nr_stack++] = child;
+	return 0;
+}
+
+static int by_priority(const void *a, const void *b)
+{
+	const struct gm_node *x = *(const struct gm_node *const *)a;
+	const struct gm_node *y = *(const struct gm_node *const *)b;
+
+	if (x->s.priority != y->s.priority)
+		return x->s.priority > y->s.priority ? -1 : 1;
+	return x->s.range.first < y->s.range.first ? -1 : 1;
+}
+
+static int walk(struct render *r, const struct gm_node *node, struct place place);
+
+static int walk_children(struct render *r, const struct gm_node *node, const struct place *place)
+{
+	struct gm_range range = {place->clip.first - place->base, place->clip.last - place->base};
+	size_t from = r->nr_stack;
+	int rc = gm_tree_each(node, &range, push_child, r);
+	size_t to = r->nr_stack;
+
+	if (to - from > 1)
+		qsort(r->stack + from, to - from, sizeof(struct gm_node *), by_priority);
+	for (size_t i = from; i < to && !rc; i++) {
+		const struct gm_node *child = r->stack[i];
+		struct place inner = *place;
+		struct gm_range common;
+
+		gm_range_intersect(&child->s.range, &range, &common);
+		inner.base = place->base + child->s.range.first;
+		inner.clip.first = place->base + common.first;
+		inner.clip.last = place->base + common.last;
+		inner.depth++;
+		rc = walk(r, child, inner);
+	}
+	r->nr_stack = from;
+	return rc;
+}
+
+/* What shows of an alias is what shows of that part of its target. */
+static int walk_target(struct render *r, const struct gm_node *alias, struct place place)
+{
+	const struct gm_node *target = alias->s.target;
+	struct gm_range range = {.first = 0, .last = gm_node_extent(target)};
+	struct gm_range seen;
+
+	place.base -= alias->s.block_off;
+	seen = (struct gm_range){place.clip.first - place.base, place.clip.last - place.base};
+	if (!gm_range_intersect(&seen, &range, &seen))
+		return 0;
+	place.clip = (struct gm_range){place.base + seen.first, place.base + seen.last};
+	place.primary = false;
+	place.depth++;
+	return walk(r, target, place);
+}
+
+static int walk(struct render *r, const struct gm_node *node, struct place place)
+{
+	uint8_t perms = place.perms & node->s.perms;
+	int rc = 0;
+
+	if (place.depth > GM_NODE_DEPTH_MAX)
+		return -ELOOP;
+	if (!node->s.enabled)
+		return 0;
+	place.perms = perms;
+	if (node->children)
+		rc = walk_children(r, node, &place);
+	if (!rc && node->kind == GM_REGION_ALIAS)
+		rc = walk_target(r, node, place);
+	if (!rc && gm_node_shows(node))
+		rc = add_input(r, node, &place, perms);
+	return rc;
+}
+
+static struct gm_piece piece_of(const struct input *input, const struct gm_range *range)
+{
+	uint64_t off = range->first - input->base;
+	struct gm_piece piece = {
+		.range = *range,
+		.off = off,
+		.node = (struct gm_node *)(uintptr_t)input->node,
+		.perms = input->perms,
+		.primary = input->primary,
+	};
+
+	if (gm_node_is_memory(input->node))
+		piece.block_off = input->node->s.block_off + off;
+	else
+		piece.perms |= GM_SPAN_HOLE;
+	return piece;
+}
+
+static int flatten(struct render *r, struct gm_pieces *ret)
+{
+	uint32_t *heap = gm_sys_alloc_array(r->nr, sizeof(*heap));
+	struct gm_flat_out *out = gm_sys_alloc_array(2 * r->nr, sizeof(*out));
+	int rc = -ENOMEM;
+
+	if (heap && out) {
+		ret->nr = gm_flatten(r->flat, r->nr, heap, out);
+		ret->items = gm_sys_alloc_array(ret->nr, sizeof(*ret->items));
+	}
+	if (ret->items) {
+		for (size_t i = 0; i < ret->nr; i++)
+			ret->items[i] = piece_of(&r->inputs[out[i].item], &out[i].range);
+		rc = 0;
+	}
+	if (rc)
+		ret->nr = 0;
+	gm_sys_free(heap);
+	gm_sys_free(out);
+	return rc;
+}
+
+int gm_render(const struct gm_node *root, const struct gm_range *range, struct gm_pieces *ret)
+{
+	struct render r = {.nr = 0};
+	struct place place = {.clip = *range, .perms = GM_PERM_RWX, .primary = true};
+	int rc = walk(&r, root, place);
+
+	*ret = (struct gm_pieces){0};
+	if (!rc && r.nr)
+		rc = flatten(&r, ret);
+	gm_sys_free(r.inputs);
+	gm_sys_free(r.flat);
+	gm_sys_free(r.stack);
+	return rc;
+}
