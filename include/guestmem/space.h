@@ -29,9 +29,9 @@ struct gm_space;
 
 /** enum gm_region_kind - what a region is */
 enum gm_region_kind {
-	GM_REGION_RAM = 0,  /* memory, by default readable, writable, executable */
-	GM_REGION_ROM,      /* memory, by default readable and executable; a write is -EACCES */
-	GM_REGION_RESERVED, /* an address range without memory: access is -EFAULT */
+	GM_REGION_RAM = 0,   /* memory, by default readable, writable, executable */
+	GM_REGION_ROM,       /* memory, by default readable and executable; a write is -EACCES */
+	GM_REGION_RESERVED,  /* an address range without memory: access is -EFAULT */
 	GM_REGION_CONTAINER, /* nothing of its own: what lies in it shows, clipped to its range */
 	GM_REGION_ALIAS,     /* shows part of another region; nothing can lie in it */
 };

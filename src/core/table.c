@@ -4,7 +4,7 @@
 
 #define SLOTS_MIN 2u
 #define SLOTS_MAX 1024u
-#define SPANS_PER_SLOT 16u
+#define SPANS_PER_SLOT 24u
 
 static const struct gm_span nothing = {
 	.first = UINT64_MAX, .last = UINT64_MAX, .perms = GM_SPAN_HOLE};

@@ -34,8 +34,8 @@ static void add(struct gm_txn *txn, const struct gm_range *range)
 }
 
 /* @range is in the node's own addresses. */
-static void climb(struct gm_txn *txn, const struct gm_node *node, struct gm_range range,
-	unsigned int depth)
+static void climb(
+	struct gm_txn *txn, const struct gm_node *node, struct gm_range range, unsigned int depth)
 {
 	const struct gm_node *parent = node->s.parent;
 	struct gm_range whole = {0, gm_node_extent(node)};
@@ -62,8 +62,8 @@ static void climb(struct gm_txn *txn, const struct gm_node *node, struct gm_rang
 	if (!parent)
 		return;
 	climb(txn, parent,
-		(struct gm_range){node->s.range.first + range.first,
-			node->s.range.first + range.last},
+		(struct gm_range){
+			node->s.range.first + range.first, node->s.range.first + range.last},
 		depth + 1);
 }
 

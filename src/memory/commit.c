@@ -224,7 +224,8 @@ static void discard(struct commit *c)
 /* ---- placing ---- */
 
 /* Calls @fn for each new piece until it returns other than 0. */
-static int each_new(struct commit *c, int (*fn)(struct commit *, struct gm_piece *, void *), void *ctx)
+static int each_new(
+	struct commit *c, int (*fn)(struct commit *, struct gm_piece *, void *), void *ctx)
 {
 	for (size_t i = 0; i < c->placing.nr; i++) {
 		for (size_t j = 0; j < c->placing.news[i].nr; j++) {
@@ -283,8 +284,7 @@ static int list_map(struct commit *c, struct gm_map *map)
 		return 0;
 	if (c->nr_listed == c->cap_listed) {
 		size_t cap = c->cap_listed ? c->cap_listed * 2 : 8;
-		struct gm_map **listed =
-			gm_sys_realloc(c->listed, cap, sizeof(struct gm_map *));
+		struct gm_map **listed = gm_sys_realloc(c->listed, cap, sizeof(struct gm_map *));
 
 		if (!listed)
 			return -ENOMEM;
@@ -311,8 +311,8 @@ static int claims(struct commit *c, struct gm_piece *piece, void *range)
 {
 	struct gm_range claim;
 
-	return gm_place_waits(&c->placing, piece) &&
-	       gm_place_claim(&c->placing, piece, &claim) && gm_range_overlaps(&claim, range);
+	return gm_place_waits(&c->placing, piece) && gm_place_claim(&c->placing, piece, &claim) &&
+	       gm_range_overlaps(&claim, range);
 }
 
 /* The edit that holds an address of what shows now, or NULL. */
@@ -351,8 +351,7 @@ static int consider(struct commit *c, struct gm_map *map)
 	if (!map || map->window != c->space->window || !map->window ||
 		!gm_range_make(map->gpa, map->len, &claim))
 		return 0;
-	if (!each_new(c, claims, &claim) || each_new(c, uses, map) ||
-		find_outside(c, map, 0, &off))
+	if (!each_new(c, claims, &claim) || each_new(c, uses, map) || find_outside(c, map, 0, &off))
 		return 0;
 	return list_map(c, map);
 }
@@ -437,8 +436,7 @@ static int make_hole(struct commit *c, struct gm_error *err)
 		if (!rest->pieces)
 			return no_memory(c, err);
 		for (size_t j = 0; j < pl->olds[i].nr; j++) {
-			if (pl->olds[i].pieces[j].map &&
-				is_listed(c, pl->olds[i].pieces[j].map))
+			if (pl->olds[i].pieces[j].map && is_listed(c, pl->olds[i].pieces[j].map))
 				hides = true;
 			else
 				rest->pieces[rest->nr++] = pl->olds[i].pieces[j];
@@ -454,8 +452,8 @@ static int make_hole(struct commit *c, struct gm_error *err)
 
 static void free_barrier(struct gm_deferred *deferred)
 {
-	gm_sys_free((struct barrier *)(void *)((char *)deferred -
-					       offsetof(struct barrier, deferred)));
+	gm_sys_free(
+		(struct barrier *)(void *)((char *)deferred - offsetof(struct barrier, deferred)));
 }
 
 static void publish_hole(struct commit *c)
@@ -521,9 +519,8 @@ static int shift_home(struct commit *c, struct gm_piece *piece, void *err)
 	struct gm_range claim;
 	int rc;
 
-	if (!gm_place_waits(&c->placing, piece) ||
-		!gm_place_must_shift(&c->placing, piece) || map->window || !was_moved(c, map) ||
-		!gm_place_claim(&c->placing, piece, &claim))
+	if (!gm_place_waits(&c->placing, piece) || !gm_place_must_shift(&c->placing, piece) ||
+		map->window || !was_moved(c, map) || !gm_place_claim(&c->placing, piece, &claim))
 		return 0;
 	rc = shift(c, &c->moves[c->nr_moves], map, c->space->window, claim.first,
 		err ? err : &ignored);
@@ -598,6 +595,7 @@ static void finish(struct commit *c)
 	} else {
 		gm_space_retire(space, out, &c->view->garbage);
 	}
+	gm_view_trim(c->view);
 	c->view = NULL;
 	gm_place_keep(&c->placing);
 	/* A few rounds end the epochs if nobody is in a section; what is left waits for the next

@@ -23,8 +23,8 @@ static bool add_chunk(struct gm_nodes *nodes)
 
 	/* The list has room for the next power of two. */
 	if (chunk && (room & (room - 1)) == 0) {
-		struct gm_node **chunks =
-			gm_sys_realloc(nodes->chunks, room ? room * 2 : 1, sizeof(struct gm_node *));
+		struct gm_node **chunks = gm_sys_realloc(
+			nodes->chunks, room ? room * 2 : 1, sizeof(struct gm_node *));
 
 		if (!chunks) {
 			gm_sys_free(chunk);

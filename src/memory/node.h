@@ -25,9 +25,9 @@ struct gm_node_state {
 		struct gm_block *block; /* memory */
 		struct gm_node *target; /* an alias */
 	};
-	uint64_t block_off;  /* or the target's offset */
-	struct gm_map *map;  /* through which memory is reached but by way of an alias */
-	char *name;          /* the state's own, or NULL: that of the block or the kind */
+	uint64_t block_off; /* or the target's offset */
+	struct gm_map *map; /* through which memory is reached but by way of an alias */
+	char *name;         /* the state's own, or NULL: that of the block or the kind */
 	int32_t priority;
 	uint8_t perms;
 	bool enabled;
@@ -41,7 +41,7 @@ struct gm_node {
 	struct gm_node *right;
 	uint64_t max_last; /* of itself and those below left and right */
 	struct gm_node *children;
-	struct gm_node *aliases;    /* of this one, by next_alias */
+	struct gm_node *aliases; /* of this one, by next_alias */
 	struct gm_node *next_alias;
 	struct gm_touch *touch; /* by the open transaction, or NULL */
 	uint64_t label;
@@ -64,7 +64,7 @@ struct gm_touch {
 struct gm_nodes {
 	struct gm_node **chunks;
 	uint32_t nr_chunks;
-	uint32_t nr; /* ever used */
+	uint32_t nr;            /* ever used */
 	struct gm_node *unused; /* by left */
 };
 

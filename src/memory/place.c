@@ -20,8 +20,8 @@ static uint64_t origin(const struct gm_piece *piece)
 }
 
 /* May [first, first + len) of the window hold memory of the piece's block? */
-static bool fits_window(const struct gm_placing *pl, const struct gm_piece *piece,
-	const struct gm_range *range)
+static bool fits_window(
+	const struct gm_placing *pl, const struct gm_piece *piece, const struct gm_range *range)
 {
 	const struct gm_window *window = pl->space->window;
 	const struct gm_block *block = node_of(piece)->s.block;
@@ -42,8 +42,8 @@ static bool belongs_in_window(const struct gm_placing *pl, const struct gm_piece
 {
 	struct gm_range whole;
 
-	return piece->primary && node_of(piece)->s.block_off == 0 &&
-	       whole_region(piece, &whole) && fits_window(pl, piece, &whole);
+	return piece->primary && node_of(piece)->s.block_off == 0 && whole_region(piece, &whole) &&
+	       fits_window(pl, piece, &whole);
 }
 
 static bool wants_window(const struct gm_placing *pl, const struct gm_piece *piece)
@@ -70,18 +70,79 @@ static bool lies_right(
 				 (uintptr_t)window->base + piece->range.first;
 }
 
-/* The same region in the same place before, or NULL. */
-static const struct gm_piece *find_old(const struct gm_placing *pl, const struct gm_piece *piece)
+/* The first of sorted edits, or of its pieces, that ends at or after @addr. */
+static size_t first_edit(const struct gm_edit *edits, size_t nr, uint64_t addr)
 {
-	for (size_t i = 0; i < pl->nr; i++) {
-		for (size_t j = 0; j < pl->olds[i].nr; j++) {
-			const struct gm_piece *old = &pl->olds[i].pieces[j];
+	size_t lo = 0;
+	size_t hi = nr;
 
-			if (old->node == piece->node && origin(old) == origin(piece) && old->map)
-				return old;
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (edits[mid].range.last < addr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+static size_t first_piece(const struct gm_edit *edit, uint64_t addr)
+{
+	size_t lo = 0;
+	size_t hi = edit->nr;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (edit->pieces[mid].range.last < addr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+/* A piece with a mapping of the same region in the same place that @fits, or NULL. */
+static struct gm_piece *find_sibling(const struct gm_placing *pl, const struct gm_edit *edits,
+	const struct gm_piece *piece,
+	bool (*fits)(const struct gm_placing *, const struct gm_piece *, const struct gm_piece *))
+{
+	uint64_t first = piece->off > piece->range.first ? 0 : origin(piece);
+	uint64_t last = origin(piece) + gm_node_extent(piece->node);
+
+	/* An alias may show no more than the begin of it at the end of all addresses. */
+	if (last < piece->range.last)
+		last = UINT64_MAX;
+	for (size_t i = first_edit(edits, pl->nr, first);
+		i < pl->nr && edits[i].range.first <= last; i++) {
+		const struct gm_edit *edit = &edits[i];
+
+		for (size_t j = first_piece(edit, first);
+			j < edit->nr && edit->pieces[j].range.first <= last; j++) {
+			struct gm_piece *other = &edit->pieces[j];
+
+			if (other->node == piece->node && origin(other) == origin(piece) &&
+				other->map && fits(pl, other, piece))
+				return other;
 		}
 	}
 	return NULL;
+}
+
+static bool any_fits(
+	const struct gm_placing *pl, const struct gm_piece *other, const struct gm_piece *piece)
+{
+	(void)pl;
+	(void)other;
+	(void)piece;
+	return true;
+}
+
+/* The same region in the same place before, or NULL. */
+static const struct gm_piece *find_old(const struct gm_placing *pl, const struct gm_piece *piece)
+{
+	return find_sibling(pl, pl->olds, piece, any_fits);
 }
 
 /* Did it show in the same place before, and could it be placed there then as it can be now? */
@@ -126,8 +187,7 @@ bool gm_place_waits(const struct gm_placing *pl, const struct gm_piece *piece)
 	return gm_node_is_memory(piece->node) && !piece->map;
 }
 
-bool gm_place_claim(
-	const struct gm_placing *pl, const struct gm_piece *piece, struct gm_range *ret)
+bool gm_place_claim(const struct gm_placing *pl, const struct gm_piece *piece, struct gm_range *ret)
 {
 	const struct gm_block *block = node_of(piece)->s.block;
 
@@ -148,19 +208,18 @@ static bool may_keep(
 	       (lies_right(pl, map, piece) || (!wants_window(pl, piece) && !map->window));
 }
 
+static bool is_given(
+	const struct gm_placing *pl, const struct gm_piece *other, const struct gm_piece *piece)
+{
+	return other->given && may_keep(pl, other->map, piece);
+}
+
 /* One that another new piece of the region was given. */
 static struct gm_map *find_given(const struct gm_placing *pl, const struct gm_piece *piece)
 {
-	for (size_t i = 0; i < pl->nr; i++) {
-		for (size_t j = 0; j < pl->news[i].nr; j++) {
-			const struct gm_piece *other = &pl->news[i].pieces[j];
+	const struct gm_piece *other = find_sibling(pl, pl->news, piece, is_given);
 
-			if (other != piece && other->node == piece->node && other->given &&
-				may_keep(pl, other->map, piece))
-				return other->map;
-		}
-	}
-	return NULL;
+	return other ? other->map : NULL;
 }
 
 static struct gm_map *find_map(const struct gm_placing *pl, const struct gm_piece *piece)
@@ -188,8 +247,8 @@ static int map_again(struct gm_placing *pl, struct gm_piece *piece, const struct
 	int rc;
 
 	if (!map)
-		return gm_error_set(err, -ENOMEM, piece->range.first, 0, "%s: out of memory",
-			pl->space->name);
+		return gm_error_set(
+			err, -ENOMEM, piece->range.first, 0, "%s: out of memory", pl->space->name);
 	map->block = block;
 	map->block_off = piece->block_off - (piece->range.first - range->first);
 	map->len = gm_range_len(range);
@@ -228,8 +287,7 @@ static int take_home(
 	struct gm_placing *pl, struct gm_piece *piece, bool window, struct gm_error *err)
 {
 	struct gm_block *block = piece->node->s.block;
-	int rc = gm_map_take_home(
-		block, window ? pl->space->window : NULL, origin(piece), err);
+	int rc = gm_map_take_home(block, window ? pl->space->window : NULL, origin(piece), err);
 
 	if (rc == -ERANGE && window)
 		rc = gm_map_take_home(block, NULL, 0, err);
@@ -245,8 +303,7 @@ static int take_home(
 	return rc;
 }
 
-static int give_map(
-	struct gm_placing *pl, struct gm_piece *piece, bool last, struct gm_error *err)
+static int give_map(struct gm_placing *pl, struct gm_piece *piece, bool last, struct gm_error *err)
 {
 	bool window = wants_window(pl, piece) && !last;
 

@@ -24,8 +24,8 @@ struct gm_placing {
 bool gm_place_waits(const struct gm_placing *placing, const struct gm_piece *piece);
 
 /* The part of the window that the piece would claim. */
-bool gm_place_claim(const struct gm_placing *placing, const struct gm_piece *piece,
-	struct gm_range *ret);
+bool gm_place_claim(
+	const struct gm_placing *placing, const struct gm_piece *piece, struct gm_range *ret);
 
 /* Must the mapping that its region has be moved? */
 bool gm_place_must_shift(const struct gm_placing *placing, const struct gm_piece *piece);

@@ -274,8 +274,8 @@ static int check_target(const struct gm_txn *txn, const struct gm_node *node, ui
 
 	if (off > extent || (len - 1) > extent - off)
 		return gm_error_set(err, -ERANGE, gpa, len,
-			"%s: alias \"%s\" passes the end of \"%s\": offset 0x%" PRIx64 " and %" PRIu64
-			" bytes",
+			"%s: alias \"%s\" passes the end of \"%s\": offset 0x%" PRIx64
+			" and %" PRIu64 " bytes",
 			txn->space->name, name_of(node), name_of(node->s.target), off, len);
 	return 0;
 }
@@ -311,7 +311,8 @@ static int check_exclusive(
 
 	if (!gm_block_is_exclusive(block))
 		return 0;
-	if (__atomic_load_n(&block->regions, __ATOMIC_ACQUIRE) == 1 && (node->s.map || gm_block_is_idle(block)))
+	if (__atomic_load_n(&block->regions, __ATOMIC_ACQUIRE) == 1 &&
+		(node->s.map || gm_block_is_idle(block)))
 		return 0;
 	return gm_error_set(err, -EBUSY, node->s.range.first, block->len,
 		"%s: block \"%s\" has no fd and is in use already (or was, by a region that "
@@ -323,9 +324,8 @@ static int check_exclusive(
 /* ---- making a node ---- */
 
 /* Where a region would lie in the window, if it is to show there without an alias. */
-static struct gm_window *window_for(
-	const struct gm_txn *txn, const struct gm_region_desc *desc, const struct gm_node *parent,
-	uint64_t *ret_gpa)
+static struct gm_window *window_for(const struct gm_txn *txn, const struct gm_region_desc *desc,
+	const struct gm_node *parent, uint64_t *ret_gpa)
 {
 	uint64_t addr;
 
@@ -390,14 +390,14 @@ static int check_desc(
 		return gm_error_set(err, -EINVAL, desc->gpa, desc->len,
 			"%s: a region of memory needs either a block or options for one", name);
 	if (!memory && (desc->block || desc->backing))
-		return gm_error_set(err, -EINVAL, desc->gpa, desc->len,
-			"%s: a %s has no memory", name,
+		return gm_error_set(err, -EINVAL, desc->gpa, desc->len, "%s: a %s has no memory",
+			name,
 			desc->kind == GM_REGION_RESERVED    ? "reserved region"
 			: desc->kind == GM_REGION_CONTAINER ? "container"
 							    : "alias");
 	if (desc->kind != GM_REGION_ALIAS && desc->target)
-		return gm_error_set(err, -EINVAL, desc->gpa, desc->len,
-			"%s: only an alias has a target", name);
+		return gm_error_set(
+			err, -EINVAL, desc->gpa, desc->len, "%s: only an alias has a target", name);
 	return 0;
 }
 
@@ -429,8 +429,7 @@ static int resolve_relatives(struct gm_txn *txn, const struct gm_region_desc *de
 		return -ENOENT;
 	if (parent && parent->kind == GM_REGION_ALIAS)
 		return gm_error_set(err, -EINVAL, desc->gpa, desc->len,
-			"%s: nothing can lie in alias \"%s\"", txn->space->name,
-			name_of(parent));
+			"%s: nothing can lie in alias \"%s\"", txn->space->name, name_of(parent));
 	node->s.parent = parent;
 	if (node->kind != GM_REGION_ALIAS)
 		return 0;
@@ -444,8 +443,8 @@ static int resolve_relatives(struct gm_txn *txn, const struct gm_region_desc *de
 	return 0;
 }
 
-static int set_name(const struct gm_txn *txn, struct gm_node *node, const char *from,
-	struct gm_error *err)
+static int set_name(
+	const struct gm_txn *txn, struct gm_node *node, const char *from, struct gm_error *err)
 {
 	char name[32];
 

@@ -30,7 +30,6 @@ void gm_txn_settle(struct gm_txn *txn);
 void gm_txn_changed(struct gm_txn *txn, const struct gm_node *node);
 
 /* The absolute address of a node's byte 0 if it lies in the space without an alias. */
-bool gm_node_address(
-	const struct gm_space *space, const struct gm_node *node, uint64_t *ret_addr);
+bool gm_node_address(const struct gm_space *space, const struct gm_node *node, uint64_t *ret_addr);
 
 #endif

@@ -123,6 +123,11 @@ struct gm_view_full *gm_view_empty(void)
 	return alloc_view(gm_table_slots(0), 0);
 }
 
+void gm_view_trim(struct gm_view_full *view)
+{
+	parts_forget(&view->fresh);
+}
+
 void gm_view_discard(struct gm_view_full *view)
 {
 	if (!view)
@@ -203,8 +208,8 @@ static struct entry planned(const struct gm_piece *piece)
 	};
 }
 
-static uintptr_t build_leaf(struct build *b, const struct entry *entries, uint32_t nr,
-	const struct gm_range *range)
+static uintptr_t build_leaf(
+	struct build *b, const struct entry *entries, uint32_t nr, const struct gm_range *range)
 {
 	struct gm_leaf *leaf = gm_sys_alloc(gm_leaf_size(nr));
 
@@ -239,12 +244,11 @@ static struct gm_range slot_range(uint64_t base, uint32_t shift, uint32_t i)
 {
 	uint64_t first = base + ((uint64_t)i << shift);
 
-	return (struct gm_range){
-		.first = first, .last = first + ((UINT64_C(1) << shift) - 1)};
+	return (struct gm_range){.first = first, .last = first + ((UINT64_C(1) << shift) - 1)};
 }
 
-static uintptr_t build_slot(struct build *b, const struct entry *entries, size_t nr,
-	const struct gm_range *range);
+static uintptr_t build_slot(
+	struct build *b, const struct entry *entries, size_t nr, const struct gm_range *range);
 
 /* Slots over what begins at @base, from sorted entries. */
 static bool build_slots(struct build *b, const struct entry *entries, size_t nr, uint64_t base,
@@ -268,8 +272,8 @@ static bool build_slots(struct build *b, const struct entry *entries, size_t nr,
 }
 
 /* A leaf or a directory for what lies in a slot; 0 without memory. */
-static uintptr_t build_slot(struct build *b, const struct entry *entries, size_t nr,
-	const struct gm_range *range)
+static uintptr_t build_slot(
+	struct build *b, const struct entry *entries, size_t nr, const struct gm_range *range)
 {
 	struct gm_dir *dir;
 	uint32_t nr_slots;
@@ -294,8 +298,8 @@ static uintptr_t build_slot(struct build *b, const struct entry *entries, size_t
  * Entries of a stretch as edited: those of @spans that are not, and the pieces that show in @range.
  * Returns their number; @ret has room.
  */
-static size_t merge(const struct build *b, const struct gm_leaf *leaf,
-	const struct gm_range *range, struct entry *ret)
+static size_t merge(const struct build *b, const struct gm_leaf *leaf, const struct gm_range *range,
+	struct entry *ret)
 {
 	size_t edit = find_edit(b, range->first);
 	size_t nr = 0;
@@ -418,8 +422,8 @@ static bool fits(const struct build *b, size_t nr)
 	for (size_t i = 0; i < b->nr_edits; i++) {
 		const struct gm_edit *edit = &b->edits[i];
 
-		if (edit->nr && edit->pieces[edit->nr - 1].range.last >> old->shift >=
-					old->nr_slots)
+		if (edit->nr &&
+			edit->pieces[edit->nr - 1].range.last >> old->shift >= old->nr_slots)
 			return false;
 	}
 	return old->nr_slots <= gm_table_slots(nr * 4) && gm_table_slots(nr / 2) <= old->nr_slots;
@@ -448,9 +452,8 @@ static struct entry *list_all(const struct build *b, size_t nr)
 			continue;
 		}
 		entries[at++] = (struct entry){*span, off};
-		span = span->last == UINT64_MAX
-			       ? NULL
-			       : gm_table_next(&b->old->pub, span->last + 1, &off);
+		span = span->last == UINT64_MAX ? NULL
+						: gm_table_next(&b->old->pub, span->last + 1, &off);
 	}
 	return entries;
 }
@@ -480,7 +483,8 @@ static bool edit_all(struct build *b)
 	const struct gm_view *old = &b->old->pub;
 
 	b->view = alloc_view(old->nr_slots, old->shift);
-	return b->view && edit_slots(b, old->slots, 0, old->shift, slots_of(b->view), old->nr_slots);
+	return b->view &&
+	       edit_slots(b, old->slots, 0, old->shift, slots_of(b->view), old->nr_slots);
 }
 
 struct gm_view_full *gm_view_edit(
@@ -556,8 +560,7 @@ static void scan_runs(
 }
 
 /* What the edits leave of the old best stretch. */
-static struct stretch rest_of_hot(
-	const struct gm_view *old, const struct gm_edit *edits, size_t nr)
+static struct stretch rest_of_hot(const struct gm_view *old, const struct gm_edit *edits, size_t nr)
 {
 	struct stretch best = {.any = false};
 	struct gm_range rest;
@@ -619,8 +622,7 @@ static void pick_hot(struct gm_view_full *view, const struct gm_view_full *old,
 }
 
 void gm_view_finish(struct gm_view_full *view, const struct gm_view_full *old,
-	const struct gm_window *window, const struct gm_edit *edits, size_t nr,
-	uint64_t generation)
+	const struct gm_window *window, const struct gm_edit *edits, size_t nr, uint64_t generation)
 {
 	for (size_t i = 0; i < view->fresh.nr; i++) {
 		struct gm_leaf *leaf = gm_slot_leaf(view->fresh.slots[i]);

@@ -45,9 +45,9 @@ struct gm_parts {
 };
 
 struct gm_view_full {
-	struct gm_view pub; /* first */
-	size_t nr_spans;    /* pieces, each counted once */
-	uint64_t hot_scanned; /* extent of the hot stretch when all was looked at */
+	struct gm_view pub;      /* first */
+	size_t nr_spans;         /* pieces, each counted once */
+	uint64_t hot_scanned;    /* extent of the hot stretch when all was looked at */
 	struct gm_parts fresh;   /* made for this view */
 	struct gm_parts garbage; /* of the one before, not in this one */
 	bool finished;
@@ -69,6 +69,9 @@ struct gm_view_full *gm_view_edit(
 void gm_view_finish(struct gm_view_full *view, const struct gm_view_full *old,
 	const struct gm_window *window, const struct gm_edit *edits, size_t nr,
 	uint64_t generation);
+
+/* It is published for good: which parts were made for it need not be known any more. */
+void gm_view_trim(struct gm_view_full *view);
 
 /* Frees a view that was never published, with the parts made for it. */
 void gm_view_discard(struct gm_view_full *view);
