@@ -668,21 +668,6 @@ static void four_thousand_regions_travel_and_one_more_does_not(void **state)
 	setrlimit(RLIMIT_NOFILE, &old);
 }
 
-/* The peer has sent nothing and is not waited for. */
-static void bad_options_are_refused_before_the_peer_is_heard(void **state)
-{
-	struct gm_space *space;
-
-	(void)state;
-	begin(SOCK_STREAM);
-	assert_fails(gm_layout_recv(sock[0], &(struct gm_space_opts){.size = 3}, &space, &err),
-		EINVAL, "version");
-	assert_fails(gm_layout_recv(sock[0], GM_OPTS(gm_space_opts, .gpa_limit = UINT64_MAX / 2),
-			     &space, &err),
-		EINVAL, "above 2^46");
-	end();
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -704,7 +689,6 @@ int main(void)
 		cmocka_unit_test(a_peer_that_is_gone_is_told),
 		cmocka_unit_test(more_than_253_files_are_refused),
 		cmocka_unit_test(four_thousand_regions_travel_and_one_more_does_not),
-		cmocka_unit_test(bad_options_are_refused_before_the_peer_is_heard),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

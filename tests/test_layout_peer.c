@@ -474,6 +474,21 @@ static void random_layouts_leave_nothing(void **state)
 	close(fd);
 }
 
+/* The peer has sent nothing and is not waited for. */
+static void bad_options_are_refused_before_the_peer_is_heard(void **state)
+{
+	struct gm_space *space;
+
+	(void)state;
+	begin(SOCK_STREAM);
+	assert_fails(gm_layout_recv(sock[0], &(struct gm_space_opts){.size = 3}, &space, &err),
+		EINVAL, "version");
+	assert_fails(gm_layout_recv(sock[0], GM_OPTS(gm_space_opts, .gpa_limit = UINT64_MAX / 2),
+			     &space, &err),
+		EINVAL, "above 2^46");
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -496,6 +511,7 @@ int main(void)
 		cmocka_unit_test(a_file_that_shrinks_later_is_an_error_of_the_access),
 		cmocka_unit_test(parts_of_huge_pages_are_refused),
 		cmocka_unit_test(random_layouts_leave_nothing),
+		cmocka_unit_test(bad_options_are_refused_before_the_peer_is_heard),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -256,8 +256,7 @@ GM_API int gm_residency_extents(struct gm_residency *res, uint64_t start, uint64
  * @ret: filled in on success
  * @err: optional
  *
- * Returns 0, -EINVAL, -ESRCH.
- * Threads: one at a time a handle. Since: 0.1.
+ * Returns 0, -EINVAL, -ESRCH. Threads: one at a time a handle. Since: 0.1.
  */
 GM_API int gm_residency_process(
 	struct gm_residency *res, struct gm_process_memory *ret, struct gm_error *err);
@@ -271,8 +270,7 @@ GM_API int gm_residency_process(
  * @ret:   closed with gm_mappings_close()
  * @err:   optional
  *
- * Returns 0, -ESRCH, -EACCES, -ENOMEM.
- * Threads: one at a time a handle. Since: 0.1.
+ * Returns 0, -ESRCH, -EACCES, -ENOMEM. Threads: one at a time a handle. Since: 0.1.
  */
 GM_API int gm_mappings_open(
 	struct gm_residency *res, uint32_t flags, struct gm_mappings **ret, struct gm_error *err);
