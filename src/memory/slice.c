@@ -2,7 +2,8 @@
 /*
  * slice.c - pins, and the slices that they keep valid.
  *
- * A pin is a reference on the mapping, taken in a section. The view holds one already, so the count never rises from 0 here; after the view's grace period it only falls.
+ * A pin is a reference on the mapping, taken in a section. The view holds one already, so the count
+ * never rises from 0 here; after the view's grace period it only falls.
  */
 #include <guestmem/slice.h>
 

@@ -24,6 +24,41 @@ struct gm_txn {
 /* Ends it: the plan is what is published now. */
 void gm_txn_settle(struct gm_txn *txn);
 
+/* ---- make.c ---- */
+
+int gm_txn_no_memory(const struct gm_txn *txn, uint64_t gpa, struct gm_error *err);
+
+/* A node of the plan, or NULL with an error. */
+struct gm_node *gm_txn_find(struct gm_txn *txn, uint64_t id, struct gm_error *err);
+
+/* Does @range meet a region of the same parent and priority other than @self? */
+int gm_txn_check_free(const struct gm_txn *txn, const struct gm_node *parent,
+	const struct gm_range *range, int32_t priority, const struct gm_node *self,
+	struct gm_error *err);
+
+int gm_txn_check_perms(
+	const struct gm_txn *txn, const struct gm_node *node, uint32_t perms, struct gm_error *err);
+int gm_txn_check_range(const struct gm_txn *txn, const struct gm_node *node, uint64_t gpa,
+	uint64_t len, struct gm_range *ret, struct gm_error *err);
+int gm_txn_check_target(const struct gm_txn *txn, const struct gm_node *node, uint64_t gpa,
+	uint64_t len, uint64_t off, struct gm_error *err);
+int gm_txn_check_desc(
+	const struct gm_txn *txn, const struct gm_region_desc *desc, struct gm_error *err);
+int gm_txn_copy_desc(
+	const struct gm_region_desc *user, struct gm_region_desc *desc, struct gm_error *err);
+
+/* Memory, name, range and permissions of a node that has its kind, parent and place. */
+int gm_txn_fill_node(const struct gm_txn *txn, const struct gm_region_desc *desc,
+	struct gm_node *node, struct gm_error *err);
+/* All of a new node. On failure what it holds by then is for the caller to put. */
+int gm_txn_make_node(struct gm_txn *txn, const struct gm_region_desc *desc, struct gm_node *node,
+	struct gm_error *err);
+
+static inline const char *gm_txn_name(const struct gm_node *node)
+{
+	return gm_node_name(node, &node->s);
+}
+
 /* ---- changed.c ---- */
 
 /* Notes that what shows of a node, wherever that is, may change. */
