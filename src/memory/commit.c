@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "memory/commit.h"
+#include "memory/listener.h"
 #include "memory/render.h"
 #include "sys/sys.h"
 
@@ -19,7 +20,8 @@ static int no_memory(const struct commit *c, struct gm_error *err)
 
 /* ---- what changes ---- */
 
-static struct gm_piece old_piece(const struct commit *c, const struct gm_span *span, uint64_t off)
+struct gm_piece gm_commit_old_piece(
+	const struct commit *c, const struct gm_span *span, uint64_t off)
 {
 	struct gm_piece piece = {
 		.range = {span->first, span->last},
@@ -76,7 +78,7 @@ static int list_old(const struct commit *c, const struct gm_range *range, struct
 				return -ENOMEM;
 			ret->pieces = pieces;
 		}
-		ret->pieces[ret->nr++] = old_piece(c, span, off);
+		ret->pieces[ret->nr++] = gm_commit_old_piece(c, span, off);
 		if (span->last == UINT64_MAX)
 			break;
 	}
@@ -177,6 +179,7 @@ static void discard(struct commit *c)
 	free_edits(c->placing.olds, c->placing.nr);
 	free_edits(c->placing.news, c->placing.nr);
 	gm_sys_free(c->listed);
+	gm_sys_free(c->vacated.ranges);
 	gm_sys_free(c->moves);
 }
 
@@ -230,7 +233,9 @@ static void finish(struct commit *c)
 
 	gm_view_finish(c->view, base, space->window, c->placing.news, c->placing.nr,
 		space->generation + 1);
-	out = gm_space_publish(space, c->view);
+	gm_place_keep(&c->placing);
+	gm_txn_drop_gone(c->txn);
+	out = gm_space_publish(space, c->view, c->txn);
 	if (c->held) {
 		gm_space_retire(space, c->held, &c->view->garbage);
 		gm_space_retire(space, out, &out->fresh);
@@ -239,12 +244,12 @@ static void finish(struct commit *c)
 	}
 	gm_view_trim(c->view);
 	c->view = NULL;
-	gm_place_keep(&c->placing);
+	gm_listeners_commit(c);
 	/* A few rounds end the epochs if nobody is in a section; what is left waits for the next
 	 * change. */
 	for (int round = 0; round < 3 && gm_reclaim_poll(&space->reclaim) > 0; round++)
 		;
-	gm_txn_settle(c->txn);
+	gm_txn_end(c->txn);
 }
 
 int gm_txn_commit(struct gm_txn *txn, struct gm_error *err)
@@ -266,12 +271,21 @@ int gm_txn_commit(struct gm_txn *txn, struct gm_error *err)
 		c.view = gm_view_edit(gm_commit_published(&c), c.placing.news, c.placing.nr);
 		rc = c.view ? 0 : no_memory(&c, err);
 	}
+	if (!rc)
+		rc = gm_listeners_ask(&c, err);
+	if (!rc)
+		gm_listeners_withdraw(&c);
 	if (!rc && waits)
 		rc = gm_commit_vacate(&c, err);
-	if (rc)
+	if (!rc)
+		rc = gm_listeners_give(&c, err);
+	if (rc) {
+		gm_listeners_withdraw(&c);
 		gm_commit_take_back(&c);
-	else
+		gm_listeners_restore(&c);
+	} else {
 		finish(&c);
+	}
 	discard(&c);
 	return rc;
 }

@@ -25,7 +25,8 @@ struct commit {
 	size_t cap;                /* of both lists of edits */
 	struct gm_view_full *view; /* the new one */
 	/* If something must be vacated: */
-	struct gm_edit *rests; /* the old pieces without those whose mappings must go */
+	struct gm_edit *rests;      /* the old pieces without those whose mappings must go */
+	struct gm_rangeset vacated; /* where old pieces show by such mappings */
 	struct gm_view_full *hole;
 	struct gm_view_full *back;
 	struct barrier *barrier;
@@ -35,7 +36,12 @@ struct commit {
 	struct moved *moves; /* what has gone, aside and perhaps once more to its new place */
 	size_t nr_moves;
 	struct gm_view_full *held; /* the old view, while the one with holes is out */
+	bool asked;                /* listeners have agreed */
 };
+
+/* What shows now by a span of the published view, which has it begin at @off of its region. */
+struct gm_piece gm_commit_old_piece(
+	const struct commit *c, const struct gm_span *span, uint64_t off);
 
 /* Flattens @range anew, beside what shows there now: one more edit. */
 int gm_commit_add_edit(struct commit *c, const struct gm_range *range);

@@ -85,7 +85,7 @@ void gm_nodes_fini(struct gm_nodes *nodes)
 		struct gm_node *node = gm_node_at(nodes, i);
 
 		if (gm_node_is_used(node))
-			gm_node_state_put(node, &node->s);
+			gm_node_state_put(&node->s, node->kind);
 	}
 	for (uint32_t i = 0; i < nodes->nr_chunks; i++)
 		gm_sys_free(nodes->chunks[i]);
@@ -115,8 +115,7 @@ void gm_node_set_block(struct gm_node_state *state, struct gm_block *block)
 	state->block = block;
 }
 
-bool gm_node_state_copy(
-	const struct gm_node *node, struct gm_node_state *to, const struct gm_node_state *from)
+bool gm_node_state_copy(struct gm_node_state *to, const struct gm_node_state *from, uint32_t kind)
 {
 	char *name = NULL;
 
@@ -128,19 +127,19 @@ bool gm_node_state_copy(
 	}
 	*to = *from;
 	to->name = name;
-	if (gm_node_is_memory(node))
+	if (gm_kind_is_memory(kind))
 		gm_node_set_block(to, gm_block_get(from->block));
 	if (to->map)
 		gm_map_get(to->map);
 	return true;
 }
 
-void gm_node_state_put(const struct gm_node *node, struct gm_node_state *state)
+void gm_node_state_put(struct gm_node_state *state, uint32_t kind)
 {
 	gm_sys_free(state->name);
 	/* The map carries a reference of its own, so the block goes last and a home mapping with
 	 * it. */
-	if (gm_node_is_memory(node) && state->block) {
+	if (gm_kind_is_memory(kind) && state->block) {
 		__atomic_fetch_sub(&state->block->regions, 1, __ATOMIC_RELEASE);
 		gm_block_put(state->block);
 	}

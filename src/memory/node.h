@@ -56,6 +56,7 @@ struct gm_touch {
 	struct gm_touch *next;
 	struct gm_node *node;
 	struct gm_node_state old;
+	uint32_t kind;
 	bool fresh; /* made by it */
 	bool gone;  /* to be removed */
 };
@@ -75,9 +76,14 @@ static inline bool gm_node_is_used(const struct gm_node *node)
 	return node->kind != GM_NODE_UNUSED;
 }
 
+static inline bool gm_kind_is_memory(uint32_t kind)
+{
+	return kind <= GM_REGION_ROM;
+}
+
 static inline bool gm_node_is_memory(const struct gm_node *node)
 {
-	return node->kind <= GM_REGION_ROM;
+	return gm_kind_is_memory(node->kind);
 }
 
 /* Does something of its own lie at its addresses, behind its children? */
@@ -104,10 +110,9 @@ void gm_nodes_fini(struct gm_nodes *nodes);
 /* Takes a reference over. */
 void gm_node_set_block(struct gm_node_state *state, struct gm_block *block);
 
-/* Gives back what a state of @node holds; takes the same for a copy of it, which may lack memory. */
-void gm_node_state_put(const struct gm_node *node, struct gm_node_state *state);
-bool gm_node_state_copy(
-	const struct gm_node *node, struct gm_node_state *to, const struct gm_node_state *from);
+/* Gives back what a state holds; takes the same for a copy of it, which may lack memory. */
+void gm_node_state_put(struct gm_node_state *state, uint32_t kind);
+bool gm_node_state_copy(struct gm_node_state *to, const struct gm_node_state *from, uint32_t kind);
 
 /* ---- tree.c: the children of a node, by address ---- */
 

@@ -222,13 +222,20 @@ static struct gm_map *find_given(const struct gm_placing *pl, const struct gm_pi
 	return other ? other->map : NULL;
 }
 
+/* Its own was forgotten, but what it had will do after all. */
+static bool may_join(const struct gm_piece *piece, const struct gm_map *own)
+{
+	return !own && gm_block_is_shareable(piece->node->s.block);
+}
+
 static struct gm_map *find_map(const struct gm_placing *pl, const struct gm_piece *piece)
 {
 	const struct gm_piece *old = find_old(pl, piece);
 	struct gm_map *own = piece->primary ? piece->node->s.map : NULL;
 
 	/* What showed in its place stays as it was, although it could not be placed. */
-	if (old && (!piece->primary || own == old->map) && serves(old->map, piece) &&
+	if (old && (!piece->primary || own == old->map || may_join(piece, own)) &&
+		serves(old->map, piece) &&
 		(may_keep(pl, old->map, piece) || is_as_before(pl, piece)))
 		return old->map;
 	if (may_keep(pl, own, piece))

@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "memory/listener.h"
+#include "memory/txn.h"
 #include "sys/guard.h"
 #include "sys/sys.h"
 
@@ -104,6 +106,7 @@ void gm_space_destroy(struct gm_space *space)
 {
 	if (!space)
 		return;
+	gm_listeners_free(space);
 	gm_reclaim_fini(&space->reclaim);
 	gm_view_free_all((struct gm_view_full *)(uintptr_t)space->view);
 	gm_nodes_fini(&space->nodes);
@@ -140,7 +143,8 @@ static void free_retired(struct gm_deferred *deferred)
 						     offsetof(struct gm_view_full, deferred)));
 }
 
-struct gm_view_full *gm_space_publish(struct gm_space *space, struct gm_view_full *view)
+struct gm_view_full *gm_space_publish(
+	struct gm_space *space, struct gm_view_full *view, struct gm_txn *txn)
 {
 	struct gm_view_full *old = (struct gm_view_full *)(uintptr_t)space->view;
 
@@ -148,6 +152,8 @@ struct gm_view_full *gm_space_publish(struct gm_space *space, struct gm_view_ful
 	/* Pairs with the acquire in gm_reader_enter(): whoever sees the view sees what it holds. */
 	__atomic_store_n(&space->view, &view->pub, __ATOMIC_RELEASE);
 	space->generation = view->pub.generation;
+	if (txn)
+		gm_txn_shown(txn);
 	pthread_mutex_unlock(&space->lock);
 	return old;
 }

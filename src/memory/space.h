@@ -18,6 +18,9 @@
 
 #define GM_TIMEOUT_DEFAULT_NS UINT64_C(1000000000)
 
+struct gm_listener;
+struct gm_txn;
+
 struct gm_space {
 	const struct gm_view *view; /* atomic: what readers load */
 	struct gm_window *window;   /* or NULL */
@@ -26,7 +29,8 @@ struct gm_space {
 	pthread_mutex_t lock; /* busy, nodes, exchange of the view */
 	bool busy;            /* a transaction is open, or something is being reclaimed */
 	struct gm_nodes nodes;
-	struct gm_node *root; /* a container of all addresses */
+	struct gm_node *root;          /* a container of all addresses */
+	struct gm_listener *listeners; /* by rising priority; changed by who holds the space */
 	uint64_t generation;
 	char name[32];
 };
@@ -38,8 +42,12 @@ int gm_space_opts_copy(
 /* Takes and gives back the right to change the space. */
 int gm_space_hold(struct gm_space *space, struct gm_error *err);
 void gm_space_release(struct gm_space *space);
-/* Exchanges the view and returns the old one. */
-struct gm_view_full *gm_space_publish(struct gm_space *space, struct gm_view_full *view);
+/*
+ * Exchanges the view and returns the old one. In the same moment the nodes that @txn touched are what
+ * it made of them, if it is not NULL.
+ */
+struct gm_view_full *gm_space_publish(
+	struct gm_space *space, struct gm_view_full *view, struct gm_txn *txn);
 /* Frees a view that was published, with @parts (taken), once its readers have left. */
 void gm_space_retire(struct gm_space *space, struct gm_view_full *view, struct gm_parts *parts);
 

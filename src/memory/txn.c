@@ -46,11 +46,12 @@ static int touch(struct gm_txn *txn, struct gm_node *node, struct gm_error *err)
 	if (node->touch)
 		return 0;
 	record = gm_sys_alloc(sizeof(*record));
-	if (!record || !gm_node_state_copy(node, &record->old, &node->s)) {
+	if (!record || !gm_node_state_copy(&record->old, &node->s, node->kind)) {
 		gm_sys_free(record);
 		return gm_txn_no_memory(txn, node->s.range.first, err);
 	}
 	record->node = node;
+	record->kind = node->kind;
 	record->next = txn->touched;
 	txn->touched = record;
 	lock(txn);
@@ -98,23 +99,31 @@ static void free_txn(struct gm_txn *txn)
 	gm_sys_free(txn);
 }
 
-void gm_txn_settle(struct gm_txn *txn)
+void gm_txn_drop_gone(struct gm_txn *txn)
+{
+	for (struct gm_touch *record = txn->touched; record; record = record->next) {
+		if (record->gone)
+			gm_node_state_put(&record->node->s, record->kind);
+	}
+}
+
+void gm_txn_shown(struct gm_txn *txn)
+{
+	for (struct gm_touch *record = txn->touched; record; record = record->next) {
+		record->node->touch = NULL;
+		if (record->gone)
+			gm_node_free(&txn->space->nodes, record->node);
+	}
+}
+
+void gm_txn_end(struct gm_txn *txn)
 {
 	struct gm_touch *next;
 
 	for (struct gm_touch *record = txn->touched; record; record = next) {
-		struct gm_node *node = record->node;
-
 		next = record->next;
 		if (!record->fresh)
-			gm_node_state_put(node, &record->old);
-		lock(txn);
-		node->touch = NULL;
-		if (record->gone) {
-			gm_node_state_put(node, &node->s);
-			gm_node_free(&txn->space->nodes, node);
-		}
-		unlock(txn);
+			gm_node_state_put(&record->old, record->kind);
 		gm_sys_free(record);
 	}
 	free_txn(txn);
@@ -131,7 +140,7 @@ static void restore(struct gm_txn *txn)
 		struct gm_node *node = record->node;
 
 		node->touch = NULL;
-		gm_node_state_put(node, &node->s);
+		gm_node_state_put(&node->s, node->kind);
 		if (record->fresh) {
 			gm_node_free(&txn->space->nodes, node);
 		} else {
@@ -174,7 +183,7 @@ static struct gm_node *alloc_node(struct gm_txn *txn)
 /* A node that is in the tree nowhere. */
 static void drop_node(struct gm_txn *txn, struct gm_node *node)
 {
-	gm_node_state_put(node, &node->s);
+	gm_node_state_put(&node->s, node->kind);
 	lock(txn);
 	gm_node_free(&txn->space->nodes, node);
 	unlock(txn);
@@ -203,7 +212,8 @@ int gm_txn_add(struct gm_txn *txn, const struct gm_region_desc *user, uint64_t *
 		gm_sys_free(record);
 		return rc;
 	}
-	*record = (struct gm_touch){.node = node, .fresh = true, .next = txn->touched};
+	*record = (struct gm_touch){
+		.node = node, .kind = node->kind, .fresh = true, .next = txn->touched};
 	txn->touched = record;
 	lock(txn);
 	node->touch = record;
@@ -418,11 +428,11 @@ static int replace(struct gm_txn *txn, struct gm_node *node, const struct gm_reg
 	if (!rc)
 		rc = touch(txn, node, err);
 	if (rc) {
-		gm_node_state_put(&other, &other.s);
+		gm_node_state_put(&other.s, other.kind);
 		return rc;
 	}
 	lock(txn);
-	gm_node_state_put(node, &node->s);
+	gm_node_state_put(&node->s, node->kind);
 	node->s = other.s;
 	unlock(txn);
 	gm_txn_changed(txn, node);

@@ -21,8 +21,12 @@ struct gm_txn {
 	bool all_changed;           /* everywhere */
 };
 
-/* Ends it: the plan is what is published now. */
-void gm_txn_settle(struct gm_txn *txn);
+/* Before publication: what is to be removed gives back what it holds beyond what it was. */
+void gm_txn_drop_gone(struct gm_txn *txn);
+/* At publication, with the space's lock held: nodes are what the plan says. */
+void gm_txn_shown(struct gm_txn *txn);
+/* Ends it, later. */
+void gm_txn_end(struct gm_txn *txn);
 
 /* ---- make.c ---- */
 

@@ -162,15 +162,17 @@ static int list_moves(struct commit *c, struct gm_error *err)
 	return gm_commit_explain(c, rc, err);
 }
 
-/* Views with holes and, for the way back, without; whether there is anything to hide. */
+/* Views with holes and, for the way back, without; nothing if nothing is to be hidden. */
 static int make_hole(struct commit *c, struct gm_error *err)
 {
 	struct gm_placing *pl = &c->placing;
-	bool hides = false;
 
 	c->rests = gm_sys_alloc_array(pl->nr + 1, sizeof(*c->rests));
 	c->moves = gm_sys_alloc_array(2 * c->nr_listed + 1, sizeof(*c->moves));
-	if (!c->rests || !c->moves)
+	for (size_t i = 0; i < pl->nr; i++)
+		c->vacated.cap += pl->olds[i].nr;
+	c->vacated.ranges = gm_sys_alloc_array(c->vacated.cap + 1, sizeof(struct gm_range));
+	if (!c->rests || !c->moves || !c->vacated.ranges)
 		return gm_commit_explain(c, -ENOMEM, err);
 	for (size_t i = 0; i < pl->nr; i++) {
 		struct gm_edit *rest = &c->rests[i];
@@ -181,12 +183,12 @@ static int make_hole(struct commit *c, struct gm_error *err)
 			return gm_commit_explain(c, -ENOMEM, err);
 		for (size_t j = 0; j < pl->olds[i].nr; j++) {
 			if (pl->olds[i].pieces[j].map && is_listed(c, pl->olds[i].pieces[j].map))
-				hides = true;
+				gm_rangeset_add(&c->vacated, &pl->olds[i].pieces[j].range);
 			else
 				rest->pieces[rest->nr++] = pl->olds[i].pieces[j];
 		}
 	}
-	if (!hides)
+	if (c->vacated.nr == 0)
 		return 0;
 	c->hole = gm_view_edit(gm_commit_published(c), c->rests, pl->nr);
 	c->back = gm_view_edit(gm_commit_published(c), pl->olds, pl->nr);
@@ -206,7 +208,7 @@ static void publish_hole(struct commit *c)
 
 	gm_view_finish(c->hole, gm_commit_published(c), space->window, c->rests, c->placing.nr,
 		space->generation + 1);
-	c->held = gm_space_publish(space, c->hole);
+	c->held = gm_space_publish(space, c->hole, NULL);
 	c->hole = NULL;
 	c->barrier->deferred.run = free_barrier;
 	gm_reclaim_defer(&space->reclaim, &c->barrier->deferred);
@@ -333,7 +335,7 @@ void gm_commit_take_back(struct commit *c)
 		return;
 	gm_view_finish(c->back, c->held, space->window, c->placing.olds, c->placing.nr,
 		space->generation + 1);
-	hole = gm_space_publish(space, c->back);
+	hole = gm_space_publish(space, c->back, NULL);
 	gm_space_retire(space, c->held, &c->back->garbage);
 	gm_space_retire(space, hole, &hole->fresh);
 	c->back = NULL;

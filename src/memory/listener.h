@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * listener.h - telling the listeners of a space about a commit, step by step.
+ *
+ * Each step either works for all or returns an error, after which gm_listeners_withdraw(), the
+ * return of all mappings, and gm_listeners_restore() make them as they were.
+ */
+#ifndef GM_MEMORY_LISTENER_H
+#define GM_MEMORY_LISTENER_H
+
+#include <guestmem/listener.h>
+
+#include "memory/sections.h"
+
+/* What a listener has where something changes. */
+struct gm_told {
+	struct gm_rangeset reach;
+	struct gm_sections has;
+	struct gm_sections old;            /* what it had */
+	struct gm_sections new;            /* what it is to have */
+	const struct gm_rangeset *vacated; /* there memory goes, or is moved */
+	struct gm_change *changes;
+	size_t nr_changes;
+};
+
+struct gm_listener {
+	struct gm_space *space;
+	struct gm_listener *next; /* of higher or equal priority */
+	struct gm_listener_ops ops;
+	struct gm_told told; /* during a commit */
+	uint64_t nr_sections;
+	uint64_t lost;
+	char name[32];
+};
+
+/* Computes the differences, counts, and asks. On failure nothing is left to be done. */
+int gm_listeners_ask(struct commit *c, struct gm_error *err);
+
+/* Takes away what is not in both maps. */
+void gm_listeners_withdraw(struct commit *c);
+
+/* Gives what is new, from where it is. */
+int gm_listeners_give(struct commit *c, struct gm_error *err);
+
+/* Gives back what was taken away, and says that nothing has changed. */
+void gm_listeners_restore(struct commit *c);
+
+/* The new map is published. */
+void gm_listeners_commit(struct commit *c);
+
+/* The space goes. */
+void gm_listeners_free(struct gm_space *space);
+
+#endif

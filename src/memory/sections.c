@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* sections.c - see sections.h. */
+#include "memory/sections.h"
+
+#include "sys/sys.h"
+
+bool gm_sections_add(struct gm_sections *list, const struct gm_section *section)
+{
+	if (list->nr == list->cap) {
+		size_t cap = list->cap ? list->cap * 2 : 8;
+		struct gm_section *items = gm_sys_realloc(list->items, cap, sizeof(*items));
+
+		if (!items)
+			return false;
+		list->items = items;
+		list->cap = cap;
+	}
+	list->items[list->nr++] = *section;
+	return true;
+}
+
+void gm_sections_free(struct gm_sections *list)
+{
+	gm_sys_free(list->items);
+	*list = (struct gm_sections){0};
+}
+
+bool gm_section_is_same(const struct gm_section *a, const struct gm_section *b)
+{
+	return a->gpa == b->gpa && a->len == b->len && a->kind == b->kind && a->hva == b->hva &&
+	       a->block == b->block && a->block_off == b->block_off && a->id == b->id &&
+	       a->off == b->off && a->label == b->label;
+}
+
+/* ---- joining ---- */
+
+static struct gm_section section_of(const struct gm_placing *pl, const struct gm_piece *piece)
+{
+	struct gm_section section = {
+		.gpa = piece->range.first,
+		.len = gm_range_len(&piece->range),
+		.kind = piece->node->kind,
+		.perms = piece->perms & GM_PERM_RWX,
+		.id = piece->node->id,
+		.off = piece->off,
+		.label = piece->node->label,
+	};
+	struct gm_range claim;
+
+	if (!gm_node_is_memory(piece->node))
+		return section;
+	section.block = piece->map ? piece->map->block : piece->node->s.block;
+	section.block_off = piece->block_off;
+	if (piece->map)
+		section.hva = (void *)(uintptr_t)gm_piece_hva(piece);
+	else if (gm_place_claim(pl, piece, &claim))
+		section.hva = pl->space->window->base + piece->range.first;
+	return section;
+}
+
+static bool is_wanted(const struct gm_listener_ops *ops, const struct gm_section *section)
+{
+	return ops->kinds & GM_KIND_BIT(section->kind);
+}
+
+static bool joins(
+	const struct gm_listener_ops *ops, const struct gm_section *a, const struct gm_section *b)
+{
+	if (ops->join == GM_JOIN_NONE || !a->hva || !b->hva || a->kind != b->kind ||
+		a->perms != b->perms || a->label != b->label || a->gpa + a->len != b->gpa ||
+		(char *)a->hva + a->len != (char *)b->hva)
+		return false;
+	return ops->join == GM_JOIN_HOST ||
+	       (a->block == b->block && a->block_off + a->len == b->block_off);
+}
+
+/* Appends one more section, to the last one if they join. */
+static bool append(const struct gm_listener_ops *ops, const struct gm_section *section,
+	struct gm_sections *ret)
+{
+	struct gm_section *last = ret->nr ? &ret->items[ret->nr - 1] : NULL;
+
+	if (!is_wanted(ops, section))
+		return true;
+	if (last && joins(ops, last, section)) {
+		last->len += section->len;
+		return true;
+	}
+	return gm_sections_add(ret, section);
+}
+
+/* ---- around the edits ---- */
+
+/* What shows at @addr now. */
+static bool section_at(const struct commit *c, uint64_t addr, struct gm_section *ret)
+{
+	uint64_t off;
+	const struct gm_span *span = gm_table_next(c->space->view, addr, &off);
+	struct gm_piece piece;
+
+	if (!span || span->first > addr)
+		return false;
+	piece = gm_commit_old_piece(c, span, off);
+	*ret = section_of(&c->placing, &piece);
+	return true;
+}
+
+/* Does what shows beside an edit join with what is or what will be at the edit's border? */
+static bool joins_border(const struct commit *c, const struct gm_listener_ops *ops,
+	const struct gm_edit *edit, const struct gm_section *beside, bool left)
+{
+	struct gm_section border;
+
+	if (edit->nr == 0)
+		return false;
+	border = section_of(&c->placing, &edit->pieces[left ? 0 : edit->nr - 1]);
+	return left ? joins(ops, beside, &border) : joins(ops, &border, beside);
+}
+
+static bool joins_edit(const struct commit *c, const struct gm_listener_ops *ops, size_t i,
+	const struct gm_section *beside, bool left)
+{
+	return joins_border(c, ops, &c->placing.olds[i], beside, left) ||
+	       joins_border(c, ops, &c->placing.news[i], beside, left);
+}
+
+static uint64_t last_of(const struct gm_section *section)
+{
+	return section->gpa + (section->len - 1);
+}
+
+/* Neighbours that are edited themselves may be taken in too: what is looked at then is too much. */
+static struct gm_range reach_of(const struct commit *c, const struct gm_listener_ops *ops, size_t i)
+{
+	struct gm_range range = c->placing.olds[i].range;
+	struct gm_section beside;
+	struct gm_section next;
+
+	if (range.first > 0 && section_at(c, range.first - 1, &beside) &&
+		joins_edit(c, ops, i, &beside, true)) {
+		while (beside.gpa > 0 && section_at(c, beside.gpa - 1, &next) &&
+			joins(ops, &next, &beside))
+			beside = next;
+		range.first = beside.gpa;
+	}
+	if (range.last < UINT64_MAX && section_at(c, range.last + 1, &beside) &&
+		joins_edit(c, ops, i, &beside, false)) {
+		while (last_of(&beside) < UINT64_MAX &&
+			section_at(c, last_of(&beside) + 1, &next) && joins(ops, &beside, &next))
+			beside = next;
+		range.last = last_of(&beside);
+	}
+	return range;
+}
+
+void gm_sections_reach(
+	const struct commit *c, const struct gm_listener_ops *ops, struct gm_rangeset *ret)
+{
+	for (size_t i = 0; i < c->placing.nr; i++) {
+		struct gm_range range = reach_of(c, ops, i);
+
+		gm_rangeset_add(ret, &range);
+	}
+}
+
+/* Appends the sections of one range of a reach; @edit is the first edit that it may hold. */
+static bool append_range(const struct commit *c, const struct gm_listener_ops *ops,
+	const struct gm_range *range, enum gm_side side, size_t edit, struct gm_sections *ret)
+{
+	const struct gm_placing *pl = &c->placing;
+	const struct gm_edit *edits = side == GM_SIDE_OLD ? pl->olds : pl->news;
+	uint64_t addr = range->first;
+
+	for (;;) {
+		struct gm_section section;
+		uint64_t last;
+
+		while (edit < pl->nr && edits[edit].range.last < addr)
+			edit++;
+		if (edit < pl->nr && edits[edit].range.first <= addr) {
+			last = edits[edit].range.last;
+			for (size_t j = 0; j < edits[edit].nr; j++) {
+				section = section_of(pl, &edits[edit].pieces[j]);
+				if (!append(ops, &section, ret))
+					return false;
+			}
+		} else if (section_at(c, addr, &section)) {
+			last = last_of(&section);
+			if (!append(ops, &section, ret))
+				return false;
+		} else {
+			last = edit < pl->nr ? edits[edit].range.first - 1 : range->last;
+		}
+		if (last >= range->last)
+			return true;
+		addr = last + 1;
+	}
+}
+
+bool gm_sections_of_reach(const struct commit *c, const struct gm_listener_ops *ops,
+	const struct gm_rangeset *reach, enum gm_side side, struct gm_sections *ret)
+{
+	size_t edit = 0;
+
+	for (size_t i = 0; i < reach->nr; i++) {
+		while (edit < c->placing.nr &&
+			c->placing.olds[edit].range.last < reach->ranges[i].first)
+			edit++;
+		if (!append_range(c, ops, &reach->ranges[i], side, edit, ret))
+			return false;
+	}
+	return true;
+}
+
+bool gm_sections_of_view(
+	struct gm_space *space, const struct gm_listener_ops *ops, struct gm_sections *ret)
+{
+	struct commit c = {.space = space, .placing = {.space = space}};
+	uint64_t off;
+	const struct gm_span *span = gm_table_next(space->view, 0, &off);
+
+	while (span) {
+		struct gm_piece piece = gm_commit_old_piece(&c, span, off);
+		struct gm_section section = section_of(&c.placing, &piece);
+
+		if (!append(ops, &section, ret))
+			return false;
+		if (span->last == UINT64_MAX)
+			break;
+		span = gm_table_next(space->view, span->last + 1, &off);
+	}
+	return true;
+}
