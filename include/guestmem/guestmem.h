@@ -6,6 +6,7 @@
 #include <guestmem/access.h>
 #include <guestmem/atomic.h>
 #include <guestmem/block.h>
+#include <guestmem/device.h>
 #include <guestmem/error.h>
 #include <guestmem/guard.h>
 #include <guestmem/host.h>

@@ -71,7 +71,9 @@ enum gm_join {
 };
 
 #define GM_KIND_BIT(kind) (1u << (kind))
-#define GM_KINDS_MEMORY (GM_KIND_BIT(GM_REGION_RAM) | GM_KIND_BIT(GM_REGION_ROM))
+#define GM_KINDS_MEMORY                                                                            \
+	(GM_KIND_BIT(GM_REGION_RAM) | GM_KIND_BIT(GM_REGION_ROM) | GM_KIND_BIT(GM_REGION_ROMD) |   \
+		GM_KIND_BIT(GM_REGION_PMEM) | GM_KIND_BIT(GM_REGION_ACPI))
 #define GM_KINDS_ALL UINT32_MAX
 
 /**

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include <guestmem/block.h>
+#include <guestmem/device.h>
 #include <guestmem/error.h>
 #include <guestmem/export.h>
 #include <guestmem/view.h>
@@ -34,6 +35,10 @@ enum gm_region_kind {
 	GM_REGION_RESERVED,  /* an address range without memory: access is -EFAULT */
 	GM_REGION_CONTAINER, /* nothing of its own: what lies in it shows, clipped to its range */
 	GM_REGION_ALIAS,     /* shows part of another region; nothing can lie in it */
+	GM_REGION_MMIO,      /* accesses call a device (device.h) */
+	GM_REGION_ROMD,      /* memory that is read; writes call a device */
+	GM_REGION_PMEM, /* memory as RAM that keeps its contents: a label for guests and listeners */
+	GM_REGION_ACPI, /* memory as RAM with tables of the firmware: a label */
 };
 
 /**
@@ -91,6 +96,8 @@ struct gm_space_opts {
  * @name:      copied (31 bytes); NULL = name of the block
  * @parent:    number of the region in which it lies; 0 = the space; GM_REGION_DETACHED
  * @target:    of an alias: number of the region that it shows
+ * @device:    of GM_REGION_MMIO and GM_REGION_ROMD: borrowed, copied; the block of the latter is no
+ *             other region's
  * @priority:  the highest shows; regions of equal priority in one parent must not overlap
  * @flags:     GM_REGION_* bits
  * @label:     the caller's own, told again
@@ -107,6 +114,7 @@ struct gm_region_desc {
 	const char *name;
 	uint64_t parent;
 	uint64_t target;
+	const struct gm_device_ops *device;
 	int32_t priority;
 	uint32_t flags;
 	uint64_t label;

@@ -17,6 +17,7 @@
 
 #include "core/table.h"
 #include "memory/annotate.h"
+#include "memory/device.h"
 #include "sys/guard.h"
 
 /* Bytes that are copied in at once to be looked at, or to get out of the way of an overlap. */
@@ -90,6 +91,16 @@ static size_t touch(const struct gm_span *span, uint64_t gpa, size_t len, const 
 	return len;
 }
 
+/* The same for what a device answers. Returns 0 or an error, and the bytes done. */
+static int call(const struct gm_span *span, uint64_t gpa, size_t len, const struct op *op,
+	size_t at, size_t *ret_done)
+{
+	if (op->way == WAY_READ)
+		return gm_device_read(span, gpa, op->buf + at, len, ret_done);
+	return gm_device_write(
+		span, gpa, op->way == WAY_WRITE ? op->buf + at : NULL, op->byte, len, ret_done);
+}
+
 static int transfer(
 	const struct gm_view *view, uint64_t gpa, size_t len, const struct op *op, size_t *done)
 {
@@ -108,6 +119,13 @@ static int transfer(
 		if (!span)
 			break;
 		n = clip(span, gpa + at, len - at);
+		if (gm_span_calls(span, op->way != WAY_READ)) {
+			rc = call(span, gpa + at, n, op, at, &n);
+			at += n;
+			if (rc)
+				break;
+			continue;
+		}
 		left = touch(span, gpa + at, n, op, at, &fault);
 		at += n - left;
 		if (left) {
@@ -267,6 +285,10 @@ static bool find_pair(
 	if (!ret->src)
 		return false;
 	ret->dst = gm_access_span(view, dst, GM_PERM_W, rc);
+	if (ret->dst && (gm_span_calls(ret->src, false) || gm_span_calls(ret->dst, true))) {
+		*rc = -ENOTSUP;
+		return false;
+	}
 	return ret->dst != NULL;
 }
 

@@ -12,6 +12,7 @@
 
 #include "memory/access.h"
 #include "memory/annotate.h"
+#include "memory/device.h"
 #include "sys/guard.h"
 
 /*
@@ -54,6 +55,10 @@ static void *locate(const struct gm_view *view, uint64_t gpa, size_t size, uint3
 	span = gm_access_span(view, gpa, perms, rc);
 	if (!span)
 		return NULL;
+	if (gm_span_calls(span, perms & GM_PERM_W)) {
+		*rc = -ENOTSUP;
+		return NULL;
+	}
 	hva = gm_access_hva(span, gpa);
 	if (size - 1 > span->last - gpa) {
 		*rc = -EFAULT;

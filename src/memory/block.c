@@ -16,6 +16,7 @@
 
 #include "core/error.h"
 #include "memory/avail.h"
+#include "memory/device.h"
 #include "sys/sys.h"
 
 #define FLAGS_KNOWN 0xfffu
@@ -539,6 +540,7 @@ void gm_block_put(struct gm_block *block)
 	if (block->fd >= 0)
 		gm_sys_close(block->fd);
 	pthread_mutex_destroy(&block->lock);
+	gm_device_put(block->device);
 	gm_sys_free(block);
 }
 

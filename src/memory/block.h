@@ -16,6 +16,8 @@
 
 #include "memory/window.h"
 
+struct gm_device;
+
 struct gm_map {
 	struct gm_block *block;
 	uint8_t *hva;
@@ -42,7 +44,8 @@ struct gm_block {
 	struct gm_page_choice got;
 	int choice;
 	bool hugetlb;
-	pthread_mutex_t lock; /* where the home mapping lies */
+	struct gm_device *device; /* of the ROM device whose memory it is; reference; or NULL */
+	pthread_mutex_t lock;     /* where the home mapping lies */
 	struct gm_map home;
 	char why[GM_BLOCK_WHY_MAX];
 	char name[32];

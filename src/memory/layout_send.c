@@ -133,6 +133,8 @@ static int add_memory(struct sender *sender, const struct gm_region_info *region
 		return rc;
 	wire->off = block.offset + region->block_off;
 	wire->perms = region->perms & sender->mask;
+	if (wire->kind == GM_WIRE_ROM)
+		wire->perms &= ~GM_PERM_W;
 	if (wire->perms == 0)
 		return gm_error_set(err, -EINVAL, region->gpa, region->len,
 			"layout: no permission would be left for region \"%s\" at gpa 0x%" PRIx64,
@@ -149,6 +151,15 @@ static int add_memory(struct sender *sender, const struct gm_region_info *region
 	return 0;
 }
 
+/* To the peer a ROM device is ROM, and what only a device answers is reserved. */
+static uint32_t wire_kind(const struct gm_region_info *region)
+{
+	if (!region->block)
+		return GM_WIRE_RESERVED;
+	return region->kind == GM_REGION_ROM || region->kind == GM_REGION_ROMD ? GM_WIRE_ROM
+									       : GM_WIRE_RAM;
+}
+
 static int add_region(
 	struct sender *sender, const struct gm_region_info *region, struct gm_error *err)
 {
@@ -158,7 +169,7 @@ static int add_region(
 		.gpa = region->gpa,
 		.len = region->len,
 		.file = GM_WIRE_NO_FILE,
-		.kind = region->kind,
+		.kind = wire_kind(region),
 	};
 	memcpy(wire->name, region->name, sizeof(wire->name));
 	return region->block ? add_memory(sender, region, wire, err) : 0;

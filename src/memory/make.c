@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "memory/device.h"
 #include "memory/txn.h"
 #include "sys/sys.h"
 
@@ -85,7 +86,7 @@ int gm_txn_check_perms(
 		return gm_error_set(err, -EINVAL, gpa, 0,
 			"%s: region \"%s\" is ROM and cannot be writable", space,
 			gm_txn_name(node));
-	if ((perms & GM_PERM_W) && gm_node_is_memory(node) &&
+	if ((perms & GM_PERM_W) && gm_node_is_memory(node) && node->kind != GM_REGION_ROMD &&
 		(node->s.block->opts.flags & GM_BLOCK_READONLY))
 		return gm_error_set(err, -EACCES, gpa, 0,
 			"%s: region \"%s\" cannot be writable: its block is read-only", space,
@@ -150,12 +151,31 @@ int gm_txn_check_range(const struct gm_txn *txn, const struct gm_node *node, uin
 	return 0;
 }
 
+/* Writes find the device by the block, so that no other region may have it. */
+static int check_device_block(
+	const struct gm_txn *txn, const struct gm_node *node, struct gm_error *err)
+{
+	struct gm_block *block = node->s.block;
+
+	if (__atomic_load_n(&block->regions, __ATOMIC_ACQUIRE) == 1 &&
+		(node->s.map || gm_block_is_idle(block)))
+		return 0;
+	return gm_error_set(err, -EBUSY, node->s.range.first, block->len,
+		"%s: block \"%s\" of a ROM device is in use elsewhere", txn->space->name,
+		block->name);
+}
+
 /* Memory that has no fd can be in one region only. */
 static int check_exclusive(
 	const struct gm_txn *txn, const struct gm_node *node, struct gm_error *err)
 {
 	struct gm_block *block = node->s.block;
 
+	if (node->kind == GM_REGION_ROMD)
+		return check_device_block(txn, node, err);
+	if (block->device)
+		return gm_error_set(err, -EBUSY, node->s.range.first, block->len,
+			"%s: block \"%s\" is or was a ROM device's", txn->space->name, block->name);
 	if (!gm_block_is_exclusive(block))
 		return 0;
 	if (__atomic_load_n(&block->regions, __ATOMIC_ACQUIRE) == 1 &&
@@ -224,10 +244,11 @@ static int resolve_block(const struct gm_txn *txn, const struct gm_region_desc *
 int gm_txn_check_desc(
 	const struct gm_txn *txn, const struct gm_region_desc *desc, struct gm_error *err)
 {
-	bool memory = desc->kind <= GM_REGION_ROM;
+	bool memory = gm_kind_is_memory(desc->kind);
+	bool device = desc->kind == GM_REGION_MMIO || desc->kind == GM_REGION_ROMD;
 	const char *name = txn->space->name;
 
-	if (desc->kind > GM_REGION_ALIAS)
+	if (desc->kind > GM_REGION_ACPI)
 		return gm_error_set(
 			err, -EINVAL, desc->gpa, desc->len, "%s: no such kind of region", name);
 	if (desc->flags & ~GM_REGION_DISABLED)
@@ -241,7 +262,11 @@ int gm_txn_check_desc(
 			name,
 			desc->kind == GM_REGION_RESERVED    ? "reserved region"
 			: desc->kind == GM_REGION_CONTAINER ? "container"
+			: desc->kind == GM_REGION_MMIO      ? "region of MMIO"
 							    : "alias");
+	if (device != !!desc->device)
+		return gm_error_set(err, -EINVAL, desc->gpa, desc->len,
+			"%s: MMIO and ROM devices have a device, and no other region has", name);
 	if (desc->kind != GM_REGION_ALIAS && desc->target)
 		return gm_error_set(
 			err, -EINVAL, desc->gpa, desc->len, "%s: only an alias has a target", name);
@@ -306,13 +331,33 @@ static int set_name(
 	return 0;
 }
 
+/* A block that was a ROM device's before becomes this one's. */
+static int set_device(const struct gm_region_desc *desc, struct gm_node *node, struct gm_error *err)
+{
+	struct gm_block *block = node->s.block;
+	struct gm_device *device;
+	int rc = gm_device_create(desc->device, &device, err);
+
+	if (rc)
+		return rc;
+	device->block_off = node->s.block_off;
+	gm_device_put(block->device);
+	block->device = device;
+	return 0;
+}
+
 /* Memory and the rest of a node's state, for which its kind, parent and place are known. */
 int gm_txn_fill_node(const struct gm_txn *txn, const struct gm_region_desc *desc,
 	struct gm_node *node, struct gm_error *err)
 {
 	uint64_t len = desc->len;
 	uint32_t perms;
-	int rc = gm_node_is_memory(node) ? resolve_block(txn, desc, node, err) : 0;
+	int rc = 0;
+
+	if (gm_node_is_memory(node))
+		rc = resolve_block(txn, desc, node, err);
+	else if (node->kind == GM_REGION_MMIO)
+		rc = gm_device_create(desc->device, &node->s.device, err);
 
 	node->s.block_off = desc->block_off;
 	node->s.priority = desc->priority;
@@ -330,6 +375,8 @@ int gm_txn_fill_node(const struct gm_txn *txn, const struct gm_region_desc *desc
 	node->s.perms = (uint8_t)perms;
 	if (!rc && gm_node_is_memory(node))
 		rc = check_exclusive(txn, node, err);
+	if (!rc && node->kind == GM_REGION_ROMD)
+		rc = set_device(desc, node, err);
 	return rc;
 }
 

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "memory/device.h"
 #include "sys/sys.h"
 
 #define CHUNK 64u
@@ -102,6 +103,8 @@ const char *gm_node_name(const struct gm_node *node, const struct gm_node_state 
 	switch (node->kind) {
 	case GM_REGION_CONTAINER:
 		return "container";
+	case GM_REGION_MMIO:
+		return "mmio";
 	case GM_REGION_ALIAS:
 		return gm_node_name(state->target, &state->target->s);
 	default:
@@ -127,6 +130,8 @@ bool gm_node_state_copy(struct gm_node_state *to, const struct gm_node_state *fr
 	}
 	*to = *from;
 	to->name = name;
+	if (kind == GM_REGION_MMIO && to->device)
+		gm_device_get(to->device);
 	if (gm_kind_is_memory(kind))
 		gm_node_set_block(to, gm_block_get(from->block));
 	if (to->map)
@@ -139,6 +144,8 @@ void gm_node_state_put(struct gm_node_state *state, uint32_t kind)
 	gm_sys_free(state->name);
 	/* The map carries a reference of its own, so the block goes last and a home mapping with
 	 * it. */
+	if (kind == GM_REGION_MMIO)
+		gm_device_put(state->device);
 	if (gm_kind_is_memory(kind) && state->block) {
 		__atomic_fetch_sub(&state->block->regions, 1, __ATOMIC_RELEASE);
 		gm_block_put(state->block);

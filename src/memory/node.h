@@ -22,8 +22,9 @@ struct gm_node_state {
 	struct gm_range range;
 	struct gm_node *parent; /* NULL: the root, or in no tree */
 	union {
-		struct gm_block *block; /* memory */
-		struct gm_node *target; /* an alias */
+		struct gm_block *block;   /* memory */
+		struct gm_node *target;   /* an alias */
+		struct gm_device *device; /* MMIO */
 	};
 	uint64_t block_off; /* or the target's offset */
 	struct gm_map *map; /* through which memory is reached but by way of an alias */
@@ -78,7 +79,16 @@ static inline bool gm_node_is_used(const struct gm_node *node)
 
 static inline bool gm_kind_is_memory(uint32_t kind)
 {
-	return kind <= GM_REGION_ROM;
+	switch (kind) {
+	case GM_REGION_RAM:
+	case GM_REGION_ROM:
+	case GM_REGION_ROMD:
+	case GM_REGION_PMEM:
+	case GM_REGION_ACPI:
+		return true;
+	default:
+		return false;
+	}
 }
 
 static inline bool gm_node_is_memory(const struct gm_node *node)

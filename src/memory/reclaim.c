@@ -151,6 +151,9 @@ int gm_reclaim_wait(struct gm_reclaim *reclaim, uint64_t timeout_ns, struct gm_e
 
 	if (reclaim->nr_deferred == 0)
 		return 0;
+	if (gm_sys_is_inside())
+		return gm_error_set(err, -EDEADLK, 0, 0,
+			"the callback of a device cannot wait for readers: it is in a section");
 	if (reclaim->has_ops) {
 		if (reclaim->ops.wait(reclaim->ops.ctx, timeout_ns))
 			return timed_out(reclaim, timeout_ns, err);

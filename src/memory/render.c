@@ -175,8 +175,12 @@ static struct gm_piece piece_of(const struct input *input, const struct gm_range
 
 	if (gm_node_is_memory(input->node))
 		piece.block_off = input->node->s.block_off + off;
+	else if (input->node->kind == GM_REGION_MMIO)
+		piece.perms |= GM_SPAN_DEVICE;
 	else
 		piece.perms |= GM_SPAN_HOLE;
+	if (input->node->kind == GM_REGION_ROMD)
+		piece.perms |= GM_SPAN_ROMD;
 	return piece;
 }
 

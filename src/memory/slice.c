@@ -12,6 +12,20 @@
 #include "core/table.h"
 #include "memory/access.h"
 #include "memory/block.h"
+#include "memory/device.h"
+
+/* What a device answers has no slices. */
+static const struct gm_span *find_memory(
+	const struct gm_view *view, uint64_t gpa, uint32_t perms, int *rc)
+{
+	const struct gm_span *span = gm_access_span(view, gpa, perms, rc);
+
+	if (span && gm_span_calls(span, perms & GM_PERM_W)) {
+		*rc = -ENOTSUP;
+		return NULL;
+	}
+	return span;
+}
 
 /* The part of [first, last] that lies in the span. */
 static struct iovec slice_of(const struct gm_span *span, const struct gm_range *range)
@@ -51,7 +65,7 @@ int gm_pin_slice(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_
 		return -EINVAL;
 	if (!gm_range_make(gpa, len, &range))
 		return -ERANGE;
-	span = gm_access_span(view, gpa, perms, &rc);
+	span = find_memory(view, gpa, perms, &rc);
 	if (!span)
 		return rc;
 	*ret_slice = slice_of(span, &range);
@@ -72,7 +86,7 @@ int gm_pin_range(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_
 	/* First look at all of it, so that a refusal leaves nothing to undo. */
 	for (struct gm_range rest = range;; needed++) {
 		int rc = 0;
-		const struct gm_span *span = gm_access_span(view, rest.first, perms, &rc);
+		const struct gm_span *span = find_memory(view, rest.first, perms, &rc);
 
 		if (!span)
 			return rc;

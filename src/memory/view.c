@@ -7,6 +7,7 @@
 
 #include "memory/access.h"
 #include "memory/block.h"
+#include "memory/device.h"
 #include "memory/node.h"
 #include "sys/sys.h"
 
@@ -50,13 +51,17 @@ static void parts_forget(struct gm_parts *parts)
 
 static void put_owner(const struct gm_span *span)
 {
-	if (span->owner)
+	if (span->perms & GM_SPAN_DEVICE)
+		gm_device_put((struct gm_device *)(uintptr_t)span->owner);
+	else if (span->owner)
 		gm_map_put((struct gm_map *)(uintptr_t)span->owner);
 }
 
 static void get_owner(const struct gm_span *span)
 {
-	if (span->owner)
+	if (span->perms & GM_SPAN_DEVICE)
+		gm_device_get((struct gm_device *)(uintptr_t)span->owner);
+	else if (span->owner)
 		gm_map_get((struct gm_map *)(uintptr_t)span->owner);
 }
 
@@ -510,11 +515,16 @@ static void resolve(struct gm_span *span, const struct gm_window *window)
 
 	span->perms = piece->perms;
 	span->owner = piece->map;
+	if (piece->perms & GM_SPAN_DEVICE) {
+		span->owner = piece->node->s.device;
+		span->delta = piece->off - piece->range.first;
+	}
 	if (!piece->map)
 		return;
 	span->delta = gm_piece_hva(piece) - piece->range.first;
 	if (gm_piece_is_placed(piece, window))
-		span->direct = piece->perms & GM_PERM_RWX;
+		span->direct =
+			piece->perms & (piece->perms & GM_SPAN_ROMD ? GM_PERM_RX : GM_PERM_RWX);
 }
 
 /*
@@ -670,7 +680,8 @@ int gm_view_gpa(const struct gm_view *view, const void *hva, uint64_t *ret_gpa)
 	const struct gm_span *span = gm_table_next(view, 0, &off);
 
 	while (span) {
-		if (span->owner && at - (span->delta + span->first) <= span->last - span->first) {
+		if (!(span->perms & (GM_SPAN_DEVICE | GM_SPAN_HOLE)) &&
+			at - (span->delta + span->first) <= span->last - span->first) {
 			*ret_gpa = at - span->delta;
 			return 0;
 		}

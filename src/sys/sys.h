@@ -78,6 +78,20 @@ int gm_sys_kernel_release(char *buf, size_t cap); /* terminated */
 int gm_sys_has_cap(unsigned int cap);
 int gm_sys_userfaultfd(int flags);
 
+/* ---- inside.c ---- */
+
+/* A callback that the calling thread is in; on its stack. */
+struct gm_inside {
+	const void *what;
+	struct gm_inside *outer;
+};
+
+/* False if the thread is in a callback of @what already. */
+bool gm_sys_enter(struct gm_inside *inside, const void *what);
+void gm_sys_leave(struct gm_inside *inside);
+/* Is the thread in any? */
+bool gm_sys_is_inside(void);
+
 /* ---- alloc.c ---- */
 void *gm_sys_alloc(size_t len);                         /* zeroed, or NULL */
 void *gm_sys_alloc_array(size_t nr, size_t len);        /* zeroed, overflow checked */
