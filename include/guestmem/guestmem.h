@@ -11,6 +11,7 @@
 #include <guestmem/guard.h>
 #include <guestmem/host.h>
 #include <guestmem/layout.h>
+#include <guestmem/memmap.h>
 #include <guestmem/residency.h>
 #include <guestmem/slice.h>
 #include <guestmem/space.h>
