@@ -4,6 +4,7 @@
 #define GUESTMEM_GUESTMEM_H
 
 #include <guestmem/access.h>
+#include <guestmem/acpi.h>
 #include <guestmem/addr_pool.h>
 #include <guestmem/atomic.h>
 #include <guestmem/block.h>
