@@ -4,6 +4,8 @@
 #define GUESTMEM_GUESTMEM_H
 
 #include <guestmem/access.h>
+#include <guestmem/acpi.h>
+#include <guestmem/addr_pool.h>
 #include <guestmem/atomic.h>
 #include <guestmem/block.h>
 #include <guestmem/device.h>
@@ -12,6 +14,7 @@
 #include <guestmem/host.h>
 #include <guestmem/layout.h>
 #include <guestmem/listener.h>
+#include <guestmem/memmap.h>
 #include <guestmem/residency.h>
 #include <guestmem/slice.h>
 #include <guestmem/space.h>
