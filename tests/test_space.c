@@ -102,7 +102,7 @@ static void bad_regions_are_refused_and_named(void **state)
 		{{.size = sizeof(d), .gpa = 0}, EINVAL, "either a block", 0},
 		{{.size = sizeof(d), .block = block, .backing = BLOCK(.len = KIB(4))}, EINVAL,
 			"either a block", 0},
-		{{.size = sizeof(d), .kind = 9, .block = block}, EINVAL, "kind", 0},
+		{{.size = sizeof(d), .kind = 99, .block = block}, EINVAL, "kind", 0},
 		{{.size = sizeof(d), .kind = GM_REGION_RESERVED, .block = block}, EINVAL,
 			"no memory", 0},
 		{{.size = sizeof(d), .kind = GM_REGION_RESERVED}, EINVAL, "length 0", 0},

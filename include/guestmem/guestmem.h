@@ -12,6 +12,7 @@
 #include <guestmem/error.h>
 #include <guestmem/guard.h>
 #include <guestmem/host.h>
+#include <guestmem/iommu.h>
 #include <guestmem/layout.h>
 #include <guestmem/listener.h>
 #include <guestmem/memmap.h>

@@ -27,6 +27,7 @@ extern "C" {
 #endif
 
 struct gm_space;
+struct gm_iommu;
 
 /** enum gm_region_kind - what a region is */
 enum gm_region_kind {
@@ -37,8 +38,9 @@ enum gm_region_kind {
 	GM_REGION_ALIAS,     /* shows part of another region; nothing can lie in it */
 	GM_REGION_MMIO,      /* accesses call a device (device.h) */
 	GM_REGION_ROMD,      /* memory that is read; writes call a device */
-	GM_REGION_PMEM, /* memory as RAM that keeps its contents: a label for guests and listeners */
-	GM_REGION_ACPI, /* memory as RAM with tables of the firmware: a label */
+	GM_REGION_PMEM,      /* memory as RAM that keeps its contents: a label for others */
+	GM_REGION_ACPI,      /* memory as RAM with tables of the firmware: a label */
+	GM_REGION_IOMMU,     /* addresses are translated to those of another space (iommu.h) */
 };
 
 /**
@@ -65,6 +67,8 @@ struct gm_section_ops {
  * @timeout_ns: deadline for waits for readers, 0 = 1 second
  * @name:       copied (31 bytes); NULL = "guest"
  * @sections:   optional, copied
+ * @over:       optional: a space to whose addresses regions of kind GM_REGION_IOMMU lead; borrowed, must
+ *              outlive this one. Their readers' sections are one scheme, so @sections is NULL then
  */
 struct gm_space_opts {
 	size_t size;
@@ -72,6 +76,7 @@ struct gm_space_opts {
 	uint64_t timeout_ns;
 	const char *name;
 	const struct gm_section_ops *sections;
+	struct gm_space *over;
 };
 
 #define GM_SPACE_NO_WINDOW UINT64_MAX
@@ -85,7 +90,7 @@ struct gm_space_opts {
  * struct gm_region_desc - a region to be added
  * @size:      sizeof(struct gm_region_desc)
  * @gpa:       first address in @parent; for memory a multiple of its page size
- * @len:       bytes; 0 = length of the memory; for a container at address 0 all 2^64
+ * @len:       bytes; 0 = length of the memory; for a container or an IOMMU at address 0 all 2^64
  * @kind:      enum gm_region_kind
  * @perms:     GM_PERM_* bits, 0 = default of @kind; what lies in a container or shows by an alias has
  *             at most its permissions
@@ -98,6 +103,8 @@ struct gm_space_opts {
  * @target:    of an alias: number of the region that it shows
  * @device:    of GM_REGION_MMIO and GM_REGION_ROMD: borrowed, copied; the block of the latter is no
  *             other region's
+ * @iommu:     of GM_REGION_IOMMU: borrowed (the region takes a reference); the IOVA is the offset in
+ *             the region
  * @priority:  the highest shows; regions of equal priority in one parent must not overlap
  * @flags:     GM_REGION_* bits
  * @label:     the caller's own, told again
@@ -115,6 +122,7 @@ struct gm_region_desc {
 	uint64_t parent;
 	uint64_t target;
 	const struct gm_device_ops *device;
+	struct gm_iommu *iommu;
 	int32_t priority;
 	uint32_t flags;
 	uint64_t label;
@@ -242,6 +250,18 @@ GM_API int gm_space_reclaim(struct gm_space *space);
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_space_wait(struct gm_space *space, uint64_t timeout_ns, struct gm_error *err);
+
+/**
+ * gm_space_synchronize() - wait until all sections that have begun are over
+ * @space:      borrowed
+ * @timeout_ns: at most so long; 0 = the space's default
+ * @err:        optional; names the readers that hold it up
+ *
+ * Must not be called in a section or by a thread that serves page faults.
+ * Returns 0, -ETIMEDOUT, -EBUSY, -EDEADLK (in a device's callback), -ENOMEM.
+ * Threads: any. Since: 0.1.
+ */
+GM_API int gm_space_synchronize(struct gm_space *space, uint64_t timeout_ns, struct gm_error *err);
 
 /**
  * gm_space_region() - describe the region with a number

@@ -18,6 +18,7 @@
 #include "core/table.h"
 #include "memory/annotate.h"
 #include "memory/device.h"
+#include "memory/iommu.h"
 #include "sys/guard.h"
 
 /* Bytes that are copied in at once to be looked at, or to get out of the way of an overlap. */
@@ -64,12 +65,43 @@ const struct gm_span *gm_access_span(
 	return span;
 }
 
-/* The part of @len bytes from @gpa that lies in @span. */
-static size_t clip(const struct gm_span *span, uint64_t gpa, size_t len)
+int gm_access_spot(const struct gm_view *view, uint64_t gpa, uint64_t extent, uint32_t perms,
+	struct gm_spot *ret)
 {
-	if (len && len - 1 > span->last - gpa)
-		return (size_t)(span->last - gpa + 1);
-	return len;
+	int rc = 0;
+
+	for (;;) {
+		const struct gm_span *span = gm_access_span(view, gpa, perms, &rc);
+		struct gm_hop hop;
+
+		if (!span)
+			return rc;
+		if (extent > span->last - gpa)
+			extent = span->last - gpa;
+		if (__builtin_expect(!(span->perms & GM_SPAN_IOMMU), 1)) {
+			*ret = (struct gm_spot){span, gpa, extent};
+			return 0;
+		}
+		rc = gm_iommu_hop(span, gpa, extent, perms, &hop);
+		if (rc)
+			return rc;
+		if (extent > hop.extent)
+			extent = hop.extent;
+		view = hop.view;
+		gpa = hop.gpa;
+	}
+}
+
+/* The part of @len bytes that goes on from a spot. */
+static size_t clip(const struct gm_spot *spot, size_t len)
+{
+	return len && len - 1 > spot->extent ? (size_t)spot->extent + 1 : len;
+}
+
+/* What is wanted of @len bytes, for gm_access_spot(). */
+static uint64_t extent_of(size_t len)
+{
+	return len ? len - 1 : 0;
 }
 
 /* Every piece that is read, written or filled passes here. Returns bytes not done. */
@@ -112,21 +144,22 @@ static int transfer(
 	if (wraps(gpa, len))
 		return finish(done, 0, -ERANGE);
 	do {
-		const struct gm_span *span = gm_access_span(view, gpa + at, perms, &rc);
+		struct gm_spot spot;
 		size_t left;
 		size_t n;
 
-		if (!span)
+		rc = gm_access_spot(view, gpa + at, extent_of(len - at), perms, &spot);
+		if (rc)
 			break;
-		n = clip(span, gpa + at, len - at);
-		if (gm_span_calls(span, op->way != WAY_READ)) {
-			rc = call(span, gpa + at, n, op, at, &n);
+		n = clip(&spot, len - at);
+		if (gm_span_calls(spot.span, op->way != WAY_READ)) {
+			rc = call(spot.span, spot.gpa, n, op, at, &n);
 			at += n;
 			if (rc)
 				break;
 			continue;
 		}
-		left = touch(span, gpa + at, n, op, at, &fault);
+		left = touch(spot.span, spot.gpa, n, op, at, &fault);
 		at += n - left;
 		if (left) {
 			rc = gm_guard_errno(&fault);
@@ -272,24 +305,22 @@ static size_t move(uint8_t *dst, const uint8_t *src, size_t len, struct gm_guard
 	return 0;
 }
 
-/* The two spans of one byte pair. */
+/* The two spots of one byte pair. */
 struct pair {
-	const struct gm_span *dst;
-	const struct gm_span *src;
+	struct gm_spot dst;
+	struct gm_spot src;
 };
 
-static bool find_pair(
-	const struct gm_view *view, uint64_t dst, uint64_t src, struct pair *ret, int *rc)
+static int find_pair(
+	const struct gm_view *view, uint64_t dst, uint64_t src, size_t len, struct pair *ret)
 {
-	ret->src = gm_access_span(view, src, GM_PERM_R, rc);
-	if (!ret->src)
-		return false;
-	ret->dst = gm_access_span(view, dst, GM_PERM_W, rc);
-	if (ret->dst && (gm_span_calls(ret->src, false) || gm_span_calls(ret->dst, true))) {
-		*rc = -ENOTSUP;
-		return false;
-	}
-	return ret->dst != NULL;
+	int rc = gm_access_spot(view, src, extent_of(len), GM_PERM_R, &ret->src);
+
+	if (!rc)
+		rc = gm_access_spot(view, dst, extent_of(len), GM_PERM_W, &ret->dst);
+	if (!rc && (gm_span_calls(ret->src.span, false) || gm_span_calls(ret->dst.span, true)))
+		rc = -ENOTSUP;
+	return rc;
 }
 
 static int copy_up(const struct gm_view *view, uint64_t dst, uint64_t src, size_t len, size_t *done)
@@ -303,11 +334,12 @@ static int copy_up(const struct gm_view *view, uint64_t dst, uint64_t src, size_
 		size_t left;
 		size_t n;
 
-		if (!find_pair(view, dst + at, src + at, &pair, &rc))
+		rc = find_pair(view, dst + at, src + at, len - at, &pair);
+		if (rc)
 			break;
-		n = clip(pair.dst, dst + at, clip(pair.src, src + at, len - at));
-		left = move(gm_access_hva(pair.dst, dst + at), gm_access_hva(pair.src, src + at), n,
-			&fault);
+		n = clip(&pair.dst, clip(&pair.src, len - at));
+		left = move(gm_access_hva(pair.dst.span, pair.dst.gpa),
+			gm_access_hva(pair.src.span, pair.src.gpa), n, &fault);
 		at += n - left;
 		if (left) {
 			rc = gm_guard_errno(&fault);
@@ -323,36 +355,41 @@ static size_t allowed(const struct gm_view *view, uint64_t dst, uint64_t src, si
 	struct pair pair;
 	size_t at = 0;
 
-	while (at < len && find_pair(view, dst + at, src + at, &pair, rc))
-		at += clip(pair.dst, dst + at, clip(pair.src, src + at, len - at));
+	while (at < len && !(*rc = find_pair(view, dst + at, src + at, len - at, &pair)))
+		at += clip(&pair.dst, clip(&pair.src, len - at));
 	return at;
 }
 
-/* The part of @len bytes that end with @last and lie in @span. */
-static size_t clip_down(const struct gm_span *span, uint64_t last, size_t len)
+/* Bytes of a spot's span in front of it, up to @most. */
+static size_t before(const struct gm_spot *spot, size_t most)
 {
-	if (len - 1 > last - span->first)
-		return (size_t)(last - span->first + 1);
-	return len;
+	uint64_t room = spot->gpa - spot->span->first;
+
+	return room < most ? (size_t)room : most;
 }
 
+/* From the end on, as the ranges overlap; behind a translation byte by byte. */
 static int copy_down(
 	const struct gm_view *view, uint64_t dst, uint64_t src, size_t len, size_t *done)
 {
 	struct gm_guard_fault fault;
 	struct pair pair;
 	int rc = 0;
-	int ignored;
 	size_t all = allowed(view, dst, src, len, &rc);
 	size_t at = all;
 
-	while (at > 0 && find_pair(view, dst + (at - 1), src + (at - 1), &pair, &ignored)) {
-		size_t n = clip_down(
-			pair.dst, dst + (at - 1), clip_down(pair.src, src + (at - 1), at));
+	while (at > 0) {
+		size_t more;
+		int gone = find_pair(view, dst + (at - 1), src + (at - 1), 1, &pair);
 
-		at -= n;
-		if (move(gm_access_hva(pair.dst, dst + at), gm_access_hva(pair.src, src + at), n,
-			    &fault))
+		if (gone)
+			return finish(done, 0, gone);
+		more = before(&pair.dst, before(&pair.src, at - 1));
+		if (pair.dst.gpa != dst + (at - 1) || pair.src.gpa != src + (at - 1))
+			more = 0;
+		at -= more + 1;
+		if (move(gm_access_hva(pair.dst.span, pair.dst.gpa - more),
+			    gm_access_hva(pair.src.span, pair.src.gpa - more), more + 1, &fault))
 			return finish(done, 0, gm_guard_errno(&fault));
 	}
 	return finish(done, all, rc);

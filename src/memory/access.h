@@ -14,6 +14,20 @@
 const struct gm_span *gm_access_span(
 	const struct gm_view *view, uint64_t gpa, uint32_t perms, int *rc);
 
+/* Where an access begins, behind all translations. */
+struct gm_spot {
+	const struct gm_span *span; /* of no IOMMU */
+	uint64_t gpa;
+	uint64_t extent; /* bytes that go on from there, less one */
+};
+
+/*
+ * The spot of @gpa with @perms, of which up to @extent + 1 bytes are wanted. Returns 0; -EFAULT
+ * (nothing is mapped there), -EACCES, or what a translation returned.
+ */
+int gm_access_spot(const struct gm_view *view, uint64_t gpa, uint64_t extent, uint32_t perms,
+	struct gm_spot *ret);
+
 /* The host address of @gpa, which lies in @span. */
 static inline void *gm_access_hva(const struct gm_span *span, uint64_t gpa)
 {

@@ -45,22 +45,22 @@ static bool is_plain_store(int order)
 /* Where an atomic access of @size bytes goes; NULL with *rc. */
 static void *locate(const struct gm_view *view, uint64_t gpa, size_t size, uint32_t perms, int *rc)
 {
-	const struct gm_span *span;
+	struct gm_spot spot;
 	void *hva;
 
 	if (gpa % size) {
 		*rc = -EINVAL;
 		return NULL;
 	}
-	span = gm_access_span(view, gpa, perms, rc);
-	if (!span)
+	*rc = gm_access_spot(view, gpa, size - 1, perms, &spot);
+	if (*rc)
 		return NULL;
-	if (gm_span_calls(span, perms & GM_PERM_W)) {
+	if (gm_span_calls(spot.span, perms & GM_PERM_W)) {
 		*rc = -ENOTSUP;
 		return NULL;
 	}
-	hva = gm_access_hva(span, gpa);
-	if (size - 1 > span->last - gpa) {
+	hva = gm_access_hva(spot.span, spot.gpa);
+	if (size - 1 > spot.extent) {
 		*rc = -EFAULT;
 		return NULL;
 	}
@@ -195,16 +195,17 @@ int gm_load_slow(const struct gm_view *view, uint64_t gpa, uint32_t how, void *r
 
 static int store_plain(const struct gm_view *view, uint64_t gpa, size_t size, uint64_t value)
 {
-	const struct gm_span *span;
+	struct gm_spot spot;
 	uint64_t raw;
-	int rc = 0;
+	int rc;
 
 	if (size - 1 > UINT64_MAX - gpa)
 		return -ERANGE;
-	span = gm_access_span(view, gpa, GM_PERM_W, &rc);
+	rc = gm_access_spot(view, gpa, size - 1, GM_PERM_W, &spot);
 	/* Across two spans: what is wrong with the second shows before the first is written. */
-	if (span && size - 1 > span->last - gpa)
-		gm_access_span(view, span->last + 1, GM_PERM_W, &rc);
+	if (!rc && size - 1 > spot.extent)
+		rc = gm_access_spot(
+			view, gpa + spot.extent + 1, size - 2 - spot.extent, GM_PERM_W, &spot);
 	if (rc)
 		return rc;
 	put(&raw, size, value);

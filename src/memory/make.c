@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "memory/device.h"
+#include "memory/iommu.h"
 #include "memory/txn.h"
 #include "sys/sys.h"
 
@@ -133,7 +134,8 @@ int gm_txn_check_range(const struct gm_txn *txn, const struct gm_node *node, uin
 {
 	const char *space = txn->space->name;
 
-	if (len == 0 && node->kind == GM_REGION_CONTAINER && gpa == 0) {
+	if (len == 0 && gpa == 0 &&
+		(node->kind == GM_REGION_CONTAINER || node->kind == GM_REGION_IOMMU)) {
 		*ret = (struct gm_range){0, UINT64_MAX};
 		return 0;
 	}
@@ -248,7 +250,7 @@ int gm_txn_check_desc(
 	bool device = desc->kind == GM_REGION_MMIO || desc->kind == GM_REGION_ROMD;
 	const char *name = txn->space->name;
 
-	if (desc->kind > GM_REGION_ACPI)
+	if (desc->kind > GM_REGION_IOMMU)
 		return gm_error_set(
 			err, -EINVAL, desc->gpa, desc->len, "%s: no such kind of region", name);
 	if (desc->flags & ~GM_REGION_DISABLED)
@@ -263,10 +265,14 @@ int gm_txn_check_desc(
 			desc->kind == GM_REGION_RESERVED    ? "reserved region"
 			: desc->kind == GM_REGION_CONTAINER ? "container"
 			: desc->kind == GM_REGION_MMIO      ? "region of MMIO"
+			: desc->kind == GM_REGION_IOMMU     ? "region of an IOMMU"
 							    : "alias");
 	if (device != !!desc->device)
 		return gm_error_set(err, -EINVAL, desc->gpa, desc->len,
 			"%s: MMIO and ROM devices have a device, and no other region has", name);
+	if ((desc->kind == GM_REGION_IOMMU) != !!desc->iommu)
+		return gm_error_set(err, -EINVAL, desc->gpa, desc->len,
+			"%s: a region of an IOMMU has one, and no other region has", name);
 	if (desc->kind != GM_REGION_ALIAS && desc->target)
 		return gm_error_set(
 			err, -EINVAL, desc->gpa, desc->len, "%s: only an alias has a target", name);
@@ -346,6 +352,22 @@ static int set_device(const struct gm_region_desc *desc, struct gm_node *node, s
 	return 0;
 }
 
+/* Sections must keep both maps, and nothing may lead back to where it came from. */
+static int set_iommu(const struct gm_txn *txn, const struct gm_region_desc *desc,
+	struct gm_node *node, struct gm_error *err)
+{
+	const struct gm_space *target = gm_iommu_target(desc->iommu);
+
+	if (target->reclaim.domain != txn->space->reclaim.domain ||
+		target->depth >= txn->space->depth)
+		return gm_error_set(err, -EINVAL, desc->gpa, desc->len,
+			"%s: its IOMMU leads to space \"%s\", over which it was not made",
+			txn->space->name, target->name);
+	gm_iommu_get(desc->iommu);
+	node->s.iommu = desc->iommu;
+	return 0;
+}
+
 /* Memory and the rest of a node's state, for which its kind, parent and place are known. */
 int gm_txn_fill_node(const struct gm_txn *txn, const struct gm_region_desc *desc,
 	struct gm_node *node, struct gm_error *err)
@@ -358,6 +380,8 @@ int gm_txn_fill_node(const struct gm_txn *txn, const struct gm_region_desc *desc
 		rc = resolve_block(txn, desc, node, err);
 	else if (node->kind == GM_REGION_MMIO)
 		rc = gm_device_create(desc->device, &node->s.device, err);
+	else if (node->kind == GM_REGION_IOMMU)
+		rc = set_iommu(txn, desc, node, err);
 
 	node->s.block_off = desc->block_off;
 	node->s.priority = desc->priority;

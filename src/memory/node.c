@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "memory/device.h"
+#include "memory/iommu.h"
 #include "sys/sys.h"
 
 #define CHUNK 64u
@@ -105,6 +106,8 @@ const char *gm_node_name(const struct gm_node *node, const struct gm_node_state 
 		return "container";
 	case GM_REGION_MMIO:
 		return "mmio";
+	case GM_REGION_IOMMU:
+		return "iommu";
 	case GM_REGION_ALIAS:
 		return gm_node_name(state->target, &state->target->s);
 	default:
@@ -132,6 +135,8 @@ bool gm_node_state_copy(struct gm_node_state *to, const struct gm_node_state *fr
 	to->name = name;
 	if (kind == GM_REGION_MMIO && to->device)
 		gm_device_get(to->device);
+	if (kind == GM_REGION_IOMMU && to->iommu)
+		gm_iommu_get(to->iommu);
 	if (gm_kind_is_memory(kind))
 		gm_node_set_block(to, gm_block_get(from->block));
 	if (to->map)
@@ -146,6 +151,8 @@ void gm_node_state_put(struct gm_node_state *state, uint32_t kind)
 	 * it. */
 	if (kind == GM_REGION_MMIO)
 		gm_device_put(state->device);
+	if (kind == GM_REGION_IOMMU)
+		gm_iommu_put(state->iommu);
 	if (gm_kind_is_memory(kind) && state->block) {
 		__atomic_fetch_sub(&state->block->regions, 1, __ATOMIC_RELEASE);
 		gm_block_put(state->block);

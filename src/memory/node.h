@@ -25,6 +25,7 @@ struct gm_node_state {
 		struct gm_block *block;   /* memory */
 		struct gm_node *target;   /* an alias */
 		struct gm_device *device; /* MMIO */
+		struct gm_iommu *iommu;
 	};
 	uint64_t block_off; /* or the target's offset */
 	struct gm_map *map; /* through which memory is reached but by way of an alias */

@@ -18,28 +18,89 @@ static struct gm_reader *new_reader(void)
 	return gm_sys_alloc_aligned(CK_MD_CACHELINE, sizeof(struct gm_reader));
 }
 
-int gm_reclaim_init(struct gm_reclaim *reclaim, const struct gm_section_ops *ops)
+/* A record that is free, or a new one. */
+static struct gm_reader *take_reader(struct gm_domain *domain)
 {
-	struct gm_reader *writer = new_reader();
+	struct gm_reader *reader;
 
-	if (!writer)
-		return -ENOMEM;
-	memset(reclaim, 0, sizeof(*reclaim));
-	ck_epoch_init(&reclaim->epoch);
-	ck_epoch_register(&reclaim->epoch, &writer->record, NULL);
-	writer->reclaim = reclaim;
-	writer->in_use = true;
-	reclaim->readers = writer;
-	reclaim->writer = &writer->record;
-	pthread_mutex_init(&reclaim->lock, NULL);
+	pthread_mutex_lock(&domain->lock);
+	/* ck_epoch keeps records for ever, so one that is free is used again. */
+	for (reader = domain->readers; reader && reader->in_use; reader = reader->next)
+		;
+	if (!reader) {
+		reader = new_reader();
+		if (reader) {
+			ck_epoch_register(&domain->epoch, &reader->record, NULL);
+			reader->domain = domain;
+			reader->next = domain->readers;
+			domain->readers = reader;
+		}
+	}
+	if (reader)
+		reader->in_use = true;
+	pthread_mutex_unlock(&domain->lock);
+	return reader;
+}
+
+static void give_back(struct gm_reader *reader)
+{
+	struct gm_domain *domain = reader->domain;
+
+	pthread_mutex_lock(&domain->lock);
+	reader->in_use = false;
+	pthread_mutex_unlock(&domain->lock);
+}
+
+static struct gm_domain *new_domain(const struct gm_section_ops *ops)
+{
+	struct gm_domain *domain = gm_sys_alloc(sizeof(*domain));
+
+	if (!domain)
+		return NULL;
+	domain->refs = 1;
+	ck_epoch_init(&domain->epoch);
+	pthread_mutex_init(&domain->lock, NULL);
 	if (ops) {
-		reclaim->ops = *ops;
-		reclaim->has_ops = true;
+		domain->ops = *ops;
+		domain->has_ops = true;
 	} else {
-		reclaim->moved_fence =
+		domain->moved_fence =
 			gm_sys_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0;
 	}
-	return 0;
+	return domain;
+}
+
+static void put_domain(struct gm_domain *domain)
+{
+	if (__atomic_fetch_sub(&domain->refs, 1, __ATOMIC_ACQ_REL) != 1)
+		return;
+	while (domain->readers) {
+		struct gm_reader *reader = domain->readers;
+
+		domain->readers = reader->next;
+		gm_sys_free(reader);
+	}
+	pthread_mutex_destroy(&domain->lock);
+	gm_sys_free(domain);
+}
+
+int gm_reclaim_init(struct gm_reclaim *reclaim, const struct gm_section_ops *ops,
+	const struct gm_reclaim *other)
+{
+	memset(reclaim, 0, sizeof(*reclaim));
+	if (other) {
+		reclaim->domain = other->domain;
+		__atomic_fetch_add(&reclaim->domain->refs, 1, __ATOMIC_RELAXED);
+	} else {
+		reclaim->domain = new_domain(ops);
+	}
+	if (!reclaim->domain)
+		return -ENOMEM;
+	reclaim->writer = take_reader(reclaim->domain);
+	if (reclaim->writer)
+		return 0;
+	put_domain(reclaim->domain);
+	return -ENOMEM;
 }
 
 /* ck_epoch calls this when an entry is due; it only collects, so that the work runs outside of ck.
@@ -57,11 +118,11 @@ void gm_reclaim_defer(struct gm_reclaim *reclaim, struct gm_deferred *deferred)
 {
 	deferred->owner = reclaim;
 	reclaim->nr_deferred++;
-	if (reclaim->has_ops) {
+	if (reclaim->domain->has_ops) {
 		deferred->next = reclaim->pending;
 		reclaim->pending = deferred;
 	} else {
-		ck_epoch_call(reclaim->writer, &deferred->entry, collect);
+		ck_epoch_call(&reclaim->writer->record, &deferred->entry, collect);
 	}
 }
 
@@ -69,12 +130,12 @@ void gm_reclaim_defer(struct gm_reclaim *reclaim, struct gm_deferred *deferred)
  * What readers did in sections that are over happens before what runs now. ck_epoch's atomics are
  * assembly, which ThreadSanitizer cannot see.
  */
-static void acquire_readers(struct gm_reclaim *reclaim)
+static void acquire_readers(struct gm_domain *domain)
 {
-	pthread_mutex_lock(&reclaim->lock);
-	for (struct gm_reader *reader = reclaim->readers; reader; reader = reader->next)
+	pthread_mutex_lock(&domain->lock);
+	for (struct gm_reader *reader = domain->readers; reader; reader = reader->next)
 		GM_TSAN(__tsan_acquire(reader));
-	pthread_mutex_unlock(&reclaim->lock);
+	pthread_mutex_unlock(&domain->lock);
 }
 
 static void run_due(struct gm_reclaim *reclaim)
@@ -83,7 +144,7 @@ static void run_due(struct gm_reclaim *reclaim)
 
 	reclaim->due = NULL;
 	if (due)
-		acquire_readers(reclaim);
+		acquire_readers(reclaim->domain);
 	while (due) {
 		struct gm_deferred *next = due->next;
 
@@ -103,44 +164,46 @@ static void run_pending(struct gm_reclaim *reclaim)
 
 uint32_t gm_reclaim_poll(struct gm_reclaim *reclaim)
 {
+	const struct gm_domain *domain = reclaim->domain;
+
 	if (reclaim->nr_deferred == 0)
 		return 0;
-	if (reclaim->has_ops) {
-		if (reclaim->ops.wait(reclaim->ops.ctx, 0) == 0)
+	if (domain->has_ops) {
+		if (domain->ops.wait(domain->ops.ctx, 0) == 0)
 			run_pending(reclaim);
 		return reclaim->nr_deferred;
 	}
 	/* Pairs with the compiler barrier in enter_section(). Without it nothing can be said about
 	 * readers. */
-	if (reclaim->moved_fence && gm_sys_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED))
+	if (domain->moved_fence && gm_sys_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED))
 		return reclaim->nr_deferred;
-	ck_epoch_poll(reclaim->writer);
+	ck_epoch_poll(&reclaim->writer->record);
 	run_due(reclaim);
 	return reclaim->nr_deferred;
 }
 
-static void name_readers(struct gm_reclaim *reclaim, struct gm_error *err)
+static void name_readers(struct gm_domain *domain, struct gm_error *err)
 {
 	const char *sep = " ";
 
-	pthread_mutex_lock(&reclaim->lock);
-	for (struct gm_reader *reader = reclaim->readers; reader; reader = reader->next) {
+	pthread_mutex_lock(&domain->lock);
+	for (struct gm_reader *reader = domain->readers; reader; reader = reader->next) {
 		if (!reader->in_use || ck_pr_load_uint(&reader->record.active) == 0)
 			continue;
 		gm_error_add(err, "%s%s", sep, reader->name);
 		sep = ", ";
 	}
-	pthread_mutex_unlock(&reclaim->lock);
+	pthread_mutex_unlock(&domain->lock);
 }
 
 static int timed_out(struct gm_reclaim *reclaim, uint64_t timeout_ns, struct gm_error *err)
 {
 	gm_error_set(err, -ETIMEDOUT, 0, 0, "readers did not leave their sections within %llu ms:",
 		(unsigned long long)(timeout_ns / 1000000));
-	if (reclaim->has_ops)
+	if (reclaim->domain->has_ops)
 		gm_error_add(err, " (sections are the embedder's own)");
 	else
-		name_readers(reclaim, err);
+		name_readers(reclaim->domain, err);
 	return -ETIMEDOUT;
 }
 
@@ -154,8 +217,8 @@ int gm_reclaim_wait(struct gm_reclaim *reclaim, uint64_t timeout_ns, struct gm_e
 	if (gm_sys_is_inside())
 		return gm_error_set(err, -EDEADLK, 0, 0,
 			"the callback of a device cannot wait for readers: it is in a section");
-	if (reclaim->has_ops) {
-		if (reclaim->ops.wait(reclaim->ops.ctx, timeout_ns))
+	if (reclaim->domain->has_ops) {
+		if (reclaim->domain->ops.wait(reclaim->domain->ops.ctx, timeout_ns))
 			return timed_out(reclaim, timeout_ns, err);
 		run_pending(reclaim);
 		return 0;
@@ -171,57 +234,29 @@ int gm_reclaim_wait(struct gm_reclaim *reclaim, uint64_t timeout_ns, struct gm_e
 
 void gm_reclaim_fini(struct gm_reclaim *reclaim)
 {
-	/* No reader is left, so nothing holds the epochs up and no fence is needed. */
+	/* Readers of other spaces of the domain may be in sections, but they do not see this. */
 	run_pending(reclaim);
-	while (reclaim->nr_deferred > 0) {
-		ck_epoch_poll(reclaim->writer);
-		run_due(reclaim);
-	}
-	while (reclaim->readers) {
-		struct gm_reader *reader = reclaim->readers;
-
-		reclaim->readers = reader->next;
-		gm_sys_free(reader);
-	}
-	pthread_mutex_destroy(&reclaim->lock);
+	ck_epoch_reclaim(&reclaim->writer->record);
+	run_due(reclaim);
+	give_back(reclaim->writer);
+	put_domain(reclaim->domain);
 }
 
 int gm_reclaim_add_reader(
 	struct gm_reclaim *reclaim, const char *name, struct gm_reader **ret_reader)
 {
-	struct gm_reader *reader;
+	struct gm_reader *reader = take_reader(reclaim->domain);
 
-	pthread_mutex_lock(&reclaim->lock);
-	/* ck_epoch keeps records for ever, so one that is free is used again. */
-	for (reader = reclaim->readers; reader && reader->in_use; reader = reader->next)
-		;
-	if (!reader) {
-		reader = new_reader();
-		if (!reader) {
-			pthread_mutex_unlock(&reclaim->lock);
-			return -ENOMEM;
-		}
-		ck_epoch_register(&reclaim->epoch, &reader->record, NULL);
-		reader->reclaim = reclaim;
-		reader->next = reclaim->readers;
-		reclaim->readers = reader;
-	}
-	reader->in_use = true;
+	if (!reader)
+		return -ENOMEM;
 	gm_copy_name(reader->name, sizeof(reader->name), name ? name : "reader");
-	reclaim->nr_readers++;
-	pthread_mutex_unlock(&reclaim->lock);
 	*ret_reader = reader;
 	return 0;
 }
 
 void gm_reclaim_drop_reader(struct gm_reader *reader)
 {
-	struct gm_reclaim *reclaim = reader->reclaim;
-
-	pthread_mutex_lock(&reclaim->lock);
-	reader->in_use = false;
-	reclaim->nr_readers--;
-	pthread_mutex_unlock(&reclaim->lock);
+	give_back(reader);
 }
 
 /* ---- sections ---- */
@@ -246,12 +281,12 @@ static inline void enter_section(ck_epoch_record_t *record)
 
 const struct gm_view *gm_reader_enter(struct gm_reader *reader)
 {
-	struct gm_reclaim *reclaim = reader->reclaim;
+	const struct gm_domain *domain = reader->domain;
 
-	if (__builtin_expect(reclaim->moved_fence, 1))
+	if (__builtin_expect(domain->moved_fence, 1))
 		enter_section(&reader->record);
-	else if (reclaim->has_ops)
-		reclaim->ops.enter(reclaim->ops.ctx);
+	else if (domain->has_ops)
+		domain->ops.enter(domain->ops.ctx);
 	else
 		ck_epoch_begin(&reader->record, NULL);
 	/* Pairs with the release in publish(). */
@@ -260,11 +295,11 @@ const struct gm_view *gm_reader_enter(struct gm_reader *reader)
 
 void gm_reader_leave(struct gm_reader *reader)
 {
-	struct gm_reclaim *reclaim = reader->reclaim;
+	const struct gm_domain *domain = reader->domain;
 
 	GM_TSAN(__tsan_release(reader));
-	if (__builtin_expect(reclaim->has_ops, 0))
-		reclaim->ops.leave(reclaim->ops.ctx);
+	if (__builtin_expect(domain->has_ops, 0))
+		domain->ops.leave(domain->ops.ctx);
 	else
 		ck_epoch_end(&reader->record, NULL);
 }

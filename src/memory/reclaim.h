@@ -26,15 +26,21 @@ struct gm_deferred {
 	struct gm_deferred *next;
 };
 
-struct gm_reclaim {
+/* Readers whose sections keep the views of one space, or of several that lead to each other. */
+struct gm_domain {
+	uint32_t refs; /* atomic */
 	ck_epoch_t epoch;
-	ck_epoch_record_t *writer;
 	bool moved_fence; /* sections have no fence, poll issues membarrier */
 	bool has_ops;
 	struct gm_section_ops ops;
-	pthread_mutex_t lock;        /* readers */
-	struct gm_reader *readers;   /* all that were ever made; free ones are used again */
-	uint32_t nr_readers;         /* in use */
+	pthread_mutex_t lock;      /* readers */
+	struct gm_reader *readers; /* all that were ever made; free ones are used again */
+};
+
+/* A space's side. */
+struct gm_reclaim {
+	struct gm_domain *domain;
+	struct gm_reader *writer;    /* a record of its own */
 	struct gm_deferred *pending; /* with ops only: ck_epoch keeps its own list */
 	struct gm_deferred *due;
 	uint32_t nr_deferred;
@@ -42,7 +48,7 @@ struct gm_reclaim {
 
 struct gm_reader {
 	ck_epoch_record_t record; /* first: found from it */
-	struct gm_reclaim *reclaim;
+	struct gm_domain *domain;
 	const struct gm_view *const *view; /* the space's published view */
 	struct gm_reader *next;
 	bool in_use;
@@ -51,8 +57,10 @@ struct gm_reader {
 	const void *table_end;
 };
 
-int gm_reclaim_init(struct gm_reclaim *reclaim, const struct gm_section_ops *ops);
-/* No reader is left. Runs what was deferred. */
+/* In the domain of @other, if that is not NULL, else in one of its own. */
+int gm_reclaim_init(struct gm_reclaim *reclaim, const struct gm_section_ops *ops,
+	const struct gm_reclaim *other);
+/* No reader of what was deferred is left. Runs it. */
 void gm_reclaim_fini(struct gm_reclaim *reclaim);
 
 /* Runs @deferred->run when all sections that have begun are over. */

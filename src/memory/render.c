@@ -177,6 +177,8 @@ static struct gm_piece piece_of(const struct input *input, const struct gm_range
 		piece.block_off = input->node->s.block_off + off;
 	else if (input->node->kind == GM_REGION_MMIO)
 		piece.perms |= GM_SPAN_DEVICE;
+	else if (input->node->kind == GM_REGION_IOMMU)
+		piece.perms |= GM_SPAN_IOMMU;
 	else
 		piece.perms |= GM_SPAN_HOLE;
 	if (input->node->kind == GM_REGION_ROMD)

@@ -15,32 +15,25 @@
 #include "memory/device.h"
 
 /* What a device answers has no slices. */
-static const struct gm_span *find_memory(
-	const struct gm_view *view, uint64_t gpa, uint32_t perms, int *rc)
+static int find_memory(const struct gm_view *view, const struct gm_range *range, uint32_t perms,
+	struct gm_spot *ret)
 {
-	const struct gm_span *span = gm_access_span(view, gpa, perms, rc);
+	int rc = gm_access_spot(view, range->first, gm_range_extent(range), perms, ret);
 
-	if (span && gm_span_calls(span, perms & GM_PERM_W)) {
-		*rc = -ENOTSUP;
-		return NULL;
-	}
-	return span;
+	return !rc && gm_span_calls(ret->span, perms & GM_PERM_W) ? -ENOTSUP : rc;
 }
 
-/* The part of [first, last] that lies in the span. */
-static struct iovec slice_of(const struct gm_span *span, const struct gm_range *range)
+static struct iovec slice_of(const struct gm_spot *spot)
 {
-	uint64_t last = range->last < span->last ? range->last : span->last;
-
 	return (struct iovec){
-		.iov_base = gm_access_hva(span, range->first),
-		.iov_len = last - range->first + 1,
+		.iov_base = gm_access_hva(spot->span, spot->gpa),
+		.iov_len = spot->extent + 1,
 	};
 }
 
-static void hold(const struct gm_span *span, struct gm_pin *ret)
+static void hold(const struct gm_spot *spot, struct gm_pin *ret)
 {
-	ret->map = (struct gm_map *)(uintptr_t)span->owner;
+	ret->map = (struct gm_map *)(uintptr_t)spot->span->owner;
 	gm_map_pin(ret->map);
 }
 
@@ -57,53 +50,58 @@ void gm_pin_put(struct gm_pin *pin)
 int gm_pin_slice(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms,
 	struct iovec *ret_slice, struct gm_pin *ret_pin)
 {
-	const struct gm_span *span;
 	struct gm_range range;
-	int rc = 0;
+	struct gm_spot spot;
+	int rc;
 
 	if (len == 0)
 		return -EINVAL;
 	if (!gm_range_make(gpa, len, &range))
 		return -ERANGE;
-	span = find_memory(view, gpa, perms, &rc);
-	if (!span)
+	rc = find_memory(view, &range, perms, &spot);
+	if (rc)
 		return rc;
-	*ret_slice = slice_of(span, &range);
-	hold(span, ret_pin);
+	*ret_slice = slice_of(&spot);
+	hold(&spot, ret_pin);
 	return 0;
+}
+
+/* Pins what fits the room; *ret_needed is the number of all slices. */
+static int pin_all(const struct gm_view *view, struct gm_range range, uint32_t perms,
+	struct iovec *ret_slices, struct gm_pin *ret_pins, size_t nr, size_t *ret_needed)
+{
+	for (*ret_needed = 0;;) {
+		struct gm_spot spot;
+		int rc = find_memory(view, &range, perms, &spot);
+
+		if (rc)
+			return rc;
+		if (*ret_needed < nr) {
+			ret_slices[*ret_needed] = slice_of(&spot);
+			hold(&spot, &ret_pins[*ret_needed]);
+		}
+		++*ret_needed;
+		if (spot.extent >= gm_range_extent(&range))
+			return *ret_needed > nr ? -ENOBUFS : 0;
+		range.first += spot.extent + 1;
+	}
 }
 
 int gm_pin_range(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms,
 	struct iovec *ret_slices, struct gm_pin *ret_pins, size_t nr, size_t *ret_needed)
 {
 	struct gm_range range;
-	size_t needed = 0;
+	size_t needed;
+	int rc;
 
 	if (len == 0)
 		return -EINVAL;
 	if (!gm_range_make(gpa, len, &range))
 		return -ERANGE;
-	/* First look at all of it, so that a refusal leaves nothing to undo. */
-	for (struct gm_range rest = range;; needed++) {
-		int rc = 0;
-		const struct gm_span *span = find_memory(view, rest.first, perms, &rc);
-
-		if (!span)
-			return rc;
-		if (rest.last <= span->last)
-			break;
-		rest.first = span->last + 1;
-	}
-	needed++;
-	*ret_needed = needed;
-	if (needed > nr)
-		return -ENOBUFS;
-	for (size_t i = 0; i < needed; i++) {
-		const struct gm_span *span = gm_table_find(view, range.first);
-
-		ret_slices[i] = slice_of(span, &range);
-		hold(span, &ret_pins[i]);
-		range.first = span->last + 1;
-	}
-	return 0;
+	rc = pin_all(view, range, perms, ret_slices, ret_pins, nr, &needed);
+	for (size_t i = 0; rc && i < nr && i < needed; i++)
+		gm_pin_put(&ret_pins[i]);
+	if (!rc || rc == -ENOBUFS)
+		*ret_needed = needed;
+	return rc;
 }

@@ -38,6 +38,9 @@ int gm_space_opts_copy(
 		(!ret->sections->enter || !ret->sections->leave || !ret->sections->wait))
 		return gm_error_set(
 			err, -EINVAL, 0, 0, "space: sections needs all three functions");
+	if (ret->sections && ret->over)
+		return gm_error_set(
+			err, -EINVAL, 0, 0, "space: one over another has the sections of that one");
 	if (ret->gpa_limit > GM_WINDOW_LIMIT_MAX && ret->gpa_limit != GM_SPACE_NO_WINDOW)
 		return gm_error_set(err, -EINVAL, ret->gpa_limit, 0,
 			"%s: gpa_limit 0x%" PRIx64 " is above 2^46",
@@ -80,7 +83,8 @@ int gm_space_create(
 	rc = make_window(space, opts.gpa_limit, err);
 	if (rc)
 		goto fail;
-	rc = gm_reclaim_init(&space->reclaim, opts.sections);
+	rc = gm_reclaim_init(
+		&space->reclaim, opts.sections, opts.over ? &opts.over->reclaim : NULL);
 	if (rc) {
 		if (space->window)
 			gm_window_put(space->window);
@@ -88,6 +92,8 @@ int gm_space_create(
 		goto fail;
 	}
 	pthread_mutex_init(&space->lock, NULL);
+	space->over = opts.over;
+	space->depth = opts.over ? opts.over->depth + 1 : 0;
 	space->timeout_ns = opts.timeout_ns ? opts.timeout_ns : GM_TIMEOUT_DEFAULT_NS;
 	space->generation = 1;
 	gm_view_finish(view, view, space->window, NULL, 0, space->generation);
@@ -189,6 +195,27 @@ int gm_space_wait(struct gm_space *space, uint64_t timeout_ns, struct gm_error *
 
 	if (rc)
 		return rc;
+	rc = gm_reclaim_wait(&space->reclaim, timeout_ns ? timeout_ns : space->timeout_ns, err);
+	gm_space_release(space);
+	return rc;
+}
+
+static void free_mark(struct gm_deferred *mark)
+{
+	gm_sys_free(mark);
+}
+
+int gm_space_synchronize(struct gm_space *space, uint64_t timeout_ns, struct gm_error *err)
+{
+	struct gm_deferred *mark = gm_sys_alloc(sizeof(*mark));
+	int rc = mark ? gm_space_hold(space, err) : -ENOMEM;
+
+	if (rc) {
+		gm_sys_free(mark);
+		return rc;
+	}
+	mark->run = free_mark;
+	gm_reclaim_defer(&space->reclaim, mark);
 	rc = gm_reclaim_wait(&space->reclaim, timeout_ns ? timeout_ns : space->timeout_ns, err);
 	gm_space_release(space);
 	return rc;

@@ -24,6 +24,8 @@ struct gm_txn;
 struct gm_space {
 	const struct gm_view *view; /* atomic: what readers load */
 	struct gm_window *window;   /* or NULL */
+	struct gm_space *over;      /* or NULL */
+	uint32_t depth;             /* of spaces below */
 	uint64_t timeout_ns;
 	struct gm_reclaim reclaim;
 	pthread_mutex_t lock; /* busy, nodes, exchange of the view */

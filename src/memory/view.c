@@ -8,6 +8,7 @@
 #include "memory/access.h"
 #include "memory/block.h"
 #include "memory/device.h"
+#include "memory/iommu.h"
 #include "memory/node.h"
 #include "sys/sys.h"
 
@@ -51,7 +52,9 @@ static void parts_forget(struct gm_parts *parts)
 
 static void put_owner(const struct gm_span *span)
 {
-	if (span->perms & GM_SPAN_DEVICE)
+	if (span->perms & GM_SPAN_IOMMU)
+		gm_iommu_put((struct gm_iommu *)(uintptr_t)span->owner);
+	else if (span->perms & GM_SPAN_DEVICE)
 		gm_device_put((struct gm_device *)(uintptr_t)span->owner);
 	else if (span->owner)
 		gm_map_put((struct gm_map *)(uintptr_t)span->owner);
@@ -59,7 +62,9 @@ static void put_owner(const struct gm_span *span)
 
 static void get_owner(const struct gm_span *span)
 {
-	if (span->perms & GM_SPAN_DEVICE)
+	if (span->perms & GM_SPAN_IOMMU)
+		gm_iommu_get((struct gm_iommu *)(uintptr_t)span->owner);
+	else if (span->perms & GM_SPAN_DEVICE)
 		gm_device_get((struct gm_device *)(uintptr_t)span->owner);
 	else if (span->owner)
 		gm_map_get((struct gm_map *)(uintptr_t)span->owner);
@@ -515,8 +520,9 @@ static void resolve(struct gm_span *span, const struct gm_window *window)
 
 	span->perms = piece->perms;
 	span->owner = piece->map;
-	if (piece->perms & GM_SPAN_DEVICE) {
-		span->owner = piece->node->s.device;
+	if (piece->perms & (GM_SPAN_DEVICE | GM_SPAN_IOMMU)) {
+		span->owner = piece->perms & GM_SPAN_IOMMU ? (void *)piece->node->s.iommu
+							   : (void *)piece->node->s.device;
 		span->delta = piece->off - piece->range.first;
 	}
 	if (!piece->map)
@@ -662,14 +668,14 @@ int gm_view_check(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32
 	if (!gm_range_make(gpa, len ? len : 1, &range))
 		return -ERANGE;
 	for (;;) {
-		int rc = 0;
-		const struct gm_span *span = gm_access_span(view, range.first, perms, &rc);
+		struct gm_spot spot;
+		int rc = gm_access_spot(view, range.first, gm_range_extent(&range), perms, &spot);
 
-		if (!span)
+		if (rc)
 			return rc;
-		if (range.last <= span->last)
+		if (spot.extent >= gm_range_extent(&range))
 			return 0;
-		range.first = span->last + 1;
+		range.first += spot.extent + 1;
 	}
 }
 
@@ -680,7 +686,7 @@ int gm_view_gpa(const struct gm_view *view, const void *hva, uint64_t *ret_gpa)
 	const struct gm_span *span = gm_table_next(view, 0, &off);
 
 	while (span) {
-		if (!(span->perms & (GM_SPAN_DEVICE | GM_SPAN_HOLE)) &&
+		if (!(span->perms & (GM_SPAN_DEVICE | GM_SPAN_IOMMU | GM_SPAN_HOLE)) &&
 			at - (span->delta + span->first) <= span->last - span->first) {
 			*ret_gpa = at - span->delta;
 			return 0;

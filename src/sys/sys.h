@@ -78,6 +78,12 @@ int gm_sys_kernel_release(char *buf, size_t cap); /* terminated */
 int gm_sys_has_cap(unsigned int cap);
 int gm_sys_userfaultfd(int flags);
 
+/* ---- wait.c ---- */
+
+/* A condition that is waited for by gm_sys_now_ns()'s clock; 0 or -ETIMEDOUT. */
+void gm_sys_cond_init(pthread_cond_t *cond);
+int gm_sys_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadline_ns);
+
 /* ---- inside.c ---- */
 
 /* A callback that the calling thread is in; on its stack. */
