@@ -27,10 +27,11 @@ static inline __attribute__((unused, always_inline)) const struct gm_span *gm_vi
 	while (__builtin_expect(slot & 1, 0)) {
 		const struct gm_dir *dir = (const struct gm_dir *)(slot - 1);
 
-		slot = ((const uintptr_t *)(dir + 1))[gpa >> dir->shift & dir->mask];
+		slot = ((
+			const uintptr_t *)(const void *)(dir + 1))[(gpa >> dir->shift) & dir->mask];
 	}
 	leaf = (const struct gm_leaf *)slot;
-	span = leaf->spans + ((const uint8_t *)(leaf + 1))[gpa >> leaf->shift & leaf->mask];
+	span = leaf->spans + ((const uint8_t *)(leaf + 1))[(gpa >> leaf->shift) & leaf->mask];
 	return span + (gpa > span->last);
 }
 
