@@ -53,9 +53,9 @@ int gm_txn_check_free(const struct gm_txn *txn, const struct gm_node *parent,
 	struct clash clash = {.self = self, .priority = priority};
 	struct gm_range common;
 
-	if (!parent || !gm_tree_each(parent, range, find_clash, &clash))
+	if (!parent || !gm_tree_each(parent, range, find_clash, &clash) ||
+		!gm_range_intersect(&clash.found->s.range, range, &common))
 		return 0;
-	gm_range_intersect(&clash.found->s.range, range, &common);
 	return gm_error_set(err, -EEXIST, common.first, gm_range_len(&common),
 		"%s: overlaps region \"%s\" from gpa 0x%" PRIx64, txn->space->name,
 		gm_node_name(clash.found, &clash.found->s), common.first);

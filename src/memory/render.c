@@ -115,7 +115,8 @@ static int walk_children(struct render *r, const struct gm_node *node, const str
 		struct place inner = *place;
 		struct gm_range common;
 
-		gm_range_intersect(&child->s.range, &range, &common);
+		if (!gm_range_intersect(&child->s.range, &range, &common))
+			continue;
 		inner.base = place->base + child->s.range.first;
 		inner.clip.first = place->base + common.first;
 		inner.clip.last = place->base + common.last;
