@@ -279,18 +279,20 @@ int gm_txn_check_desc(
 	return 0;
 }
 
-/* What it shows must not show it. */
-static bool is_below(const struct gm_node *node, const struct gm_node *above, unsigned int depth)
+/* What it shows must not show it. Marks nodes with @mark, so that none is gone through twice. */
+static bool is_below(
+	struct gm_node *node, const struct gm_node *above, unsigned int depth, uint64_t mark)
 {
-	if (!node || depth > GM_NODE_DEPTH_MAX)
-		return node;
-	if (node == above)
+	if (!node || node->mark == mark)
+		return false;
+	if (node == above || depth > GM_NODE_DEPTH_MAX)
 		return true;
-	for (const struct gm_node *alias = node->aliases; alias; alias = alias->next_alias) {
-		if (is_below(alias, above, depth + 1))
+	node->mark = mark;
+	for (struct gm_node *alias = node->aliases; alias; alias = alias->next_alias) {
+		if (is_below(alias, above, depth + 1, mark))
 			return true;
 	}
-	return is_below(node->s.parent, above, depth + 1);
+	return is_below(node->s.parent, above, depth + 1, mark);
 }
 
 /* The parent, and the target of an alias. */
@@ -315,7 +317,7 @@ static int resolve_relatives(struct gm_txn *txn, const struct gm_region_desc *de
 	node->s.target = gm_txn_find(txn, desc->target, err);
 	if (!node->s.target)
 		return -ENOENT;
-	if (is_below(parent, node->s.target, 0))
+	if (is_below(parent, node->s.target, 0, ++txn->space->nodes.mark))
 		return gm_error_set(err, -ELOOP, desc->gpa, desc->len,
 			"%s: an alias in \"%s\" of \"%s\" would show itself", txn->space->name,
 			gm_txn_name(parent), gm_txn_name(node->s.target));

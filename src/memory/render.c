@@ -15,7 +15,8 @@
 #include "core/flatten.h"
 #include "sys/sys.h"
 
-#define INPUTS_MAX (1u << 20)
+/* Regions that are met, each as often as it is: aliases of aliases multiply. */
+#define VISITS_MAX (1u << 20)
 
 /* Something that has contents, at one place. */
 struct input {
@@ -30,6 +31,7 @@ struct render {
 	struct gm_flat_in *flat;
 	size_t nr;
 	size_t cap;
+	uint32_t nr_visits;
 	/* Children of the nodes on the way down. */
 	struct gm_node **stack;
 	size_t nr_stack;
@@ -53,8 +55,6 @@ static int add_input(
 		struct input *inputs;
 		struct gm_flat_in *flat;
 
-		if (r->nr == INPUTS_MAX)
-			return -E2BIG;
 		inputs = gm_sys_realloc(r->inputs, cap, sizeof(*inputs));
 		if (inputs)
 			r->inputs = inputs;
@@ -150,6 +150,8 @@ static int walk(struct render *r, const struct gm_node *node, struct place place
 
 	if (place.depth > GM_NODE_DEPTH_MAX)
 		return -ELOOP;
+	if (++r->nr_visits > VISITS_MAX)
+		return -E2BIG;
 	if (!node->s.enabled)
 		return 0;
 	place.perms = perms;
