@@ -51,7 +51,7 @@ int gm_txn_check_free(const struct gm_txn *txn, const struct gm_node *parent,
 	struct gm_error *err)
 {
 	struct clash clash = {.self = self, .priority = priority};
-	struct gm_range common;
+	struct gm_range common = *range;
 
 	if (!parent || !gm_tree_each(parent, range, find_clash, &clash))
 		return 0;

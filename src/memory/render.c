@@ -113,7 +113,7 @@ static int walk_children(struct render *r, const struct gm_node *node, const str
 	for (size_t i = from; i < to && !rc; i++) {
 		const struct gm_node *child = r->stack[i];
 		struct place inner = *place;
-		struct gm_range common;
+		struct gm_range common = range;
 
 		gm_range_intersect(&child->s.range, &range, &common);
 		inner.base = place->base + child->s.range.first;
