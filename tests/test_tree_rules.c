@@ -9,10 +9,13 @@
 #include <time.h>
 
 #include "one_space.h"
+#include "random.h"
 
 #define CONTAINER(...) DESC(.kind = GM_REGION_CONTAINER, __VA_ARGS__)
 #define RESERVED(...) DESC(.kind = GM_REGION_RESERVED, __VA_ARGS__)
 #define ALIAS(...) DESC(.kind = GM_REGION_ALIAS, __VA_ARGS__)
+/* The thread sanitizer cannot reserve more. */
+#define SMALL GM_OPTS(gm_space_opts, .gpa_limit = UINT64_C(1) << 36)
 #define NOWHERE GM_REGION_DETACHED
 
 static struct gm_txn *begin(void)
@@ -67,7 +70,7 @@ static void an_alias_cannot_show_what_it_lies_in(void **state)
 	uint64_t outer, inner, alias, other;
 
 	(void)state;
-	start(NULL);
+	start(SMALL);
 	outer = put(CONTAINER(.gpa = 0, .len = 100, .name = "outer"));
 	inner = put(CONTAINER(.gpa = 0, .len = 50, .parent = outer, .name = "inner"));
 	assert_fails(try_add(ALIAS(.len = 10, .parent = outer, .target = outer)), ELOOP, "outer");
@@ -89,7 +92,7 @@ static void nothing_lies_in_an_alias(void **state)
 	uint64_t target, alias;
 
 	(void)state;
-	start(NULL);
+	start(SMALL);
 	target = put(CONTAINER(.len = 100, .parent = NOWHERE));
 	alias = put(ALIAS(.len = 100, .target = target, .name = "mirror"));
 	assert_fails(try_add(RESERVED(.len = 1, .parent = alias)), EINVAL, "mirror");
@@ -97,39 +100,39 @@ static void nothing_lies_in_an_alias(void **state)
 	stop();
 }
 
+/* In one plan all goes, from above; in between nothing that is gone can be named. */
+static struct gm_txn *remove_three(uint64_t box, uint64_t child, uint64_t alias)
+{
+	struct gm_txn *txn = begin();
+
+	assert_fails(gm_txn_remove(txn, child, &err), EBUSY, "mirror");
+	assert_ok(gm_txn_remove(txn, alias, &err));
+	assert_fails(gm_txn_remove(txn, box, &err), EBUSY, "child");
+	assert_ok(gm_txn_remove(txn, child, &err));
+	assert_ok(gm_txn_remove(txn, box, &err));
+	assert_fails(gm_txn_remove(txn, box, &err), ENOENT, "no region");
+	assert_fails(gm_txn_add(txn, RESERVED(.len = 1, .parent = box), NULL, &err), ENOENT,
+		"no region");
+	assert_fails(
+		gm_txn_add(txn, ALIAS(.len = 1, .target = child), NULL, &err), ENOENT, "no region");
+	return txn;
+}
+
 static void what_holds_or_is_shown_is_not_removed(void **state)
 {
 	uint64_t box, child, alias;
-	struct gm_txn *txn;
 
 	(void)state;
-	start(NULL);
+	start(SMALL);
 	box = put(CONTAINER(.len = 100));
 	child = put(RESERVED(.len = 10, .parent = box, .name = "child"));
 	alias = put(ALIAS(.gpa = 200, .len = 10, .target = child, .name = "mirror"));
 	assert_fails(gm_space_remove(space, box, &err), EBUSY, "holds \"child\"");
 	assert_fails(gm_space_remove(space, child, &err), EBUSY, "shown by alias \"mirror\"");
-	/* In one plan, from above; and the other way round it comes back. */
-	for (int i = 0; i < 2; i++) {
-		txn = begin();
-		assert_fails(gm_txn_remove(txn, child, &err), EBUSY, "mirror");
-		assert_ok(gm_txn_remove(txn, alias, &err));
-		assert_fails(gm_txn_remove(txn, box, &err), EBUSY, "child");
-		assert_ok(gm_txn_remove(txn, child, &err));
-		assert_ok(gm_txn_remove(txn, box, &err));
-		assert_fails(gm_txn_remove(txn, box, &err), ENOENT, "no region");
-		assert_fails(gm_txn_add(txn, RESERVED(.len = 1, .parent = box), NULL, &err), ENOENT,
-			"no region");
-		assert_fails(gm_txn_add(txn, ALIAS(.len = 1, .target = child), NULL, &err), ENOENT,
-			"no region");
-		if (i == 0) {
-			gm_txn_abort(txn);
-			assert_int_equal(next(0).id, child);
-			assert_int_equal(next(10).gpa, 200);
-		} else {
-			assert_ok(gm_txn_commit(txn, &err));
-		}
-	}
+	gm_txn_abort(remove_three(box, child, alias));
+	assert_int_equal(next(0).id, child);
+	assert_int_equal(next(10).gpa, 200);
+	assert_ok(gm_txn_commit(remove_three(box, child, alias), &err));
 	assert_empty();
 	stop();
 }
@@ -140,7 +143,7 @@ static void equal_priorities_must_not_overlap(void **state)
 	struct gm_txn *txn;
 
 	(void)state;
-	start(NULL);
+	start(SMALL);
 	put(RESERVED(.gpa = 100, .len = 50, .priority = 7));
 	low = put(RESERVED(.gpa = 0, .len = 200, .priority = -7));
 	assert_fails(try_add(RESERVED(.gpa = 0, .len = 101, .priority = 7)), EEXIST, "overlaps");
@@ -172,7 +175,7 @@ static void an_alias_ends_with_its_target(void **state)
 	struct gm_txn *txn;
 
 	(void)state;
-	start(NULL);
+	start(SMALL);
 	target = put(RESERVED(.len = 100, .parent = NOWHERE));
 	assert_fails(try_add(ALIAS(.len = 101, .target = target)), ERANGE, "passes the end");
 	assert_fails(try_add(ALIAS(.len = 100, .block_off = 1, .target = target)), ERANGE, "end");
@@ -201,7 +204,7 @@ static void descriptions_that_make_no_sense_are_refused(void **state)
 	struct gm_txn *txn;
 
 	(void)state;
-	start(NULL);
+	start(SMALL);
 	box = put(CONTAINER(.len = 0, .name = "everything", .parent = NOWHERE));
 	assert_int_equal(region(box).len, 0);
 	assert_fails(try_add(DESC(.kind = 99, .len = 1)), EINVAL, "no such kind");
@@ -246,7 +249,7 @@ static void regions_lie_at_most_64_deep(void **state)
 	uint64_t top, last, leaf;
 
 	(void)state;
-	start(NULL);
+	start(SMALL);
 	txn = begin();
 	last = nest(txn, 63, 0);
 	leaf = plan(txn, RESERVED(.len = 10, .parent = last));
@@ -318,7 +321,7 @@ static void few_aliases_of_aliases_show(void **state)
 	struct gm_txn *txn;
 
 	(void)state;
-	start(NULL);
+	start(SMALL);
 	txn = begin();
 	assert_int_equal(double_up(txn, 10, RESERVED(.len = 1), true), 0);
 	assert_ok(gm_txn_commit(txn, &err));
@@ -334,7 +337,7 @@ static void aliases_of_aliases_cannot_hang_a_commit(void **state)
 	double begun = seconds();
 
 	(void)state;
-	start(NULL);
+	start(SMALL);
 	for (int content = 0; content < 2; content++) {
 		struct gm_txn *txn = begin();
 
@@ -356,7 +359,7 @@ static void aliases_of_aliases_cannot_hang_an_operation(void **state)
 	uint64_t box, first, off;
 
 	(void)state;
-	start(NULL);
+	start(SMALL);
 	txn = begin();
 	assert_int_equal(double_up(txn, 30, RESERVED(.len = 1), false), 0);
 	assert_ok(gm_txn_commit(txn, &err));
@@ -429,7 +432,7 @@ static void others_see_what_is_published_while_a_change_is_planned(void **state)
 	struct gm_txn *txn;
 
 	(void)state;
-	start(NULL);
+	start(SMALL);
 	ids[0] = put(CONTAINER(.gpa = 0x1000, .len = 0x100));
 	ids[1] = put(RESERVED(.gpa = 0x10, .len = 0x20, .priority = 5, .parent = ids[0]));
 	ids[2] = put(ALIAS(.gpa = 0x8000, .len = 0x20, .block_off = 0x10, .target = ids[0]));
@@ -455,6 +458,87 @@ static void others_see_what_is_published_while_a_change_is_planned(void **state)
 }
 
 /* ---- the moment of publication ---- */
+
+static bool looked_enough; /* atomic */
+
+/* One of two regions shows at a time; label and offset in the block go with the length. */
+static void *look_again(void *arg)
+{
+	int *wrong = arg;
+
+	while (!__atomic_load_n(&looked_enough, __ATOMIC_RELAXED)) {
+		struct gm_region_info info = {.size = sizeof(info)};
+		uint64_t pages;
+
+		if (gm_space_next(space, 0, &info)) {
+			*wrong = 1;
+			continue;
+		}
+		pages = info.len >> 12;
+		*wrong |= info.gpa != MIB(1) || pages < 1 || pages > 2 || info.label != pages ||
+			  info.block_off != pages << 12 || info.kind != GM_REGION_RAM ||
+			  strcmp(info.name, pages == 1 ? "one" : "two") != 0;
+		/* It may have gone since, and its number with it. */
+		if (!gm_space_region(space, info.id, &info))
+			*wrong |= info.len != pages << 12 || info.label != pages;
+	}
+	return NULL;
+}
+
+static const struct gm_region_desc *paged(struct gm_region_desc *desc, struct gm_block *block,
+	uint64_t pages)
+{
+	*desc = (struct gm_region_desc){
+		.size = sizeof(*desc),
+		.gpa = MIB(1),
+		.len = pages << 12,
+		.block = block,
+		.block_off = pages << 12,
+		.name = pages == 1 ? "one" : "two",
+		.label = pages,
+	};
+	return desc;
+}
+
+static void others_see_one_state_or_the_other(void **state)
+{
+	struct rng rng = {test_seed(1)};
+	struct gm_region_desc desc;
+	struct gm_block *block;
+	pthread_t threads[2];
+	uint64_t id;
+	int wrong[2] = {0, 0};
+
+	(void)state;
+	/* Nothing is placed, so that nothing need be hidden for a moment. */
+	start(GM_OPTS(gm_space_opts, .gpa_limit = GM_SPACE_NO_WINDOW));
+	assert_ok(gm_block_create(BLOCK(.len = MIB(1), .flags = GM_BLOCK_SHARE), &block, &err));
+	id = put(paged(&desc, block, 1));
+	looked_enough = false;
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, look_again, &wrong[i]), 0);
+	for (unsigned long i = 0; i < support_scale(400); i++) {
+		struct gm_txn *txn = begin();
+		uint64_t other;
+
+		assert_ok(gm_txn_protect(txn, id, GM_PERM_R, &err));
+		assert_ok(gm_txn_remove(txn, id, &err));
+		other = plan(txn, paged(&desc, block, 1 + rng_below(&rng, 2)));
+		if (rng_below(&rng, 4) == 0) {
+			gm_txn_abort(txn);
+			continue;
+		}
+		assert_ok(gm_txn_commit(txn, &err));
+		id = other;
+	}
+	__atomic_store_n(&looked_enough, true, __ATOMIC_RELAXED);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+		assert_int_equal(wrong[i], 0);
+	}
+	gm_block_put(block);
+	stop();
+}
 
 /* The embedder's own sections; waiting for them, the space tells how it is described right then. */
 static struct {
@@ -501,7 +585,7 @@ static void what_is_published_is_described_at_once(void **state)
 	uint64_t old;
 
 	(void)state;
-	start(GM_OPTS(gm_space_opts, .sections = &ops));
+	start(GM_OPTS(gm_space_opts, .gpa_limit = UINT64_C(1) << 36, .sections = &ops));
 	old = put(DESC(.backing = BLOCK(.len = MIB(1)), .label = 1, .name = "old"));
 	during.looks = 0;
 	txn = begin();
@@ -529,6 +613,7 @@ int main(void)
 		cmocka_unit_test(aliases_of_aliases_cannot_hang_a_commit),
 		cmocka_unit_test(aliases_of_aliases_cannot_hang_an_operation),
 		cmocka_unit_test(others_see_what_is_published_while_a_change_is_planned),
+		cmocka_unit_test(others_see_one_state_or_the_other),
 		cmocka_unit_test(what_is_published_is_described_at_once),
 	};
 
