@@ -87,6 +87,28 @@ static void an_alias_cannot_show_what_it_lies_in(void **state)
 	stop();
 }
 
+/* The number that a region is about to get can be guessed. */
+static void a_region_is_not_its_own_parent_or_target(void **state)
+{
+	struct gm_region_info info = {.size = sizeof(info)};
+	uint64_t next_id;
+
+	(void)state;
+	start(SMALL);
+	next_id = put(RESERVED(.len = 1)) + 1;
+	assert_fails(try_add(CONTAINER(.len = 1, .parent = next_id)), ENOENT, "no region");
+	/* Each that was refused has used its number up. */
+	for (int i = 1; i < 4; i++) {
+		uint64_t own = next_id + ((uint64_t)i << 32);
+
+		assert_fails(
+			try_add(ALIAS(.gpa = 5, .len = 1, .target = own)), ENOENT, "no region");
+		assert_int_equal(gm_space_region(space, own, &info), -ENOENT);
+	}
+	assert_int_equal(put(RESERVED(.gpa = 9, .len = 1)), next_id + (UINT64_C(4) << 32));
+	stop();
+}
+
 static void nothing_lies_in_an_alias(void **state)
 {
 	uint64_t target, alias;
@@ -485,8 +507,8 @@ static void *look_again(void *arg)
 	return NULL;
 }
 
-static const struct gm_region_desc *paged(struct gm_region_desc *desc, struct gm_block *block,
-	uint64_t pages)
+static const struct gm_region_desc *paged(
+	struct gm_region_desc *desc, struct gm_block *block, uint64_t pages)
 {
 	*desc = (struct gm_region_desc){
 		.size = sizeof(*desc),
@@ -603,6 +625,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_alias_cannot_show_what_it_lies_in),
+		cmocka_unit_test(a_region_is_not_its_own_parent_or_target),
 		cmocka_unit_test(nothing_lies_in_an_alias),
 		cmocka_unit_test(what_holds_or_is_shown_is_not_removed),
 		cmocka_unit_test(equal_priorities_must_not_overlap),

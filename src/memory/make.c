@@ -312,7 +312,7 @@ static int resolve_relatives(struct gm_txn *txn, const struct gm_region_desc *de
 			"%s: nothing can lie in alias \"%s\"", txn->space->name,
 			gm_txn_name(parent));
 	node->s.parent = parent;
-	if (node->kind != GM_REGION_ALIAS)
+	if (desc->kind != GM_REGION_ALIAS)
 		return 0;
 	node->s.target = gm_txn_find(txn, desc->target, err);
 	if (!node->s.target)
@@ -439,12 +439,14 @@ static int check_early(const struct gm_txn *txn, const struct gm_region_desc *de
 int gm_txn_make_node(struct gm_txn *txn, const struct gm_region_desc *desc, struct gm_node *node,
 	struct gm_error *err)
 {
-	int rc;
+	/* While it is of no kind it cannot be its own parent or target. */
+	int rc = resolve_relatives(txn, desc, node, err);
 
+	pthread_mutex_lock(&txn->space->lock);
 	node->kind = (uint8_t)desc->kind;
+	pthread_mutex_unlock(&txn->space->lock);
 	node->label = desc->label;
 	node->s.enabled = !(desc->flags & GM_REGION_DISABLED);
-	rc = resolve_relatives(txn, desc, node, err);
 	if (!rc)
 		rc = check_early(txn, desc, node->s.parent, err);
 	if (!rc)
