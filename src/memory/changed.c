@@ -10,6 +10,13 @@
 #include "sys/sys.h"
 
 #define RANGES_MAX 1024u
+#define STEPS_MAX 16384u
+
+/* The way up. Aliases of aliases multiply, also where nothing shows. */
+struct climb {
+	struct gm_txn *txn;
+	unsigned int nr_steps;
+};
 
 static void add(struct gm_txn *txn, const struct gm_range *range)
 {
@@ -35,8 +42,9 @@ static void add(struct gm_txn *txn, const struct gm_range *range)
 
 /* @range is in the node's own addresses. */
 static void climb(
-	struct gm_txn *txn, const struct gm_node *node, struct gm_range range, unsigned int depth)
+	struct climb *c, const struct gm_node *node, struct gm_range range, unsigned int depth)
 {
+	struct gm_txn *txn = c->txn;
 	const struct gm_node *parent = node->s.parent;
 	struct gm_range whole = {0, gm_node_extent(node)};
 
@@ -44,7 +52,7 @@ static void climb(
 		add(txn, &range);
 		return;
 	}
-	if (depth > GM_NODE_DEPTH_MAX || txn->all_changed) {
+	if (depth > GM_NODE_DEPTH_MAX || ++c->nr_steps > STEPS_MAX || txn->all_changed) {
 		txn->all_changed = true;
 		return;
 	}
@@ -56,12 +64,12 @@ static void climb(
 
 		/* Behind the offset, what is too much is clipped by the alias. */
 		if (gm_range_intersect(&part, &range, &part))
-			climb(txn, alias, (struct gm_range){part.first - off, part.last - off},
+			climb(c, alias, (struct gm_range){part.first - off, part.last - off},
 				depth + 1);
 	}
 	if (!parent)
 		return;
-	climb(txn, parent,
+	climb(c, parent,
 		(struct gm_range){
 			node->s.range.first + range.first, node->s.range.first + range.last},
 		depth + 1);
@@ -69,7 +77,9 @@ static void climb(
 
 void gm_txn_changed(struct gm_txn *txn, const struct gm_node *node)
 {
-	climb(txn, node, (struct gm_range){0, gm_node_extent(node)}, 0);
+	struct climb c = {.txn = txn};
+
+	climb(&c, node, (struct gm_range){0, gm_node_extent(node)}, 0);
 }
 
 bool gm_node_address(const struct gm_space *space, const struct gm_node *node, uint64_t *ret_addr)

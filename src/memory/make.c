@@ -51,7 +51,7 @@ int gm_txn_check_free(const struct gm_txn *txn, const struct gm_node *parent,
 	struct gm_error *err)
 {
 	struct clash clash = {.self = self, .priority = priority};
-	struct gm_range common;
+	struct gm_range common = *range;
 
 	if (!parent || !gm_tree_each(parent, range, find_clash, &clash) ||
 		!gm_range_intersect(&clash.found->s.range, range, &common))
@@ -279,18 +279,20 @@ int gm_txn_check_desc(
 	return 0;
 }
 
-/* What it shows must not show it. */
-static bool is_below(const struct gm_node *node, const struct gm_node *above, unsigned int depth)
+/* What it shows must not show it. Marks nodes with @mark, so that none is gone through twice. */
+static bool is_below(
+	struct gm_node *node, const struct gm_node *above, unsigned int depth, uint64_t mark)
 {
-	if (!node || depth > GM_NODE_DEPTH_MAX)
-		return node;
-	if (node == above)
+	if (!node || node->mark == mark)
+		return false;
+	if (node == above || depth > GM_NODE_DEPTH_MAX)
 		return true;
-	for (const struct gm_node *alias = node->aliases; alias; alias = alias->next_alias) {
-		if (is_below(alias, above, depth + 1))
+	node->mark = mark;
+	for (struct gm_node *alias = node->aliases; alias; alias = alias->next_alias) {
+		if (is_below(alias, above, depth + 1, mark))
 			return true;
 	}
-	return is_below(node->s.parent, above, depth + 1);
+	return is_below(node->s.parent, above, depth + 1, mark);
 }
 
 /* The parent, and the target of an alias. */
@@ -310,12 +312,12 @@ static int resolve_relatives(struct gm_txn *txn, const struct gm_region_desc *de
 			"%s: nothing can lie in alias \"%s\"", txn->space->name,
 			gm_txn_name(parent));
 	node->s.parent = parent;
-	if (node->kind != GM_REGION_ALIAS)
+	if (desc->kind != GM_REGION_ALIAS)
 		return 0;
 	node->s.target = gm_txn_find(txn, desc->target, err);
 	if (!node->s.target)
 		return -ENOENT;
-	if (is_below(parent, node->s.target, 0))
+	if (is_below(parent, node->s.target, 0, ++txn->space->nodes.mark))
 		return gm_error_set(err, -ELOOP, desc->gpa, desc->len,
 			"%s: an alias in \"%s\" of \"%s\" would show itself", txn->space->name,
 			gm_txn_name(parent), gm_txn_name(node->s.target));
@@ -437,12 +439,14 @@ static int check_early(const struct gm_txn *txn, const struct gm_region_desc *de
 int gm_txn_make_node(struct gm_txn *txn, const struct gm_region_desc *desc, struct gm_node *node,
 	struct gm_error *err)
 {
-	int rc;
+	/* While it is of no kind it cannot be its own parent or target. */
+	int rc = resolve_relatives(txn, desc, node, err);
 
+	pthread_mutex_lock(&txn->space->lock);
 	node->kind = (uint8_t)desc->kind;
+	pthread_mutex_unlock(&txn->space->lock);
 	node->label = desc->label;
 	node->s.enabled = !(desc->flags & GM_REGION_DISABLED);
-	rc = resolve_relatives(txn, desc, node, err);
 	if (!rc)
 		rc = check_early(txn, desc, node->s.parent, err);
 	if (!rc)

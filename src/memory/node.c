@@ -97,6 +97,10 @@ void gm_nodes_fini(struct gm_nodes *nodes)
 
 const char *gm_node_name(const struct gm_node *node, const struct gm_node_state *state)
 {
+	while (!state->name && node->kind == GM_REGION_ALIAS) {
+		node = state->target;
+		state = &node->s;
+	}
 	if (state->name)
 		return state->name;
 	if (gm_node_is_memory(node))
@@ -108,8 +112,6 @@ const char *gm_node_name(const struct gm_node *node, const struct gm_node_state 
 		return "mmio";
 	case GM_REGION_IOMMU:
 		return "iommu";
-	case GM_REGION_ALIAS:
-		return gm_node_name(state->target, &state->target->s);
 	default:
 		return "reserved";
 	}

@@ -47,6 +47,7 @@ struct gm_node {
 	struct gm_node *next_alias;
 	struct gm_touch *touch; /* by the open transaction, or NULL */
 	uint64_t label;
+	uint64_t mark; /* of the search that has been here last */
 	uint32_t index;
 	uint16_t numa;
 	uint8_t kind;
@@ -69,6 +70,7 @@ struct gm_nodes {
 	uint32_t nr_chunks;
 	uint32_t nr;            /* ever used */
 	struct gm_node *unused; /* by left */
+	uint64_t mark;          /* of the last search */
 };
 
 #define GM_NODE_UNUSED UINT8_MAX /* kind of a node that is none */

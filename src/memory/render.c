@@ -15,7 +15,8 @@
 #include "core/flatten.h"
 #include "sys/sys.h"
 
-#define INPUTS_MAX (1u << 20)
+/* Regions that are met, each as often as it is: aliases of aliases multiply. */
+#define VISITS_MAX (1u << 20)
 
 /* Something that has contents, at one place. */
 struct input {
@@ -30,6 +31,7 @@ struct render {
 	struct gm_flat_in *flat;
 	size_t nr;
 	size_t cap;
+	uint32_t nr_visits;
 	/* Children of the nodes on the way down. */
 	struct gm_node **stack;
 	size_t nr_stack;
@@ -53,8 +55,6 @@ static int add_input(
 		struct input *inputs;
 		struct gm_flat_in *flat;
 
-		if (r->nr == INPUTS_MAX)
-			return -E2BIG;
 		inputs = gm_sys_realloc(r->inputs, cap, sizeof(*inputs));
 		if (inputs)
 			r->inputs = inputs;
@@ -113,7 +113,7 @@ static int walk_children(struct render *r, const struct gm_node *node, const str
 	for (size_t i = from; i < to && !rc; i++) {
 		const struct gm_node *child = r->stack[i];
 		struct place inner = *place;
-		struct gm_range common;
+		struct gm_range common = range;
 
 		if (!gm_range_intersect(&child->s.range, &range, &common))
 			continue;
@@ -151,6 +151,8 @@ static int walk(struct render *r, const struct gm_node *node, struct place place
 
 	if (place.depth > GM_NODE_DEPTH_MAX)
 		return -ELOOP;
+	if (++r->nr_visits > VISITS_MAX)
+		return -E2BIG;
 	if (!node->s.enabled)
 		return 0;
 	place.perms = perms;
@@ -187,23 +189,46 @@ static struct gm_piece piece_of(const struct input *input, const struct gm_range
 	return piece;
 }
 
+/* A region that shows by two ways right behind where it ended shows in one piece. */
+static bool joins(const struct gm_piece *a, const struct gm_piece *b)
+{
+	return a->node == b->node && a->perms == b->perms &&
+	       gm_range_precedes(&a->range, &b->range) &&
+	       b->off - a->off == b->range.first - a->range.first;
+}
+
+static void append(struct gm_pieces *pieces, const struct gm_piece *piece)
+{
+	struct gm_piece *last = pieces->nr ? &pieces->items[pieces->nr - 1] : NULL;
+
+	if (!last || !joins(last, piece)) {
+		pieces->items[pieces->nr++] = *piece;
+		return;
+	}
+	/* Where an alias shows it at its own addresses it might as well do without. */
+	last->range.last = piece->range.last;
+	last->primary |= piece->primary;
+}
+
 static int flatten(struct render *r, struct gm_pieces *ret)
 {
+	size_t nr = 0;
 	uint32_t *heap = gm_sys_alloc_array(r->nr, sizeof(*heap));
 	struct gm_flat_out *out = gm_sys_alloc_array(2 * r->nr, sizeof(*out));
 	int rc = -ENOMEM;
 
 	if (heap && out) {
-		ret->nr = gm_flatten(r->flat, r->nr, heap, out);
-		ret->items = gm_sys_alloc_array(ret->nr, sizeof(*ret->items));
+		nr = gm_flatten(r->flat, r->nr, heap, out);
+		ret->items = gm_sys_alloc_array(nr, sizeof(*ret->items));
 	}
 	if (ret->items) {
-		for (size_t i = 0; i < ret->nr; i++)
-			ret->items[i] = piece_of(&r->inputs[out[i].item], &out[i].range);
+		for (size_t i = 0; i < nr; i++) {
+			struct gm_piece piece = piece_of(&r->inputs[out[i].item], &out[i].range);
+
+			append(ret, &piece);
+		}
 		rc = 0;
 	}
-	if (rc)
-		ret->nr = 0;
 	gm_sys_free(heap);
 	gm_sys_free(out);
 	return rc;

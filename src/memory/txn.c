@@ -168,14 +168,17 @@ void gm_txn_abort(struct gm_txn *txn)
 
 /* ---- operations ---- */
 
-static struct gm_node *alloc_node(struct gm_txn *txn)
+/* Nobody finds it before it is made, nor then before it is published: @record is of a fresh one. */
+static struct gm_node *alloc_node(struct gm_txn *txn, struct gm_touch *record)
 {
 	struct gm_node *node;
 
 	lock(txn);
 	node = gm_node_alloc(&txn->space->nodes);
-	if (node)
-		node->kind = GM_REGION_RESERVED;
+	if (node) {
+		node->kind = GM_NODE_UNUSED;
+		node->touch = record;
+	}
 	unlock(txn);
 	return node;
 }
@@ -185,6 +188,7 @@ static void drop_node(struct gm_txn *txn, struct gm_node *node)
 {
 	gm_node_state_put(&node->s, node->kind);
 	lock(txn);
+	node->touch = NULL;
 	gm_node_free(&txn->space->nodes, node);
 	unlock(txn);
 }
@@ -193,7 +197,7 @@ int gm_txn_add(struct gm_txn *txn, const struct gm_region_desc *user, uint64_t *
 	struct gm_error *err)
 {
 	struct gm_region_desc desc;
-	struct gm_touch *record = NULL;
+	struct gm_touch *record;
 	struct gm_node *node;
 	int rc = gm_txn_copy_desc(user, &desc, err);
 
@@ -201,22 +205,22 @@ int gm_txn_add(struct gm_txn *txn, const struct gm_region_desc *user, uint64_t *
 		rc = gm_txn_check_desc(txn, &desc, err);
 	if (rc)
 		return rc;
-	node = alloc_node(txn);
-	if (!node)
-		return gm_txn_no_memory(txn, desc.gpa, err);
 	record = gm_sys_alloc(sizeof(*record));
-	rc = record ? gm_txn_make_node(txn, &desc, node, err)
-		    : gm_txn_no_memory(txn, desc.gpa, err);
+	if (!record)
+		return gm_txn_no_memory(txn, desc.gpa, err);
+	record->fresh = true;
+	record->node = node = alloc_node(txn, record);
+	rc = node ? gm_txn_make_node(txn, &desc, node, err) : gm_txn_no_memory(txn, desc.gpa, err);
 	if (rc) {
-		drop_node(txn, node);
+		if (node)
+			drop_node(txn, node);
 		gm_sys_free(record);
 		return rc;
 	}
-	*record = (struct gm_touch){
-		.node = node, .kind = node->kind, .fresh = true, .next = txn->touched};
+	record->kind = node->kind;
+	record->next = txn->touched;
 	txn->touched = record;
 	lock(txn);
-	node->touch = record;
 	link_node(node);
 	unlock(txn);
 	gm_txn_changed(txn, node);
