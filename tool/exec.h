@@ -135,6 +135,7 @@ struct exec_child {
 	int go;      /* write end: lets the child exec */
 	int failed;  /* read end: errno of a failed exec, or end of file */
 	sigset_t old_mask;
+	struct sigaction old_sigchld;
 	bool ended;
 	int status; /* as wait4() gives it */
 	struct rusage usage;

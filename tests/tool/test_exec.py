@@ -116,6 +116,13 @@ class Command(Case):
         self.assertEqual(int(masks["SigBlk:"], 16), 0)
         self.assertEqual(int(masks["SigIgn:"], 16), 0)
 
+    def test_an_end_is_seen_though_the_signal_for_it_was_ignored(self):
+        ignore = lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        result = guestmem(*SMALL, "-q", "sh", "-c", "exit 7 # {mem}", preexec_fn=ignore, timeout=20)
+        self.assertEqual((result.returncode, result.stderr), (7, ""))
+        result = guestmem(*SMALL, "-q", "grep", "SigIgn", "/proc/self/status", "{mem}", preexec_fn=ignore)
+        self.assertTrue(int(result.stdout.split()[-1], 16) & 1 << (signal.SIGCHLD - 1))
+
     def test_the_memory_is_sealed(self):
         script = "import fcntl, os, sys; fd = os.open(sys.argv[1], os.O_RDWR);" \
                  "print(os.fstat(fd).st_size, fcntl.fcntl(fd, 1034) & 7)"
