@@ -3,10 +3,11 @@
  * exec_child.c - starts the command and stands between it and the signals.
  *
  * The command stays in our process group, so that a terminal's Ctrl-C and Ctrl-Z reach it by
- * themselves; such signals come from the kernel and are not forwarded. Those that another process
- * sent to us alone are. SIGCHLD may have been ignored by whoever started us, and then nothing would
- * tell us of the command's end; so it is not ignored while we run. We are a subreaper: what the command leaves running stays below us while we
- * run, and so can be watched.
+ * themselves; such signals come from the kernel and are not forwarded, unless the command has left
+ * the group (setsid, timeout). Those that another process sent to us alone are. SIGCHLD may have
+ * been ignored by whoever started us, and then nothing would tell us of the command's end; so it is
+ * not ignored while we run. We are a subreaper: what the command leaves running stays below us
+ * while we run, and so can be watched.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -132,6 +133,14 @@ static void stop_as_well(void)
 	sigprocmask(SIG_BLOCK, &mask, NULL);
 }
 
+/* The terminal's signals go to a whole group. */
+static bool left_our_group(const struct exec_child *child)
+{
+	pid_t group = getpgid(child->pid);
+
+	return group > 0 && group != getpgrp();
+}
+
 static void got_signal(struct exec_child *child, const struct signalfd_siginfo *info)
 {
 	int signo = (int)info->ssi_signo;
@@ -141,7 +150,7 @@ static void got_signal(struct exec_child *child, const struct signalfd_siginfo *
 		reap(child);
 		return;
 	}
-	if (!from_terminal && !child->ended)
+	if (!child->ended && (!from_terminal || left_our_group(child)))
 		kill(child->pid, signo);
 	if (signo == SIGTSTP)
 		stop_as_well();

@@ -253,14 +253,15 @@ class Signals(Case):
         child.terminate()
         self.assertEqual(child.wait(20), 143)
 
-    def test_ctrl_c_of_a_terminal_comes_once(self):
+    def press_ctrl_c(self, *before):
+        """Ctrl-C on a terminal of its own, for a command behind the words @before."""
         leader, follower = pty.openpty()
 
         def own_terminal():
             os.setsid()
             os.close(os.open(os.ttyname(0), os.O_RDWR))
 
-        child = start(*SMALL, *python("signals", "{mem}", "INT"), stdin=follower, preexec_fn=own_terminal)
+        child = start(*SMALL, *before, *python("signals", "{mem}", "INT"), stdin=follower, preexec_fn=own_terminal)
         self.assertEqual(child.stdout.readline(), "ready\n")
         os.write(leader, b"\x03")
         self.assertEqual(child.stdout.readline(), "SIGINT\n")
@@ -271,6 +272,12 @@ class Signals(Case):
         os.close(leader)
         os.close(follower)
         end(child)
+
+    def test_ctrl_c_of_a_terminal_comes_once(self):
+        self.press_ctrl_c()
+
+    def test_ctrl_c_reaches_a_command_that_has_left_the_group(self):
+        self.press_ctrl_c("setsid")
 
     def test_orphans_are_reaped_and_no_reason_to_wait(self):
         begun = time.monotonic()
