@@ -62,6 +62,8 @@ int main(int argc, char **argv)
 {
 	int status;
 
+	if (!tool_open_standard_fds())
+		return EXIT_FAILED;
 	tool_ignore_sigpipe();
 	status = run(argc, argv);
 	if (!tool_flush() && status == EXIT_OK)

@@ -46,6 +46,12 @@ bool tool_output_failed(const struct tool_output *out, int error);
 /* Removes a fresh file to which nothing was written. False after a message if the rest could not be
  * written. */
 bool tool_output_close(struct tool_output *out);
+/*
+ * Takes the numbers 0, 1 and 2 where they are closed, or a file that is opened later would get what
+ * is printed. Reading and writing them fails as before, and a command that we start has them
+ * closed as before. False if there are no descriptors.
+ */
+bool tool_open_standard_fds(void);
 /* A closed pipe is an error like any other, not a death; a command that we start gets back what was
  * before. */
 void tool_ignore_sigpipe(void);

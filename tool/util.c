@@ -156,6 +156,19 @@ bool tool_output_close(struct tool_output *out)
 	return well;
 }
 
+bool tool_open_standard_fds(void)
+{
+	int fd;
+
+	/* What is open for nothing answers EBADF; the lowest free number is given first. */
+	do {
+		fd = open("/", O_PATH | O_CLOEXEC);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
 static struct sigaction old_sigpipe;
 
 void tool_ignore_sigpipe(void)

@@ -161,6 +161,20 @@ class Results(Case):
         result = guestmem(*SMALL, "-q", "--json", "/dev/full", "sh", "-c", "exit 3 # {mem}")
         self.fails(3, "/dev/full", result=result)
 
+    def test_streams_that_are_closed_stay_closed(self):
+        report = self.path("report")
+        for fd in (0, 1, 2):
+            def close_it(fd=fd):
+                os.close(fd)
+            result = guestmem("exec", "-s", "4M", "--json", report, "sh", "-c", f"[ ! -e /proc/$$/fd/{fd} ] # {{mem}}",
+                              preexec_fn=close_it)
+            self.well(result)
+            self.assertEqual(self.json("report")["size"], 4 * MIB)
+        no_stdout = lambda: os.close(1)
+        self.fails(1, "standard output", "Bad file", args=("exec", "-q", "-s", "4M", "-j", "-", "true", "{mem}"), preexec_fn=no_stdout)
+        self.fails(1, "standard output", "Bad file", args=("doctor",), preexec_fn=no_stdout)
+        self.fails(1, "standard output", "Bad file", args=("doctor", "--json"), preexec_fn=no_stdout)
+
     def test_a_report_goes_to_a_file(self):
         file = self.path("report")
         for words in ([f"--json={file}"], ["--json", file], [f"-j{file}"], [f"-j={file}"], ["-j", file]):
