@@ -2,6 +2,7 @@
 /* util.c - messages, memory, time. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -83,12 +84,21 @@ double tool_now(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-/* Once is enough: what has failed is tried again at the end. */
+/* An earlier write may have been the one that failed, and its errno value be gone. */
+static bool reader_has_gone(int error)
+{
+	struct pollfd pipe = {.fd = STDOUT_FILENO};
+
+	return error == EPIPE || (error == 0 && poll(&pipe, 1, 0) == 1 && (pipe.revents & POLLERR));
+}
+
+/* Once is enough: what has failed is tried again at the end. Where the reader has seen enough, such
+ * as head(1), nothing is said. */
 static void stdout_failed(int error)
 {
 	static bool said;
 
-	if (!said)
+	if (!said && !reader_has_gone(error))
 		tool_error("standard output: %s", strerror(error ? error : EIO));
 	said = true;
 }

@@ -147,6 +147,14 @@ class Doctor(Case):
         for words in (["--json"], ["-j"], ["--json=-"], ["-j", "-"]):
             self.assertTrue(json.loads(guestmem("doctor", *words).stdout)["basics_work"])
 
+    def test_a_reader_that_goes_is_told_nothing(self):
+        for words in ([], ["--json"]):
+            out, into = os.pipe()
+            os.close(out)
+            result = guestmem("doctor", *words, stdout=into)
+            os.close(into)
+            self.assertEqual((result.returncode, result.stderr), (1, ""))
+
     def test_bad_arguments_and_full_disks_are_errors(self):
         self.fails(2, "'x'", args=("doctor", "x"))
         self.fails(2, "--nonsense", args=("doctor", "--nonsense"))

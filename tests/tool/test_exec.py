@@ -197,8 +197,7 @@ class Results(Case):
         os.close(out)
         result = guestmem(*SMALL, "-q", "-j", "-", "true", "{mem}", stdout=into)
         os.close(into)
-        self.assertEqual(result.returncode, 1)
-        self.assertIn("Broken pipe", result.stderr)
+        self.assertEqual((result.returncode, result.stderr), (1, ""))
 
     def test_pictures_are_drawn(self):
         for name, magic in (("a.png", b"\x89PNG"), ("a.svg", b"<?xml")):
