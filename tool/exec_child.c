@@ -35,7 +35,7 @@ static _Noreturn void run_child(
 
 	/* If we are killed the command must not go on with nobody to answer for it. */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	tool_restore_sigpipe();
+	tool_restore_signals();
 	sigaction(SIGCHLD, &child->old_sigchld, NULL);
 	sigprocmask(SIG_SETMASK, &child->old_mask, NULL);
 	if (read(go, &byte, 1) != 1)

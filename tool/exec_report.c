@@ -283,7 +283,7 @@ bool exec_report_heatmap(const struct exec_result *r, struct tool_output *out)
 	/* The memory was never seen mapped: then the picture is empty. */
 	if (!map)
 		map = heatmap_new(0, r->opts->size, r->watch->base_page, EXEC_CELLS);
-	well = heatmap_draw(map, title, tool_output_begin(out), out->path);
+	well = heatmap_draw(map, title, out);
 	if (map != r->watch->map)
 		heatmap_free(map);
 	free(title);

@@ -3,7 +3,9 @@
 
 import os
 import pty
+import resource
 import signal
+import subprocess
 import sys
 import time
 
@@ -189,6 +191,67 @@ class Results(Case):
         self.assertEqual(self.json("report")["exit_status"], 0)
         self.fails(127, args=(*SMALL, "--json", report, "/no/such", "{mem}"))
         self.assertEqual(self.json("report")["exit_status"], 0)
+
+    def test_a_result_that_cannot_be_written_leaves_the_old_one(self):
+        picture, report = self.path("a.png"), self.path("report")
+        no_more = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+        for file, words in ((report, ("doctor", "--json", report)),
+                            (picture, ("inspect", "--quick", "--heatmap", picture, os.getpid()))):
+            result = guestmem(*words, preexec_fn=no_more, stdout=subprocess.DEVNULL)
+            self.fails(1, file, "too large", result=result)
+            self.assertEqual(os.listdir(self.dir), [])
+            write(file, "old")
+            self.fails(1, file, "too large", result=guestmem(*words, preexec_fn=no_more, stdout=subprocess.DEVNULL))
+            self.assertEqual(read(file), "old")
+            self.assertEqual(os.listdir(self.dir), [os.path.basename(file)])
+            os.unlink(file)
+        os.symlink("/dev/full", picture)
+        self.fails(1, picture, "No space", args=(*SMALL, "-q", "--heatmap", picture, "true", "{mem}"))
+
+    def test_a_result_has_the_rights_of_the_file_that_it_replaces(self):
+        report = self.path("report")
+        for mode in (0o600, 0o644):
+            write(report, "")
+            os.chmod(report, mode)
+            self.well(guestmem("doctor", "--json", report))
+            self.assertEqual(os.stat(report).st_mode & 0o777, mode)
+        os.unlink(report)
+        self.well(guestmem("doctor", "--json", report, preexec_fn=lambda: os.umask(0o026)))
+        self.assertEqual(os.stat(report).st_mode & 0o777, 0o640)
+
+    def test_what_is_no_plain_file_is_written_in_place(self):
+        report, other = self.path("report"), self.path("other")
+        os.link(self.touch(report), other)
+        self.well(guestmem("doctor", "--json", report))
+        self.assertTrue(os.path.samefile(report, other))
+        os.unlink(other)
+        os.symlink(report, other)
+        os.unlink(report)
+        self.well(guestmem("doctor", "--json", other))
+        self.well(guestmem("doctor", "--json", other))
+        self.assertTrue(os.path.islink(other))
+        self.assertTrue(self.json("report")["basics_work"])
+        with open(report, "w", encoding="utf-8") as file:
+            self.well(guestmem("doctor", "--json", "/dev/stdout", stdout=file))
+            self.assertTrue(os.path.samestat(os.fstat(file.fileno()), os.stat(report)))
+        self.assertTrue(self.json("report")["basics_work"])
+
+    def test_a_file_of_somebody_else_is_written_in_place(self):
+        if os.getuid() or not nobody_can_run_tool():
+            self.skipTest("the program is not where everybody can run it, or we are not root")
+        os.chmod(self.dir, 0o755)
+        os.mkdir(self.path("sticky"))
+        os.chmod(self.path("sticky"), 0o1777)
+        os.chmod(self.touch(self.path("sticky/report")), 0o666)
+        self.well(guestmem("doctor", "--json", self.path("sticky/report"), preexec_fn=as_nobody))
+        self.assertTrue(self.json("sticky/report")["basics_work"])
+        self.assertEqual(os.stat(self.path("sticky/report")).st_uid, 0)
+        os.chmod(self.path("sticky"), 0o755)
+        self.well(guestmem("doctor", "--json", self.path("sticky/report"), preexec_fn=as_nobody))
+
+    def touch(self, path):
+        write(path, "")
+        return path
 
     def test_a_report_can_go_to_a_pipe(self):
         result = guestmem(*SMALL, "-q", "-j", "-", "true", "{mem}")

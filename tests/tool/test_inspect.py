@@ -295,6 +295,16 @@ class Showing(Case):
         for words in (["--json", pid], ["--json=-", pid], ["-j", "-", pid], [pid, "--json"], ["--json", "--quick", pid]):
             self.assertEqual(json.loads(guestmem("inspect", *words).stdout)["pid"], pid)
 
+    def test_each_picture_takes_the_place_of_the_one_before(self):
+        one, many = self.path("one.png"), self.path("many.png")
+        memory = Memory("guestmem")
+        self.well(guestmem("inspect", "--heatmap", one, os.getpid()))
+        self.well(guestmem("inspect", "--heatmap", many, "-w0.01", "-n3", os.getpid()))
+        memory.close()
+        with open(one, "rb") as first, open(many, "rb") as last:
+            self.assertEqual(first.read(), last.read())
+        self.assertEqual(sorted(os.listdir(self.dir)), ["many.png", "one.png"])
+
     def test_times_are_taken_in_every_form(self):
         for words in (["--watch=0.05"], ["--watch", "0.05"], ["-w0.05"], ["-w=0.05"], ["-w", "0.05"]):
             begun = time.monotonic()
