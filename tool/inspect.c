@@ -381,6 +381,10 @@ int cmd_inspect(int argc, char **argv)
 		tool_error("--count: has no meaning without --watch");
 		return EXIT_USAGE;
 	}
+	if (o.json && o.heatmap && tool_outputs_clash(o.json, o.heatmap)) {
+		tool_error("inspect: --json and --heatmap: both go to '%s'", o.heatmap);
+		return EXIT_USAGE;
+	}
 	if (o.heatmap && !heatmap_available())
 		return EXIT_FAILED;
 	o.pid = (pid_t)pid;

@@ -169,3 +169,35 @@ bool tool_output_close(struct tool_output *out)
 	*out = (struct tool_output){0};
 	return well;
 }
+
+/* The directory that a name stands in, and the name in it. */
+static bool stat_directory(const char *path, struct stat *ret, const char **ret_name)
+{
+	const char *slash = strrchr(path, '/');
+	char *directory =
+		slash ? tool_printf("%.*s/", (int)(slash - path), path) : tool_strdup(".");
+	bool well = stat(directory, ret) == 0;
+
+	free(directory);
+	*ret_name = slash ? slash + 1 : path;
+	return well;
+}
+
+bool tool_outputs_clash(const char *a, const char *b)
+{
+	const char *name_a;
+	const char *name_b;
+	struct stat st_a;
+	struct stat st_b;
+	bool has_a = stat(a, &st_a) == 0;
+	bool has_b = stat(b, &st_b) == 0;
+
+	if (has_a != has_b || (has_a && !S_ISREG(st_a.st_mode)))
+		return false;
+	if (!has_a) {
+		if (!stat_directory(a, &st_a, &name_a) || !stat_directory(b, &st_b, &name_b) ||
+			strcmp(name_a, name_b) != 0)
+			return false;
+	}
+	return st_a.st_dev == st_b.st_dev && st_a.st_ino == st_b.st_ino;
+}

@@ -63,6 +63,8 @@ FILE *tool_output_begin(struct tool_output *out);
 bool tool_output_failed(struct tool_output *out, int error);
 /* Puts the result in its place if it was begun and all is well. False after a message. */
 bool tool_output_close(struct tool_output *out);
+/* Would one of them overwrite the other? */
+bool tool_outputs_clash(const char *a, const char *b);
 
 /* ---- format.c ---- */
 /* "512M", "2MiB", "4096", "0x1000"; false if it is no number, negative, or too large. */

@@ -61,6 +61,11 @@ class CommandLine(Case):
         self.fails(2, "--require", args=(*SMALL, "--require=yes", "true", "{mem}"))
         self.fails(2, "--require", "--page-size", args=(*SMALL, "--require", "true", "{mem}"))
         self.fails(2, "--heatmap", args=(*SMALL, "--heatmap=a.jpg", "true", "{mem}"))
+        file = self.path("a.png")
+        for _ in range(2): # it is not there, and it is
+            for other in (file, self.path("./a.png")):
+                self.fails(2, "both go to", args=(*SMALL, "--heatmap", file, "--json", other, "true", "{mem}"))
+            write(file, "")
 
     def test_size_command_and_mem_must_be_there(self):
         self.fails(2, "--size is missing", args=("exec", "true", "{mem}"))
