@@ -82,6 +82,21 @@ class Finding(Case):
         self.assertEqual(report["total"]["present_bytes"], PAGE)
         self.assertIsNone(report["mappings"][0]["allocated_bytes"])
 
+    def test_memory_of_the_library_is_found_by_its_flags(self):
+        advices = (mmap.MADV_DONTDUMP, mmap.MADV_DONTFORK)
+        guest = Memory("ram0")
+        other = Memory("other", size=8 * MIB)
+        for advice in advices:
+            guest.map.madvise(advice)
+        other.map.madvise(advices[0])
+        report = self.look(os.getpid())
+        quick = self.look("--quick", os.getpid())
+        guest.close()
+        other.close()
+        self.assertIn("looks like guestmem", report["found_by"])
+        self.assertEqual([m["name"] for m in report["mappings"]], ["/memfd:ram0 (deleted)"])
+        self.assertIn("no guest memory was recognised", quick["found_by"])
+
     def test_else_the_largest_mappings_are_shown(self):
         memory = mmap.mmap(-1, 512 * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         report = self.look(os.getpid())
