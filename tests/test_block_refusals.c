@@ -206,6 +206,51 @@ static void a_file_is_created_and_put_back_on_failure(void **state)
 	assert_int_equal(stat(path, &st), -1);
 }
 
+static int create_limited(const char *file, uint32_t backing, uint64_t len)
+{
+	struct rlimit limit = {KIB(64), KIB(64)};
+	struct gm_block *block;
+	int rc;
+
+	if (setrlimit(RLIMIT_FSIZE, &limit))
+		return 2;
+	rc = gm_block_create(GM_OPTS(gm_block_opts, .len = len, .backing = backing, .path = file,
+				     .flags = file ? GM_BLOCK_CREATE : 0),
+		&block, &err);
+	if (len <= limit.rlim_cur)
+		return rc ? 3 : 0;
+	return rc == -EFBIG && strstr(err.text, "65536 (RLIMIT_FSIZE: ulimit -f") ? 0 : 1;
+}
+
+/* By an error and not by SIGXFSZ. */
+static void a_limit_on_the_size_of_files_is_named(void **state)
+{
+	static const struct {
+		bool file;
+		uint64_t len;
+	} cases[] = {{true, MIB(1)}, {true, KIB(64)}, {false, MIB(1)}, {false, KIB(64)}};
+	int fd = make_file(0);
+
+	(void)state;
+	close(fd);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		bool fits = cases[i].len == KIB(64);
+		pid_t child;
+		int status;
+
+		unlink(path);
+		child = fork();
+		assert_true(child >= 0);
+		if (child == 0)
+			_exit(create_limited(cases[i].file ? path : NULL,
+				cases[i].file ? GM_BACKING_FILE : GM_BACKING_MEMFD, cases[i].len));
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_int_equal(status, 0);
+		assert_int_equal(access(path, F_OK), cases[i].file && fits ? 0 : -1);
+	}
+	unlink(path);
+}
+
 static void locking_past_the_limit_says_the_limit(void **state)
 {
 	int status;
@@ -266,6 +311,7 @@ int main(void)
 		cmocka_unit_test(fds_that_do_not_fit_are_named),
 		cmocka_unit_test(options_of_a_newer_version_are_refused_if_used),
 		cmocka_unit_test(a_file_is_created_and_put_back_on_failure),
+		cmocka_unit_test(a_limit_on_the_size_of_files_is_named),
 		cmocka_unit_test(locking_past_the_limit_says_the_limit),
 #ifndef GM_SANITIZED
 		cmocka_unit_test(address_space_that_runs_out_is_an_error),

@@ -44,6 +44,7 @@ int gm_sys_close(int fd);
 int gm_sys_dup(int fd); /* close-on-exec */
 int gm_sys_fstat(int fd, struct stat *ret);
 int gm_sys_open_flags(int fd); /* fcntl(F_GETFL) */
+/* Both: -EFBIG where a file would grow past RLIMIT_FSIZE, and no SIGXFSZ. */
 int gm_sys_ftruncate(int fd, uint64_t len);
 int gm_sys_fallocate(int fd, int mode, uint64_t off, uint64_t len);
 int gm_sys_add_seals(int fd, int seals);
