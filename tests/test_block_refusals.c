@@ -206,6 +206,25 @@ static void a_file_is_created_and_put_back_on_failure(void **state)
 	assert_int_equal(stat(path, &st), -1);
 }
 
+static void an_error_is_one_line_whatever_the_path_has(void **state)
+{
+	struct gm_block *block;
+
+	(void)state;
+	assert_fails(
+		gm_block_create(GM_OPTS(gm_block_opts, .len = KIB(4), .backing = GM_BACKING_FILE,
+					.path = "/nonexistent/a\nb\033[31m\177ä"),
+			&block, &err),
+		ENOENT, "/nonexistent/a?b?[31m?ä: cannot open");
+	/* Also where refusals of several choices are put together. */
+	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = KIB(4),
+					     .backing = GM_BACKING_FILE, .path = "/nonexistent/\t",
+					     .pages = {{GM_PAGE_HUGETLB, 21}, {GM_PAGE_BASE}}),
+			     &block, &err),
+		ENOENT, "/nonexistent/?: cannot open");
+	assert_null(strpbrk(err.text, "\t\n"));
+}
+
 static int create_limited(const char *file, uint32_t backing, uint64_t len)
 {
 	struct rlimit limit = {KIB(64), KIB(64)};
@@ -311,6 +330,7 @@ int main(void)
 		cmocka_unit_test(fds_that_do_not_fit_are_named),
 		cmocka_unit_test(options_of_a_newer_version_are_refused_if_used),
 		cmocka_unit_test(a_file_is_created_and_put_back_on_failure),
+		cmocka_unit_test(an_error_is_one_line_whatever_the_path_has),
 		cmocka_unit_test(a_limit_on_the_size_of_files_is_named),
 		cmocka_unit_test(locking_past_the_limit_says_the_limit),
 #ifndef GM_SANITIZED
