@@ -63,6 +63,7 @@ int gm_sys_ioctl(int fd, unsigned long request, void *arg);
 /* ---- socket.c ---- */
 ssize_t gm_sys_sendmsg(int fd, const struct msghdr *msg, int flags);
 ssize_t gm_sys_recvmsg(int fd, struct msghdr *msg, int flags);
+int gm_sys_socket_kind(int fd, int *ret_domain, int *ret_type); /* AF_*, SOCK_* */
 
 /* ---- proc.c: clock, threads, signals, limits ---- */
 uint64_t gm_sys_now_ns(void); /* monotonic */
