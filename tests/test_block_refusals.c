@@ -94,7 +94,7 @@ static void bad_options_are_named(void **state)
 		{{SIZE}, EINVAL, "length is 0"},
 		{{SIZE, .len = 4097}, EINVAL, "not a multiple"},
 		{{SIZE, .len = UINT64_MAX - 4095}, EINVAL, "larger than any"},
-		{{SIZE, .len = UINT64_C(1) << 50}, ENOMEM, "available"},
+		{{SIZE, .len = UINT64_C(1) << 50}, ENOMEM, "available (GM_RESERVE_NONE"},
 		{{.size = 8, .len = KIB(4)}, EINVAL, "version"},
 		{NAMED(.backing = 99), EINVAL, "no such backing"},
 		{NAMED(.flags = 1u << 31), EINVAL, "unknown flags"},
@@ -103,6 +103,8 @@ static void bad_options_are_named(void **state)
 		{NAMED(.offset = KIB(4)), EINVAL, "offset is for files"},
 		{NAMED(.numa = {.mode = 77}), EINVAL, "NUMA"},
 		{NAMED(.numa = {.mode = GM_NUMA_BIND, .nodes = {0, 0, 0, far}}), EINVAL, "NUMA"},
+		{NAMED(.numa = {.mode = GM_NUMA_BIND}), EINVAL, "without nodes"},
+		{NAMED(.numa = {.mode = GM_NUMA_INTERLEAVE}), EINVAL, "without nodes"},
 		{NAMED(.pages = {{0}, {GM_PAGE_BASE}}), EINVAL, "behind the end"},
 		{NAMED(.pages = {{GM_PAGE_HUGETLB, 63}}), EINVAL, "log2"},
 		{NAMED(.pages = {{GM_PAGE_BASE, 12}}), EINVAL, "page choice"},
@@ -152,6 +154,13 @@ static void fds_that_do_not_fit_are_named(void **state)
 	close(pipes[0]);
 	close(pipes[1]);
 	unlink(path);
+}
+
+static void a_preferred_node_may_be_left_open(void **state)
+{
+	(void)state;
+	gm_block_put(
+		make(GM_OPTS(gm_block_opts, .len = KIB(4), .numa = {.mode = GM_NUMA_PREFERRED})));
 }
 
 /* Bytes behind what the library knows must be zero. */
@@ -328,6 +337,7 @@ int main(void)
 		cmocka_unit_test(a_short_pool_is_refused_with_what_to_do),
 		cmocka_unit_test(bad_options_are_named),
 		cmocka_unit_test(fds_that_do_not_fit_are_named),
+		cmocka_unit_test(a_preferred_node_may_be_left_open),
 		cmocka_unit_test(options_of_a_newer_version_are_refused_if_used),
 		cmocka_unit_test(a_file_is_created_and_put_back_on_failure),
 		cmocka_unit_test(an_error_is_one_line_whatever_the_path_has),

@@ -356,7 +356,7 @@ static int check_size(const struct gm_block *block, struct gm_error *err)
 	if (block->len > avail)
 		return gm_error_set(err, -ENOMEM, 0, block->len,
 			"%s: %" PRIu64 " MiB are more than the %" PRIu64
-			" MiB that are available (without a reservation they are taken on trust)",
+			" MiB that are available (GM_RESERVE_NONE asks for no such check)",
 			block->name, block->len >> 20, avail >> 20);
 	return 0;
 }
