@@ -317,6 +317,8 @@ WRAP(int, gm_sys_thread_create, (pthread_t * ret, void *(*run)(void *), void *ar
 	.addr = 0)
 WRAP(int, gm_sys_thread_join, (pthread_t thread), (thread), .addr = 0)
 WRAP(int, gm_sys_set_affinity, (const void *cpus, size_t len), (cpus, len), .len = len)
+WRAP(int, gm_sys_socket_kind, (int fd, int *ret_domain, int *ret_type), (fd, ret_domain, ret_type),
+	.fd = fd)
 WRAP(int, gm_sys_sigaction, (int sig, const struct sigaction *act, struct sigaction *ret_old),
 	(sig, act, ret_old), .flags = (uint64_t)sig)
 WRAP(int, gm_sys_getrlimit, (int resource, struct rlimit *ret), (resource, ret),

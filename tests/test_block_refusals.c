@@ -94,7 +94,7 @@ static void bad_options_are_named(void **state)
 		{{SIZE}, EINVAL, "length is 0"},
 		{{SIZE, .len = 4097}, EINVAL, "not a multiple"},
 		{{SIZE, .len = UINT64_MAX - 4095}, EINVAL, "larger than any"},
-		{{SIZE, .len = UINT64_C(1) << 50}, ENOMEM, "available"},
+		{{SIZE, .len = UINT64_C(1) << 50}, ENOMEM, "available (GM_RESERVE_NONE"},
 		{{.size = 8, .len = KIB(4)}, EINVAL, "version"},
 		{NAMED(.backing = 99), EINVAL, "no such backing"},
 		{NAMED(.flags = 1u << 31), EINVAL, "unknown flags"},
@@ -103,6 +103,8 @@ static void bad_options_are_named(void **state)
 		{NAMED(.offset = KIB(4)), EINVAL, "offset is for files"},
 		{NAMED(.numa = {.mode = 77}), EINVAL, "NUMA"},
 		{NAMED(.numa = {.mode = GM_NUMA_BIND, .nodes = {0, 0, 0, far}}), EINVAL, "NUMA"},
+		{NAMED(.numa = {.mode = GM_NUMA_BIND}), EINVAL, "without nodes"},
+		{NAMED(.numa = {.mode = GM_NUMA_INTERLEAVE}), EINVAL, "without nodes"},
 		{NAMED(.pages = {{0}, {GM_PAGE_BASE}}), EINVAL, "behind the end"},
 		{NAMED(.pages = {{GM_PAGE_HUGETLB, 63}}), EINVAL, "log2"},
 		{NAMED(.pages = {{GM_PAGE_BASE, 12}}), EINVAL, "page choice"},
@@ -152,6 +154,13 @@ static void fds_that_do_not_fit_are_named(void **state)
 	close(pipes[0]);
 	close(pipes[1]);
 	unlink(path);
+}
+
+static void a_preferred_node_may_be_left_open(void **state)
+{
+	(void)state;
+	gm_block_put(
+		make(GM_OPTS(gm_block_opts, .len = KIB(4), .numa = {.mode = GM_NUMA_PREFERRED})));
 }
 
 /* Bytes behind what the library knows must be zero. */
@@ -204,6 +213,70 @@ static void a_file_is_created_and_put_back_on_failure(void **state)
 			&block, &err),
 		ENOTSUP, "hugetlbfs");
 	assert_int_equal(stat(path, &st), -1);
+}
+
+static void an_error_is_one_line_whatever_the_path_has(void **state)
+{
+	struct gm_block *block;
+
+	(void)state;
+	assert_fails(
+		gm_block_create(GM_OPTS(gm_block_opts, .len = KIB(4), .backing = GM_BACKING_FILE,
+					.path = "/nonexistent/a\nb\033[31m\177ä"),
+			&block, &err),
+		ENOENT, "/nonexistent/a?b?[31m?ä: cannot open");
+	/* Also where refusals of several choices are put together. */
+	assert_fails(gm_block_create(GM_OPTS(gm_block_opts, .len = KIB(4),
+					     .backing = GM_BACKING_FILE, .path = "/nonexistent/\t",
+					     .pages = {{GM_PAGE_HUGETLB, 21}, {GM_PAGE_BASE}}),
+			     &block, &err),
+		ENOENT, "/nonexistent/?: cannot open");
+	assert_null(strpbrk(err.text, "\t\n"));
+}
+
+static int create_limited(const char *file, uint32_t backing, uint64_t len)
+{
+	struct rlimit limit = {KIB(64), KIB(64)};
+	struct gm_block *block;
+	int rc;
+
+	if (setrlimit(RLIMIT_FSIZE, &limit))
+		return 2;
+	rc = gm_block_create(GM_OPTS(gm_block_opts, .len = len, .backing = backing, .path = file,
+				     .flags = file ? GM_BLOCK_CREATE : 0),
+		&block, &err);
+	if (len <= limit.rlim_cur)
+		return rc ? 3 : 0;
+	return rc == -EFBIG && strstr(err.text, "65536 (RLIMIT_FSIZE: ulimit -f") ? 0 : 1;
+}
+
+/* By an error and not by SIGXFSZ. */
+static void a_limit_on_the_size_of_files_is_named(void **state)
+{
+	static const struct {
+		bool file;
+		uint64_t len;
+	} cases[] = {{true, MIB(1)}, {true, KIB(64)}, {false, MIB(1)}, {false, KIB(64)}};
+	int fd = make_file(0);
+
+	(void)state;
+	close(fd);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		bool fits = cases[i].len == KIB(64);
+		pid_t child;
+		int status;
+
+		unlink(path);
+		child = fork();
+		assert_true(child >= 0);
+		if (child == 0)
+			_exit(create_limited(cases[i].file ? path : NULL,
+				cases[i].file ? GM_BACKING_FILE : GM_BACKING_MEMFD, cases[i].len));
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_int_equal(status, 0);
+		assert_int_equal(access(path, F_OK), cases[i].file && fits ? 0 : -1);
+	}
+	unlink(path);
 }
 
 static void locking_past_the_limit_says_the_limit(void **state)
@@ -264,8 +337,11 @@ int main(void)
 		cmocka_unit_test(a_short_pool_is_refused_with_what_to_do),
 		cmocka_unit_test(bad_options_are_named),
 		cmocka_unit_test(fds_that_do_not_fit_are_named),
+		cmocka_unit_test(a_preferred_node_may_be_left_open),
 		cmocka_unit_test(options_of_a_newer_version_are_refused_if_used),
 		cmocka_unit_test(a_file_is_created_and_put_back_on_failure),
+		cmocka_unit_test(an_error_is_one_line_whatever_the_path_has),
+		cmocka_unit_test(a_limit_on_the_size_of_files_is_named),
 		cmocka_unit_test(locking_past_the_limit_says_the_limit),
 #ifndef GM_SANITIZED
 		cmocka_unit_test(address_space_that_runs_out_is_an_error),

@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "memory/avail.h"
 #include "services/text.h"
 
 #define THP "/sys/kernel/mm/transparent_hugepage"
@@ -307,6 +308,99 @@ static void a_group_of_version_1_is_found_beside_version_2(void **state)
 	assert_int_equal(host.cgroup_current, 8192);
 }
 
+/* What may be allocated: by the machine, and by the groups of these files. */
+static uint64_t available_with(const struct fake *files)
+{
+	uint64_t bytes;
+
+	fakes = files;
+	bytes = gm_avail_bytes();
+	fakes = NULL;
+	return bytes;
+}
+
+#define V2_MOUNT                                                                                   \
+	{                                                                                          \
+		"/proc/self/mountinfo",                                                            \
+			"30 24 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw\n"           \
+	}
+
+static void the_fullest_group_says_what_is_available(void **state)
+{
+	/* The parent has the larger limit, but less is left below it. */
+	static const struct fake parent[] = {
+		V2_MOUNT,
+		{"/proc/meminfo", "MemTotal: 9000000 kB\nMemAvailable: 8000000 kB\n"},
+		{"/proc/self/cgroup", "0::/a/b\n"},
+		{"/sys/fs/cgroup/cgroup.controllers", "memory\n"},
+		{"/sys/fs/cgroup/a/b/memory.max", "1048576\n"},
+		{"/sys/fs/cgroup/a/b/memory.current", "0\n"},
+		{"/sys/fs/cgroup/a/memory.max", "2097152\n"},
+		{"/sys/fs/cgroup/a/memory.current", "2031616\n"},
+		{NULL, NULL},
+	};
+	/* Nothing is set: the machine decides. */
+	static const struct fake none[] = {
+		V2_MOUNT,
+		{"/proc/meminfo", "MemTotal: 9000 kB\nMemAvailable: 8000 kB\n"},
+		{"/proc/self/cgroup", "0::/a/b\n"},
+		{"/sys/fs/cgroup/cgroup.controllers", "memory\n"},
+		{"/sys/fs/cgroup/a/b/memory.max", "max\n"},
+		{NULL, NULL},
+	};
+
+	(void)state;
+	assert_int_equal(available_with(parent), KIB(64));
+	assert_int_equal(available_with(none), 8000 * KIB(1));
+}
+
+static void pages_of_files_are_available(void **state)
+{
+	static const struct fake cache[] = {
+		V2_MOUNT,
+		{"/proc/self/cgroup", "0::/a\n"},
+		{"/sys/fs/cgroup/cgroup.controllers", "memory\n"},
+		{"/sys/fs/cgroup/a/memory.max", "1048576\n"},
+		{"/sys/fs/cgroup/a/memory.current", "1048576\n"},
+		{"/sys/fs/cgroup/a/memory.stat",
+			"anon 4096\nfile 900000\nworkingset_active_file 7\n"
+			"inactive_file 8192\nactive_file 4096\n"},
+		{NULL, NULL},
+	};
+	static const struct fake more_than_used[] = {
+		V2_MOUNT,
+		{"/proc/self/cgroup", "0::/a\n"},
+		{"/sys/fs/cgroup/cgroup.controllers", "memory\n"},
+		{"/sys/fs/cgroup/a/memory.max", "1048576\n"},
+		{"/sys/fs/cgroup/a/memory.current", "4096\n"},
+		{"/sys/fs/cgroup/a/memory.stat", "inactive_file 8192\nactive_file 4096\n"},
+		{NULL, NULL},
+	};
+
+	(void)state;
+	assert_int_equal(available_with(cache), KIB(12));
+	assert_int_equal(available_with(more_than_used), MIB(1));
+}
+
+static void a_limit_of_version_1_counts_beside_version_2(void **state)
+{
+	static const struct fake hybrid[] = {
+		{"/proc/self/mountinfo",
+			"29 24 0:25 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+			"31 24 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"},
+		{"/proc/self/cgroup", "5:memory:/box\n0::/box\n"},
+		{"/sys/fs/cgroup/unified/cgroup.controllers", "\n"},
+		{"/sys/fs/cgroup/memory/box/memory.limit_in_bytes", "2097152\n"},
+		{"/sys/fs/cgroup/memory/box/memory.usage_in_bytes", "1048576\n"},
+		{"/sys/fs/cgroup/memory/box/memory.stat",
+			"inactive_file 1\ntotal_inactive_file 4096\ntotal_active_file 4096\n"},
+		{NULL, NULL},
+	};
+
+	(void)state;
+	assert_int_equal(available_with(hybrid), MIB(1) + KIB(8));
+}
+
 static void nodes_and_pools_of_a_large_machine_are_read(void **state)
 {
 	static const struct fake large[] = {
@@ -369,6 +463,9 @@ int main(void)
 		cmocka_unit_test(nonsense_is_unknown),
 		cmocka_unit_test(the_smallest_limit_above_a_group_counts),
 		cmocka_unit_test(a_group_of_version_1_is_found_beside_version_2),
+		cmocka_unit_test(the_fullest_group_says_what_is_available),
+		cmocka_unit_test(pages_of_files_are_available),
+		cmocka_unit_test(a_limit_of_version_1_counts_beside_version_2),
 		cmocka_unit_test(nodes_and_pools_of_a_large_machine_are_read),
 		cmocka_unit_test(numbers_do_not_overflow),
 	};

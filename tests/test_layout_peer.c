@@ -138,9 +138,9 @@ static const struct {
 	int code;
 	const char *word;
 } wrongs[] = {
-	{"magic", 0, 1, 'X', EPROTO, "byte 0: magic"},
-	{"version", 8, 4, 2, ENOTSUP, "byte 8: version"},
-	{"a million regions", 24, 4, 1000000, EPROTO, "byte 24: number of regions"},
+	{"magic", 0, 1, 'X', EPROTO, "byte 0: magic is not that of a layout"},
+	{"version", 8, 4, 2, ENOTSUP, "byte 8: version is not 1 (0x2)"},
+	{"a million regions", 24, 4, 1000000, EPROTO, "byte 24: number of regions is more"},
 	{"254 files", 20, 4, 254, EPROTO, "byte 20: number of files"},
 	{"no file in the table", 20, 4, 0, EPROTO, "byte 28: length of the body"},
 	{"overlap", REGIONS + 80, 8, PAGE, EPROTO, "byte 160: gpa of region 1"},
@@ -194,6 +194,55 @@ static void a_packet_that_is_too_long_is_refused(void **state)
 	refused(EPROTO, "packet at byte 64");
 	end();
 	close(fd);
+}
+
+static void other_sockets_are_refused(void **state)
+{
+	int fd = make_memfd(4 * PAGE, F_SEAL_SHRINK);
+	struct gm_space *space;
+	uint8_t buf[LEN];
+
+	(void)state;
+	make_layout(buf);
+	assert_ok(gm_space_create(&small, &space, &err));
+	begin(SOCK_DGRAM);
+	send_raw(buf, LEN, &fd, 1);
+	refused(EPROTOTYPE, "SOCK_STREAM or SOCK_SEQPACKET");
+	assert_fails(gm_layout_send(space, sock[0], 0, &err), EPROTOTYPE, "SOCK_STREAM");
+	end();
+	begin(SOCK_STREAM);
+	close(sock[1]);
+	sock[1] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	refused(EPROTOTYPE, "Unix socket");
+	close(sock[1]);
+	sock[1] = dup(fd);
+	refused(ENOTSOCK, "socket");
+	end();
+	gm_space_destroy(space);
+	close(fd);
+}
+
+static void a_deadline_that_passes_is_named(void **state)
+{
+	const struct timeval soon = {.tv_usec = 20000};
+	struct gm_space *space;
+	uint8_t buf[LEN];
+
+	(void)state;
+	make_layout(buf);
+	begin(SOCK_STREAM);
+	assert_int_equal(setsockopt(sock[1], SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof(soon)), 0);
+	send_raw(buf, 10, NULL, 0);
+	refused(EAGAIN, "deadline has passed (SO_RCVTIMEO), or it does not block, after 10 of 64");
+	end();
+	assert_ok(gm_space_create(&small, &space, &err));
+	begin(SOCK_STREAM);
+	assert_int_equal(setsockopt(sock[1], SOL_SOCKET, SO_SNDTIMEO, &soon, sizeof(soon)), 0);
+	while (send(sock[1], buf, LEN, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+		;
+	assert_fails(gm_layout_send(space, sock[1], 0, &err), EAGAIN, "SO_SNDTIMEO");
+	end();
+	gm_space_destroy(space);
 }
 
 /* ---- descriptors ---- */
@@ -498,6 +547,8 @@ int main(void)
 		cmocka_unit_test(each_byte_changed_is_refused_or_harmless),
 		cmocka_unit_test(a_malformed_layout_is_refused_by_name),
 		cmocka_unit_test(a_packet_that_is_too_long_is_refused),
+		cmocka_unit_test(other_sockets_are_refused),
+		cmocka_unit_test(a_deadline_that_passes_is_named),
 		cmocka_unit_test(too_few_and_too_many_descriptors_are_refused),
 		cmocka_unit_test(descriptors_in_later_messages_are_refused),
 		cmocka_unit_test(an_empty_packet_with_descriptors_is_the_end),

@@ -108,7 +108,7 @@ int cmd_doctor(int argc, char **argv)
 		tool_error("doctor: '%s' is too much (see guestmem doctor --help)", argv[first]);
 		return EXIT_USAGE;
 	}
-	if (json && !tool_output_open(&out, json))
+	if (json && !tool_output_open(&out, json, false))
 		return EXIT_FAILED;
 	d = tool_alloc(1, sizeof(*d));
 	d->host.size = sizeof(d->host);

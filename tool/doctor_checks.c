@@ -4,10 +4,17 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "doctor.h"
 #include "heatmap.h"
+
+#ifndef PR_SET_VMA /* Linux 5.17 */
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
 
 #define THP "/sys/kernel/mm/transparent_hugepage"
 
@@ -79,6 +86,30 @@ static void check_memfd(struct doctor *d)
 		say(has ? "with seals" : "memfd_create or its seals do not work"),
 		has ? NULL
 		    : say("use a kernel with CONFIG_MEMFD_CREATE and a sandbox that allows it"));
+}
+
+static bool can_name_memory(void)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	/* cppcheck-suppress invalidFunctionArg ; anonymous memory has no file */
+	void *at = mmap(NULL, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	bool can;
+
+	if (at == MAP_FAILED)
+		return false;
+	can = prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, at, page, "guestmem") == 0;
+	munmap(at, page);
+	return can;
+}
+
+static void check_names(struct doctor *d)
+{
+	bool can = can_name_memory();
+
+	doctor_add(d, "memory names", can ? DOCTOR_OK : DOCTOR_MISSING,
+		say(can ? "shown in /proc/PID/maps, also of memory without a file"
+			: "shown of memfds only: inspect finds other memory by its flags"),
+		can ? NULL : say("use a kernel with CONFIG_ANON_VMA_NAME"));
 }
 
 static void check_pagemap(struct doctor *d)
@@ -406,6 +437,7 @@ void doctor_examine(struct doctor *d)
 	check_memory(d);
 	check_cgroup(d);
 	check_memfd(d);
+	check_names(d);
 	check_pagemap(d);
 	check_thp(d);
 	check_multi_size(d);

@@ -104,9 +104,9 @@ static int report(struct exec_result *result, struct tool_output *json, struct t
 	exec_judge(result);
 	if (!o->quiet)
 		exec_report_text(result);
-	if (json->file)
+	if (json->path)
 		well = exec_report_json(result, json);
-	if (picture->file)
+	if (picture->path)
 		well = exec_report_heatmap(result, picture) && well;
 	well = tool_output_close(json) && well;
 	well = tool_output_close(picture) && well;
@@ -153,8 +153,8 @@ static int run_with(struct exec_opts *o, const struct gm_host *host, char **word
 	int status = EXIT_FAILED;
 	int fd = -1;
 
-	if ((!o->json || tool_output_open(&json, o->json)) &&
-		(!o->heatmap || tool_output_open(&picture, o->heatmap)))
+	if ((!o->json || tool_output_open(&json, o->json, false)) &&
+		(!o->heatmap || tool_output_open(&picture, o->heatmap, false)))
 		fd = exec_make_memory(o);
 	if (fd >= 0) {
 		o->command = make_command(words, nr, fd);

@@ -80,11 +80,14 @@ struct exec_watch {
 	uint8_t *pages;      /* scratch: log2 of each base page, where mappings overlap */
 	bool unaligned;      /* a mapping that cannot have THP was seen */
 	bool advice_known;
-	bool advised;     /* a mapping has MADV_HUGEPAGE */
-	bool refused;     /* a mapping has MADV_NOHUGEPAGE, or THP is off for the process */
-	bool kvm;         /* a process that maps the memory has a virtual machine of KVM */
-	pid_t mapped_by;  /* one of them, 0: none */
-	pid_t *survivors; /* processes of the command that are there after its end */
+	pid_t advice_by;    /* whose mappings the next are of */
+	uint64_t looked_at; /* bytes of them */
+	uint64_t advised;   /* of these with MADV_HUGEPAGE */
+	uint64_t refused;   /* of these with MADV_NOHUGEPAGE */
+	bool forbidden;     /* THP is off for the process */
+	bool kvm;           /* a process that maps the memory has a virtual machine of KVM */
+	pid_t mapped_by;    /* one of them, 0: none */
+	pid_t *survivors;   /* processes of the command that are there after its end */
 	size_t nr_survivors;
 	pid_t survivor_maps; /* one of these that maps the memory, 0: none */
 };
@@ -135,6 +138,7 @@ struct exec_child {
 	int go;      /* write end: lets the child exec */
 	int failed;  /* read end: errno of a failed exec, or end of file */
 	sigset_t old_mask;
+	struct sigaction old_sigchld;
 	bool ended;
 	int status; /* as wait4() gives it */
 	struct rusage usage;

@@ -3,9 +3,11 @@
  * exec_child.c - starts the command and stands between it and the signals.
  *
  * The command stays in our process group, so that a terminal's Ctrl-C and Ctrl-Z reach it by
- * themselves; such signals come from the kernel and are not forwarded. Those that another process
- * sent to us alone are. We are a subreaper: what the command leaves running stays below us while we
- * run, and so can be watched.
+ * themselves; such signals come from the kernel and are not forwarded, unless the command has left
+ * the group (setsid, timeout). Those that another process sent to us alone are. SIGCHLD may have
+ * been ignored by whoever started us, and then nothing would tell us of the command's end; so it is
+ * not ignored while we run. We are a subreaper: what the command leaves running stays below us
+ * while we run, and so can be watched.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -33,7 +35,8 @@ static _Noreturn void run_child(
 
 	/* If we are killed the command must not go on with nobody to answer for it. */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	tool_restore_sigpipe();
+	tool_restore_signals();
+	sigaction(SIGCHLD, &child->old_sigchld, NULL);
 	sigprocmask(SIG_SETMASK, &child->old_mask, NULL);
 	if (read(go, &byte, 1) != 1)
 		_exit(EXIT_FAILED); /* our parent has given up */
@@ -47,6 +50,7 @@ static _Noreturn void run_child(
 
 bool exec_child_fork(struct exec_child *child, char **command, int fd)
 {
+	const struct sigaction noticed = {.sa_handler = SIG_DFL};
 	sigset_t mask;
 	int go[2];
 	int failed[2];
@@ -57,6 +61,7 @@ bool exec_child_fork(struct exec_child *child, char **command, int fd)
 		sigaddset(&mask, forwarded[i]);
 	sigaddset(&mask, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &mask, &child->old_mask);
+	sigaction(SIGCHLD, &noticed, &child->old_sigchld);
 	child->signals = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (child->signals < 0 || pipe2(go, O_CLOEXEC) || pipe2(failed, O_CLOEXEC)) {
 		tool_error("pipe: %s", strerror(errno));
@@ -107,6 +112,12 @@ static void reap(struct exec_child *child)
 		child->status = status;
 		child->usage = usage;
 	}
+	/* Somebody else has waited for it: then its status is lost, but it has ended. */
+	if (pid < 0 && errno == ECHILD && !child->ended) {
+		tool_error("the command's exit status is lost: it was waited for elsewhere");
+		child->ended = true;
+		child->status = W_EXITCODE(EXIT_FAILED, 0);
+	}
 }
 
 /* We are part of the job; a SIGCONT wakes us. Where nobody could send one the kernel does not stop
@@ -122,6 +133,14 @@ static void stop_as_well(void)
 	sigprocmask(SIG_BLOCK, &mask, NULL);
 }
 
+/* The terminal's signals go to a whole group. */
+static bool left_our_group(const struct exec_child *child)
+{
+	pid_t group = getpgid(child->pid);
+
+	return group > 0 && group != getpgrp();
+}
+
 static void got_signal(struct exec_child *child, const struct signalfd_siginfo *info)
 {
 	int signo = (int)info->ssi_signo;
@@ -131,7 +150,7 @@ static void got_signal(struct exec_child *child, const struct signalfd_siginfo *
 		reap(child);
 		return;
 	}
-	if (!from_terminal && !child->ended)
+	if (!child->ended && (!from_terminal || left_our_group(child)))
 		kill(child->pid, signo);
 	if (signo == SIGTSTP)
 		stop_as_well();

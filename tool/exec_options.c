@@ -189,6 +189,10 @@ bool exec_options_fit(const struct exec_opts *o, const struct gm_host *host, int
 		tool_error("exec: --require has no meaning without --page-size");
 		return false;
 	}
+	if (o->json && o->heatmap && tool_outputs_clash(o->json, o->heatmap)) {
+		tool_error("exec: --json and --heatmap: both go to '%s'", o->heatmap);
+		return false;
+	}
 	if (o->policy == EXEC_THP && host->thp_page != GM_HOST_UNKNOWN)
 		page = host->thp_page;
 	if (o->size % page != 0) {

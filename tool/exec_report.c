@@ -15,6 +15,8 @@
 /* A size stands for the whole if this share of what is present has it. */
 #define MOST(part, whole) ((part) >= (whole) - (whole) / 20)
 
+#define SHARE_CAP 80
+
 static void warn(struct exec_result *r, char *text)
 {
 	r->warnings = tool_realloc(r->warnings, r->nr_warnings + 1, sizeof(*r->warnings));
@@ -43,25 +45,42 @@ static const char *observed(const struct exec_result *r)
 	return "mixed";
 }
 
+/* "4 MiB of the 16 MiB that it maps", or "the memory" if that is all. */
+static const char *share_of(uint64_t part, uint64_t whole, char buf[SHARE_CAP])
+{
+	char a[TOOL_UNIT_CAP];
+	char b[TOOL_UNIT_CAP];
+
+	if (part == whole)
+		snprintf(buf, SHARE_CAP, "the memory");
+	else
+		snprintf(buf, SHARE_CAP, "%s of the %s that it maps", tool_bytes(part, a),
+			tool_bytes(whole, b));
+	return buf;
+}
+
 static void why_no_thp(struct exec_result *r)
 {
 	const struct exec_watch *w = r->watch;
+	uint64_t lacking = w->looked_at - w->advised;
+	char share[SHARE_CAP];
 
 	if (w->unaligned)
 		warn(r, tool_printf(
 				"process %d maps the memory at an address that is not a multiple "
 				"of 2 MiB (QEMU: align=2M on its memory-backend-file)",
 				(int)w->mapped_by));
+	else if (w->forbidden)
+		warn(r, tool_printf("process %d forbids huge pages altogether (PR_SET_THP_DISABLE)",
+				(int)w->advice_by));
 	else if (w->refused)
-		warn(r, tool_printf(
-				"process %d forbids huge pages for the memory (MADV_NOHUGEPAGE)",
-				(int)w->mapped_by));
-	else if (w->advice_known && !w->advised && strcmp(r->host->shmem_enabled, "advise") == 0)
-		warn(r, tool_printf("process %d does not advise huge pages (MADV_HUGEPAGE) and the "
-				    "host "
-				    "gives them on advice only: echo always > "
+		warn(r, tool_printf("process %d forbids huge pages for %s (MADV_NOHUGEPAGE)",
+				(int)w->advice_by, share_of(w->refused, w->looked_at, share)));
+	else if (w->advice_known && lacking && strcmp(r->host->shmem_enabled, "advise") == 0)
+		warn(r, tool_printf("process %d does not advise huge pages (MADV_HUGEPAGE) for %s, "
+				    "and the host gives them on advice only: echo always > "
 				    "/sys/kernel/mm/transparent_hugepage/shmem_enabled",
-				(int)w->mapped_by));
+				(int)w->advice_by, share_of(lacking, w->looked_at, share)));
 	else
 		warn(r, tool_strdup("the host may have had no free huge pages (memory is "
 				    "fragmented or short), "
@@ -71,14 +90,16 @@ static void why_no_thp(struct exec_result *r)
 static void name_survivors(struct exec_result *r)
 {
 	const struct exec_watch *w = r->watch;
-	const char *word = w->nr_survivors == 1 ? "process" : "processes";
+	bool one = w->nr_survivors == 1;
+	const char *word = one ? "process" : "processes";
 
 	if (w->nr_survivors == 0)
 		return;
 	if (w->survivor_maps)
-		warn(r, tool_printf("%zu %s of the command outlived it, with the memory, and were "
+		warn(r, tool_printf("%zu %s of the command outlived it, with the memory, and %s "
 				    "watched no longer: guestmem inspect %d",
-				w->nr_survivors, word, (int)w->survivor_maps));
+				w->nr_survivors, word, one ? "was" : "were",
+				(int)w->survivor_maps));
 	else
 		warn(r, tool_printf("%zu %s of the command outlived it; none maps the memory",
 				w->nr_survivors, word));
@@ -283,7 +304,7 @@ bool exec_report_heatmap(const struct exec_result *r, struct tool_output *out)
 	/* The memory was never seen mapped: then the picture is empty. */
 	if (!map)
 		map = heatmap_new(0, r->opts->size, r->watch->base_page, EXEC_CELLS);
-	well = heatmap_draw(map, title, tool_output_begin(out), out->path);
+	well = heatmap_draw(map, title, out);
 	if (map != r->watch->map)
 		heatmap_free(map);
 	free(title);

@@ -188,21 +188,25 @@ static bool forbids_thp(pid_t pid)
 }
 
 /* What has a say in whether a mapping gets transparent huge pages. */
-static void look_at_advice(struct exec_watch *w, struct gm_residency *res)
+static void look_at_advice(struct exec_watch *w, const struct mapped *mapped)
 {
 	struct gm_mapping m = {.size = sizeof(m)};
 	struct gm_mappings *it;
 
-	w->refused |= forbids_thp(w->mapped_by);
-	if (gm_mappings_open(res, GM_MAPPINGS_DETAILS, &it, NULL))
+	w->advice_by = mapped->pid;
+	w->forbidden = forbids_thp(mapped->pid);
+	if (gm_mappings_open(mapped->res, GM_MAPPINGS_DETAILS, &it, NULL))
 		return;
 	while (gm_mappings_next(it, &m) > 0) {
 		if (m.inode != w->inode || m.dev_major != w->dev_major ||
 			m.dev_minor != w->dev_minor)
 			continue;
 		w->advice_known = true;
-		w->advised |= (m.flags & GM_MAPPING_THP) != 0;
-		w->refused |= (m.flags & GM_MAPPING_NOTHP) != 0;
+		w->looked_at += m.len;
+		if (m.flags & GM_MAPPING_THP)
+			w->advised += m.len;
+		if (m.flags & GM_MAPPING_NOTHP)
+			w->refused += m.len;
 	}
 	gm_mappings_close(it);
 }
@@ -354,7 +358,7 @@ static void take(struct exec_watch *watch, pid_t root, uint32_t flags)
 	}
 	measure(&r);
 	if (r.sample.present >= watch->thp_page && !watch->advice_known)
-		look_at_advice(watch, r.mapped[0].res);
+		look_at_advice(watch, &r.mapped[0]);
 	for (size_t i = 0; i < nr; i++)
 		gm_residency_close(handles[i]);
 	if (fstat(watch->fd, &st) == 0)

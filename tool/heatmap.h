@@ -11,7 +11,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
+
+struct tool_output;
 
 enum heat_kind {
 	HEAT_BASE,    /* present in base pages */
@@ -51,8 +52,8 @@ bool heatmap_is_file_name(const char *path);
 bool heatmap_built(void);
 /* False after a message if it cannot. */
 bool heatmap_available(void);
-/* Draws into @file, a PNG or SVG by the end of @name. False after a message. */
-bool heatmap_draw(const struct heatmap *map, const char *title, FILE *file, const char *name);
+/* Draws into @out, a PNG or SVG by the end of its name. False after a message. */
+bool heatmap_draw(const struct heatmap *map, const char *title, struct tool_output *out);
 enum heat_style { HEAT_ASCII, HEAT_UNICODE, HEAT_COLOUR };
 
 /* At most @lines lines of @width characters on stdout. */

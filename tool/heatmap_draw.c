@@ -121,20 +121,32 @@ static void draw_all(cairo_t *cr, const struct heatmap *map, const char *title, 
 	draw_text(cr, LEFT, height - 14, 10, line);
 }
 
+/* Where the picture goes, and why it could not. */
+struct sink {
+	FILE *file;
+	int error;
+};
+
 static cairo_status_t write_bytes(void *closure, const unsigned char *data, unsigned int len)
 {
-	return fwrite(data, 1, len, closure) == len ? CAIRO_STATUS_SUCCESS
-						    : CAIRO_STATUS_WRITE_ERROR;
+	struct sink *sink = closure;
+
+	errno = 0;
+	if (fwrite(data, 1, len, sink->file) == len)
+		return CAIRO_STATUS_SUCCESS;
+	if (!sink->error)
+		sink->error = errno;
+	return CAIRO_STATUS_WRITE_ERROR;
 }
 
-bool heatmap_draw(const struct heatmap *map, const char *title, FILE *file, const char *name)
+static cairo_status_t draw_into(
+	struct sink *sink, const struct heatmap *map, const char *title, bool svg)
 {
 	double width = LEFT + COLUMNS * CELL + RIGHT;
 	size_t rows = (map->nr + COLUMNS - 1) / COLUMNS;
 	double height = TOP + (double)rows * CELL + BOTTOM;
-	bool svg = strcmp(name + strlen(name) - 4, ".svg") == 0;
 	cairo_surface_t *surface =
-		svg ? cairo_svg_surface_create_for_stream(write_bytes, file, width, height)
+		svg ? cairo_svg_surface_create_for_stream(write_bytes, sink, width, height)
 		    : cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)width, (int)height);
 	cairo_t *cr = cairo_create(surface);
 	cairo_status_t status;
@@ -143,14 +155,27 @@ bool heatmap_draw(const struct heatmap *map, const char *title, FILE *file, cons
 	status = cairo_status(cr);
 	cairo_destroy(cr);
 	if (!svg && status == CAIRO_STATUS_SUCCESS)
-		status = cairo_surface_write_to_png_stream(surface, write_bytes, file);
+		status = cairo_surface_write_to_png_stream(surface, write_bytes, sink);
 	cairo_surface_finish(surface);
 	if (status == CAIRO_STATUS_SUCCESS)
 		status = cairo_surface_status(surface);
 	cairo_surface_destroy(surface);
-	if (status == CAIRO_STATUS_SUCCESS && fflush(file) == 0)
+	return status;
+}
+
+bool heatmap_draw(const struct heatmap *map, const char *title, struct tool_output *out)
+{
+	const char *end = out->path + strlen(out->path) - 4;
+	struct sink sink = {.file = tool_output_begin(out)};
+	cairo_status_t status;
+
+	if (!sink.file)
+		return false;
+	status = draw_into(&sink, map, title, strcmp(end, ".svg") == 0);
+	errno = 0;
+	if (status == CAIRO_STATUS_SUCCESS && fflush(sink.file) == 0)
 		return true;
-	tool_error("%s: %s", name,
-		status == CAIRO_STATUS_SUCCESS ? strerror(errno) : cairo_status_to_string(status));
-	return false;
+	if (status == CAIRO_STATUS_NO_MEMORY)
+		sink.error = ENOMEM;
+	return tool_output_failed(out, sink.error ? sink.error : errno);
 }

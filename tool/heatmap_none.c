@@ -14,11 +14,10 @@ bool heatmap_available(void)
 	return false;
 }
 
-bool heatmap_draw(const struct heatmap *map, const char *title, FILE *file, const char *name)
+bool heatmap_draw(const struct heatmap *map, const char *title, struct tool_output *out)
 {
 	(void)map;
 	(void)title;
-	(void)file;
-	(void)name;
+	(void)out;
 	return heatmap_available();
 }

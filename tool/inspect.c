@@ -255,6 +255,15 @@ static int complain(const struct inspect_opts *o, int rc)
 	return rc;
 }
 
+/* While it is watched each picture takes the place of the one before. */
+static bool draw(const struct inspect_result *r, struct tool_output *picture)
+{
+	if (!inspect_draw(r, picture))
+		return false;
+	return !r->opts->watch ||
+	       (tool_output_close(picture) && tool_output_open(picture, r->opts->heatmap, false));
+}
+
 /*
  * Looks once and shows it. 0, or a negative errno value after a message. @again: it was there
  * before, so that its end is none.
@@ -279,13 +288,13 @@ static int inspect_once(const struct inspect_opts *o, struct gm_residency *res,
 	if (rc == -ESRCH && again) {
 		tool_note("process %d has ended", (int)o->pid);
 	} else if (rc == 0) {
-		if (json->file)
+		if (json->path)
 			well = inspect_json(&r, json);
 		else
 			inspect_print(&r);
-		if (picture->file)
-			well = inspect_draw(&r, picture) && well;
-		rc = well && (json->file || tool_flush()) ? 0 : -EIO;
+		if (picture->path)
+			well = draw(&r, picture) && well;
+		rc = well && (json->path || tool_flush()) ? 0 : -EIO;
 	} else {
 		complain(o, rc);
 	}
@@ -306,13 +315,13 @@ static void pause_for(double seconds)
 static int inspect_all(const struct inspect_opts *o, struct gm_residency *res,
 	struct tool_output *json, struct tool_output *picture)
 {
-	bool screen = o->watch && !json->file && isatty(STDOUT_FILENO);
+	bool screen = o->watch && !json->path && isatty(STDOUT_FILENO);
 	int rc = 0;
 
 	for (uint64_t i = 0; rc == 0; i++) {
 		if (screen)
 			fputs("\033[H\033[J", stdout);
-		else if (i > 0 && !json->file)
+		else if (i > 0 && !json->path)
 			putchar('\n');
 		rc = inspect_once(o, res, json, picture, i > 0);
 		if (rc == -ESRCH && i > 0)
@@ -335,8 +344,8 @@ static int run(const struct inspect_opts *o)
 
 	if (gm_residency_open(o->pid, &res, &err) < 0)
 		complain(o, err.code);
-	else if ((!o->json || tool_output_open(&json, o->json)) &&
-		 (!o->heatmap || tool_output_open(&picture, o->heatmap)))
+	else if ((!o->json || tool_output_open(&json, o->json, o->watch)) &&
+		 (!o->heatmap || tool_output_open(&picture, o->heatmap, false)))
 		status = inspect_all(o, res, &json, &picture);
 	if (!tool_output_close(&json) || !tool_output_close(&picture))
 		status = EXIT_FAILED;
@@ -370,6 +379,10 @@ int cmd_inspect(int argc, char **argv)
 	}
 	if (o.count && !o.watch) {
 		tool_error("--count: has no meaning without --watch");
+		return EXIT_USAGE;
+	}
+	if (o.json && o.heatmap && tool_outputs_clash(o.json, o.heatmap)) {
+		tool_error("inspect: --json and --heatmap: both go to '%s'", o.heatmap);
 		return EXIT_USAGE;
 	}
 	if (o.heatmap && !heatmap_available())

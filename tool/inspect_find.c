@@ -3,8 +3,10 @@
  * inspect_find.c - which mappings of a process are a guest's memory?
  *
  * The kernel does not say; names and flags do. Monitors name their memfds, QEMU advises huge pages
- * and merging for its RAM and for nothing else. Where no rule fits the largest writable mappings
- * are shown, and that is said.
+ * and merging for its RAM and for nothing else. The library names what it can, but the name of a
+ * memfd is the user's and that of other memory not shown by every kernel; its memory is kept out of
+ * core dumps and of forks, which hardly anything else asks for together. Where no rule fits the
+ * largest writable mappings are shown, and that is said.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -162,6 +164,20 @@ static void find_by_monitor(const struct list *list, struct inspect_result *r)
 	}
 }
 
+static void find_by_flags(const struct list *list, struct inspect_result *r)
+{
+	const uint32_t both = GM_MAPPING_DONTDUMP | GM_MAPPING_DONTFORK;
+
+	for (size_t i = 0; i < list->nr; i++) {
+		const struct gm_mapping *m = &list->m[i];
+
+		if (m->len >= LEAST && m->flags & GM_MAPPING_W && (m->flags & both) == both &&
+			!starts_with(m->name, "/dev/"))
+			keep(r, m);
+	}
+	r->found_by = "memory that looks like guestmem: kept out of core dumps and of forks";
+}
+
 static int by_length(const void *a, const void *b)
 {
 	const struct inspect_piece *x = a;
@@ -216,6 +232,8 @@ int inspect_find(struct gm_residency *res, struct inspect_result *r)
 			find_named(&list, r);
 		if (r->nr == 0 && !r->opts->has_range)
 			find_by_monitor(&list, r);
+		if (r->nr == 0 && !r->opts->has_range)
+			find_by_flags(&list, r);
 		if (r->nr == 0 && !r->opts->has_range)
 			find_largest(&list, r);
 		if (r->nr == 0)

@@ -272,7 +272,7 @@ bool inspect_draw(const struct inspect_result *r, struct tool_output *out)
 		at += r->pieces[i].mapping.len;
 	}
 	title = tool_printf("%s, process %d: %s", r->process.name, (int)r->opts->pid, r->found_by);
-	well = heatmap_draw(map, title, tool_output_begin(out), out->path);
+	well = heatmap_draw(map, title, out);
 	free(title);
 	if (r->nr > 1)
 		heatmap_free(map);

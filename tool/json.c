@@ -60,13 +60,15 @@ bool tool_json_write(json_t *json, struct tool_output *out, bool compact)
 {
 	size_t flags = (compact ? JSON_COMPACT : JSON_INDENT(2)) | JSON_REAL_PRECISION(9);
 	FILE *file = tool_output_begin(out);
-	bool well;
+	bool well = false;
 
-	errno = 0;
-	well = json_dumpf(json, file, flags) == 0;
-	well = well && fputc('\n', file) != EOF && fflush(file) == 0;
-	if (!well)
-		tool_output_failed(out, errno);
+	if (file) {
+		errno = 0;
+		well = json_dumpf(json, file, flags) == 0;
+		well = well && fputc('\n', file) != EOF && fflush(file) == 0;
+		if (!well)
+			tool_output_failed(out, errno);
+	}
 	json_decref(json);
 	return well;
 }

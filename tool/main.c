@@ -62,7 +62,9 @@ int main(int argc, char **argv)
 {
 	int status;
 
-	tool_ignore_sigpipe();
+	if (!tool_open_standard_fds())
+		return EXIT_FAILED;
+	tool_ignore_signals();
 	status = run(argc, argv);
 	if (!tool_flush() && status == EXIT_OK)
 		status = EXIT_FAILED;

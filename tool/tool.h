@@ -27,29 +27,44 @@ __attribute__((format(printf, 1, 2))) char *tool_printf(const char *fmt, ...);
 double tool_now(void); /* seconds, monotonic */
 /* Flushes stdout; false (and a message) if not everything could be written. */
 bool tool_flush(void);
+/* Says that stdout could not be written, once. */
+void tool_stdout_failed(int error);
 
 /*
- * A file for a result that comes later. It is opened at once, so that a bad name is known before
- * the work; its old content stays until tool_output_begin(). "-" is standard output.
+ * Takes the numbers 0, 1 and 2 where they are closed, or a file that is opened later would get what
+ * is printed. Reading and writing them fails as before, and a command that we start has them
+ * closed as before. False if there are no descriptors.
+ */
+bool tool_open_standard_fds(void);
+/* A closed pipe and a limit on the size of files are errors like any other, not a death; a command
+ * that we start gets back what was before. */
+void tool_ignore_signals(void);
+void tool_restore_signals(void);
+
+/* ---- output.c ---- */
+/*
+ * A file for a result that comes later. The name is tried at once, so that a bad one is known
+ * before the work. What has the name now stays until the new content is whole. "-" is standard
+ * output.
  */
 struct tool_output {
-	const char *path;
+	const char *path; /* NULL: none */
 	FILE *file;
-	bool fresh; /* it did not exist before */
+	char *beside; /* what it is written to until it is whole, or NULL */
+	bool fresh;   /* written in place, and did not exist before */
 	bool begun;
+	bool failed;
 };
-/* False after a message. */
-bool tool_output_open(struct tool_output *out, const char *path);
+/* @stream: something that grows as long as we run is written in place. False after a message. */
+bool tool_output_open(struct tool_output *out, const char *path, bool stream);
+/* NULL after a message. */
 FILE *tool_output_begin(struct tool_output *out);
-/* Says that it could not be written; returns false. */
-bool tool_output_failed(const struct tool_output *out, int error);
-/* Removes a fresh file to which nothing was written. False after a message if the rest could not be
- * written. */
+/* Says that it could not be written, and that what was must go; returns false. */
+bool tool_output_failed(struct tool_output *out, int error);
+/* Puts the result in its place if it was begun and all is well. False after a message. */
 bool tool_output_close(struct tool_output *out);
-/* A closed pipe is an error like any other, not a death; a command that we start gets back what was
- * before. */
-void tool_ignore_sigpipe(void);
-void tool_restore_sigpipe(void);
+/* Would one of them overwrite the other? */
+bool tool_outputs_clash(const char *a, const char *b);
 
 /* ---- format.c ---- */
 /* "512M", "2MiB", "4096", "0x1000"; false if it is no number, negative, or too large. */

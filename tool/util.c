@@ -2,6 +2,7 @@
 /* util.c - messages, memory, time. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -83,12 +84,21 @@ double tool_now(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-/* Once is enough: what has failed is tried again at the end. */
-static void stdout_failed(int error)
+/* An earlier write may have been the one that failed, and its errno value be gone. */
+static bool reader_has_gone(int error)
+{
+	struct pollfd pipe = {.fd = STDOUT_FILENO};
+
+	return error == EPIPE || (error == 0 && poll(&pipe, 1, 0) == 1 && (pipe.revents & POLLERR));
+}
+
+/* Once is enough: what has failed is tried again at the end. Where the reader has seen enough, such
+ * as head(1), nothing is said. */
+void tool_stdout_failed(int error)
 {
 	static bool said;
 
-	if (!said)
+	if (!said && !reader_has_gone(error))
 		tool_error("standard output: %s", strerror(error ? error : EIO));
 	said = true;
 }
@@ -98,74 +108,37 @@ bool tool_flush(void)
 	errno = 0;
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return true;
-	stdout_failed(errno);
+	tool_stdout_failed(errno);
 	return false;
 }
 
-bool tool_output_failed(const struct tool_output *out, int error)
-{
-	if (out->file == stdout)
-		stdout_failed(error);
-	else
-		tool_error("%s: %s", out->path, strerror(error ? error : EIO));
-	return false;
-}
-
-bool tool_output_open(struct tool_output *out, const char *path)
+bool tool_open_standard_fds(void)
 {
 	int fd;
 
-	*out = (struct tool_output){.path = path};
-	if (strcmp(path, "-") == 0) {
-		out->file = stdout;
-		return true;
-	}
-	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-	out->fresh = fd >= 0;
-	if (fd < 0 && errno == EEXIST)
-		fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-	out->file = fd < 0 ? NULL : fdopen(fd, "w");
-	if (out->file)
-		return true;
-	tool_error("%s: %s", path, strerror(errno));
+	/* What is open for nothing answers EBADF; the lowest free number is given first. */
+	do {
+		fd = open("/", O_PATH | O_CLOEXEC);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
 	if (fd >= 0)
 		close(fd);
-	return false;
+	return fd >= 0;
 }
 
-FILE *tool_output_begin(struct tool_output *out)
+/* A closed pipe, a file that may not grow. */
+static const int turned_off[] = {SIGPIPE, SIGXFSZ};
+static struct sigaction before[sizeof(turned_off) / sizeof(turned_off[0])];
+
+void tool_ignore_signals(void)
 {
-	/* A pipe or a device cannot be cut, and need not be. */
-	if (out->file != stdout && !out->begun && ftruncate(fileno(out->file), 0))
-		clearerr(out->file);
-	out->begun = true;
-	return out->file;
+	const struct sigaction ignore = {.sa_handler = SIG_IGN};
+
+	for (size_t i = 0; i < sizeof(turned_off) / sizeof(turned_off[0]); i++)
+		sigaction(turned_off[i], &ignore, &before[i]);
 }
 
-bool tool_output_close(struct tool_output *out)
+void tool_restore_signals(void)
 {
-	bool well = true;
-
-	if (out->file && out->file != stdout)
-		well = fclose(out->file) == 0;
-	if (!well)
-		tool_error("%s: %s", out->path, strerror(errno));
-	if (out->fresh && !out->begun)
-		unlink(out->path);
-	*out = (struct tool_output){0};
-	return well;
-}
-
-static struct sigaction old_sigpipe;
-
-void tool_ignore_sigpipe(void)
-{
-	struct sigaction ignore = {.sa_handler = SIG_IGN};
-
-	sigaction(SIGPIPE, &ignore, &old_sigpipe);
-}
-
-void tool_restore_sigpipe(void)
-{
-	sigaction(SIGPIPE, &old_sigpipe, NULL);
+	for (size_t i = 0; i < sizeof(turned_off) / sizeof(turned_off[0]); i++)
+		sigaction(turned_off[i], &before[i], NULL);
 }

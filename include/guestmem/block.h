@@ -211,8 +211,9 @@ struct gm_block_info {
  * huge pages, flags, lock, populate. On failure nothing is left. Returns 0; -EINVAL (length 0 or
  * not a multiple of the page size, flags that exclude each other); -E2BIG (@opts of a newer
  * version); -EBADF or -ENODEV (an fd that is no file that can be mapped); -ERANGE (offset past the
- * end of the file); -ENOMEM (memory, pool, limit: the text says which and what mends it); -ENOTSUP
- * (page size that the host does not offer); -ECANCELED; or what the kernel answered.
+ * end of the file); -EFBIG (RLIMIT_FSIZE); -ENOMEM (memory, pool, limit: the text says which and
+ * what mends it); -ENOTSUP (page size that the host does not offer); -ECANCELED; or what the kernel
+ * answered.
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_block_create(

@@ -25,7 +25,7 @@ extern "C" {
  * @reserved: zero
  * @gpa:      guest physical address that the failure is about, or 0
  * @len:      length in bytes from @gpa, or 0
- * @text:     one line without a newline, always terminated
+ * @text:     one line without a newline or other control characters, always terminated
  *
  * The layout is frozen (512 bytes). There is no need to initialise it.
  */

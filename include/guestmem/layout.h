@@ -25,12 +25,13 @@ extern "C" {
  * @err:   optional
  *
  * A file of which no region may be written travels as an fd that is open for reading only. After a
- * failure the peer may have got a part: close the connection. A deadline is the socket's:
- * SO_SNDTIMEO, SO_RCVTIMEO, then -EAGAIN.
+ * failure the peer may have got a part: close the connection. The library sets no deadline; the
+ * caller sets one on the socket (SO_SNDTIMEO, SO_RCVTIMEO) and then gets -EAGAIN when it passes.
  *
  * Returns 0; -ENOTSUP (a region's memory has no fd or is a private mapping: err->gpa says which;
  * make it with GM_BLOCK_SHARE); -E2BIG (too many regions or files); -EINVAL (@perms unknown, or
- * they leave a region none); -ERANGE (a file has shrunk); -EPIPE; or what the kernel answered.
+ * they leave a region none); -ERANGE (a file has shrunk); -EPROTOTYPE (another kind of socket);
+ * -EPIPE; or what the kernel answered.
  * Threads: any (-EBUSY while a transaction is open). Since: 0.1.
  */
 GM_API int gm_layout_send(struct gm_space *space, int sock, uint32_t perms, struct gm_error *err);
@@ -47,8 +48,9 @@ GM_API int gm_layout_send(struct gm_space *space, int sock, uint32_t perms, stru
  * guard is installed (guard.h). Each region has a block of its own, and that an fd.
  *
  * Returns 0; -EPROTO (malformed; the text says how); -EPIPE (the peer closed too early); -ENOTSUP
- * (version); -EPERM (a file can shrink and there is no guard); or as gm_space_build(). Threads:
- * any. Since: 0.1.
+ * (version); -EPERM (a file can shrink and there is no guard); -EPROTOTYPE (another kind of
+ * socket); or as gm_space_build().
+ * Threads: any. Since: 0.1.
  */
 GM_API int gm_layout_recv(int sock, const struct gm_space_opts *opts, struct gm_space **ret_space,
 	struct gm_error *err);

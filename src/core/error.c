@@ -7,6 +7,18 @@
 #include <stdio.h>
 #include <string.h>
 
+/* A path may have anything in it: the text stays one line that no terminal obeys. */
+static char cleaned(char c)
+{
+	return (unsigned char)c < 0x20 || c == 0x7f ? '?' : c;
+}
+
+static void clean(char *text)
+{
+	for (; *text; text++)
+		*text = cleaned(*text);
+}
+
 int(gm_error_set)(struct gm_error *err, int code, uint64_t gpa, uint64_t len, const char *fmt, ...)
 {
 	va_list args;
@@ -20,6 +32,7 @@ int(gm_error_set)(struct gm_error *err, int code, uint64_t gpa, uint64_t len, co
 	va_start(args, fmt);
 	vsnprintf(err->text, sizeof(err->text), fmt, args);
 	va_end(args);
+	clean(err->text);
 	return code;
 }
 
@@ -34,6 +47,7 @@ void gm_error_add(struct gm_error *err, const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(err->text + used, sizeof(err->text) - used, fmt, args);
 	va_end(args);
+	clean(err->text + used);
 }
 
 const char *gm_error_word(int code)
@@ -47,11 +61,8 @@ void gm_copy_name(char *to, size_t cap, const char *from)
 {
 	size_t i;
 
-	for (i = 0; i + 1 < cap && from[i]; i++) {
-		unsigned char c = (unsigned char)from[i];
-
-		to[i] = c < 0x20 || c == 0x7f ? '?' : (char)c;
-	}
+	for (i = 0; i + 1 < cap && from[i]; i++)
+		to[i] = cleaned(from[i]);
 	to[i] = '\0';
 }
 

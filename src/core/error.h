@@ -6,14 +6,14 @@
 #include <guestmem/error.h>
 #include <stddef.h>
 
-/* Fills @err, if there is one, and returns @code. */
+/* Fills @err, if there is one, and returns @code. Control characters in the text become '?'. */
 __attribute__((format(printf, 5, 6))) int gm_error_set(
 	struct gm_error *err, int code, uint64_t gpa, uint64_t len, const char *fmt, ...);
 #ifdef __clang_analyzer__ /* so that it knows that a failure does not return 0 */
 #define gm_error_set(err, code, ...) ((void)(gm_error_set)((err), (code), __VA_ARGS__), (code))
 #endif
 
-/* Appends to the text of @err, if there is one, as far as there is room. */
+/* Appends to the text of @err, if there is one, as far as there is room; cleaned as above. */
 __attribute__((format(printf, 2, 3))) void gm_error_add(struct gm_error *err, const char *fmt, ...);
 
 /* "ENOMEM (Cannot allocate memory)"-like words for a negative errno value; a constant string. */

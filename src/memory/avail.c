@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "memory/cgroup.h"
 #include "sys/sys.h"
 
 #define THP_DIR "/sys/kernel/mm/transparent_hugepage/"
@@ -34,68 +35,17 @@ static bool find_kb(const char *text, const char *key, uint64_t *ret)
 	return true;
 }
 
-/* Path of this process in the cgroup hierarchy that has @controller ("" = version 2). */
-static bool cgroup_path(const char *controller, char *ret, size_t cap)
-{
-	char text[4096];
-	char *save = NULL;
-
-	if (gm_sys_read_text("/proc/self/cgroup", text, sizeof(text)) <= 0)
-		return false;
-	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-		char *names = strchr(line, ':');
-		char *path = names ? strchr(names + 1, ':') : NULL;
-
-		if (!path)
-			continue;
-		*path++ = '\0';
-		if (strcmp(names + 1, controller) == 0)
-			return (size_t)snprintf(ret, cap, "%s", path) < cap;
-	}
-	return false;
-}
-
-/* What is left below the limit of one cgroup; UINT64_MAX if there is none. */
-static uint64_t cgroup_left(const char *limit_path, const char *used_path)
-{
-	uint64_t limit;
-	uint64_t used;
-
-	if (!read_number(limit_path, &limit) || !read_number(used_path, &used))
-		return UINT64_MAX;
-	return limit > used ? limit - used : 0;
-}
-
-static uint64_t cgroup_avail(void)
-{
-	char path[512];
-	char limit[768];
-	char used[768];
-
-	if (cgroup_path("", path, sizeof(path))) {
-		snprintf(limit, sizeof(limit), "/sys/fs/cgroup%s/memory.max", path);
-		snprintf(used, sizeof(used), "/sys/fs/cgroup%s/memory.current", path);
-		return cgroup_left(limit, used);
-	}
-	if (cgroup_path("memory", path, sizeof(path))) {
-		snprintf(limit, sizeof(limit), "/sys/fs/cgroup/memory%s/memory.limit_in_bytes",
-			path);
-		snprintf(used, sizeof(used), "/sys/fs/cgroup/memory%s/memory.usage_in_bytes", path);
-		return cgroup_left(limit, used);
-	}
-	return UINT64_MAX;
-}
-
 uint64_t gm_avail_bytes(void)
 {
-	uint64_t cgroup = cgroup_avail();
+	struct gm_cgroup group;
 	uint64_t avail;
 	char text[4096];
 
+	gm_cgroup_read(&group);
 	if (gm_sys_read_text("/proc/meminfo", text, sizeof(text)) <= 0 ||
 		!find_kb(text, "MemAvailable:", &avail))
-		return cgroup;
-	return avail < cgroup ? avail : cgroup;
+		return group.available;
+	return avail < group.available ? avail : group.available;
 }
 
 int gm_pool_read(uint32_t log2, struct gm_pool *ret)

@@ -181,6 +181,20 @@ static int check_file(struct gm_block *block, struct gm_error *err)
 	return 0;
 }
 
+/* A file could not be given the size @end. */
+static int explain_size(
+	int rc, const char *name, const char *what, uint64_t end, struct gm_error *err)
+{
+	struct rlimit limit;
+
+	if (rc == -EFBIG && !gm_sys_getrlimit(RLIMIT_FSIZE, &limit) && end > limit.rlim_cur)
+		return gm_error_set(err, rc, 0, end,
+			"%s: %s: %" PRIu64 " bytes are more than the limit on the size of files, "
+			"%" PRIu64 " (RLIMIT_FSIZE: ulimit -f, LimitFSIZE=)",
+			name, what, end, (uint64_t)limit.rlim_cur);
+	return gm_error_set(err, rc, 0, 0, "%s: %s: %s", name, what, gm_error_word(rc));
+}
+
 /* Opens the path; a missing file is made and a short one grown if that was asked for. */
 static int open_path(struct gm_block *block, struct file_undo *undo, struct gm_error *err)
 {
@@ -206,7 +220,7 @@ static int open_path(struct gm_block *block, struct file_undo *undo, struct gm_e
 	if (!(opts->flags & GM_BLOCK_CREATE))
 		return 0;
 	rc = gm_sys_fstat(fd, &st);
-	if (!rc && __builtin_add_overflow(opts->offset, opts->len, &end))
+	if (__builtin_add_overflow(opts->offset, opts->len, &end) && !rc)
 		rc = -EFBIG;
 	if (!rc && S_ISREG(st.st_mode) && (uint64_t)st.st_size < end) {
 		undo->old_size = (uint64_t)st.st_size;
@@ -214,8 +228,7 @@ static int open_path(struct gm_block *block, struct file_undo *undo, struct gm_e
 		undo->grown = !rc;
 	}
 	if (rc)
-		return gm_error_set(err, rc, 0, 0, "%s: cannot extend to offset + length: %s",
-			opts->path, gm_error_word(rc));
+		return explain_size(rc, opts->path, "cannot extend to offset + length", end, err);
 	return 0;
 }
 
@@ -234,8 +247,8 @@ static int make_memfd(struct gm_block *block, struct gm_error *err)
 	if (!rc && !(block->opts.flags & GM_BLOCK_NO_SEAL))
 		rc = gm_sys_add_seals(block->fd, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);
 	if (rc)
-		return gm_error_set(err, rc, 0, block->len,
-			"%s: cannot size and seal the memfd: %s", block->name, gm_error_word(rc));
+		return explain_size(
+			rc, block->name, "cannot size and seal the memfd", block->len, err);
 	return 0;
 }
 
@@ -344,7 +357,7 @@ static int check_size(const struct gm_block *block, struct gm_error *err)
 	if (block->len > avail)
 		return gm_error_set(err, -ENOMEM, 0, block->len,
 			"%s: %" PRIu64 " MiB are more than the %" PRIu64
-			" MiB that are available (without a reservation they are taken on trust)",
+			" MiB that are available (GM_RESERVE_NONE asks for no such check)",
 			block->name, block->len >> 20, avail >> 20);
 	return 0;
 }

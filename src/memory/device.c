@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/range.h"
 #include "memory/block.h"
+#include "sys/inside.h"
 #include "sys/sys.h"
 
 static bool is_size(uint32_t size)

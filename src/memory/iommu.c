@@ -17,7 +17,9 @@
 #include "core/error.h"
 #include "core/iotlb.h"
 #include "memory/space.h"
+#include "sys/inside.h"
 #include "sys/sys.h"
+#include "sys/wait.h"
 
 #define CAPACITY_DEFAULT 4096u
 #define PENDING_MAX 64u
@@ -98,7 +100,7 @@ void gm_iommu_put(struct gm_iommu *iommu)
 {
 	if (!iommu || __atomic_fetch_sub(&iommu->refs, 1, __ATOMIC_ACQ_REL) != 1)
 		return;
-	pthread_cond_destroy(&iommu->mapped);
+	gm_sys_cond_destroy(&iommu->mapped);
 	pthread_mutex_destroy(&iommu->lock);
 	gm_sys_free(iommu->room);
 	gm_sys_free(iommu);
@@ -254,7 +256,7 @@ int gm_iommu_map(struct gm_iommu *iommu, uint64_t first, uint64_t last, uint64_t
 		rc = gm_iotlb_map(iommu->iotlb, 0, &range, target, perms);
 	if (!rc) {
 		end_pending(iommu, &range);
-		pthread_cond_broadcast(&iommu->mapped);
+		gm_sys_cond_wake(&iommu->mapped);
 	}
 	pthread_mutex_unlock(&iommu->lock);
 	if (rc)
@@ -280,6 +282,21 @@ int gm_iommu_unmap(struct gm_iommu *iommu, uint64_t first, uint64_t last)
 	return rc;
 }
 
+/* Which of the three lists goes on first from where they are; they are in order, each byte is in one. */
+static size_t first_list(struct gm_iotlb_list *const *lists, const size_t *at)
+{
+	uint64_t lowest = UINT64_MAX;
+	size_t first = 0;
+
+	for (size_t i = 0; i < 3; i++) {
+		if (at[i] < lists[i]->nr && lists[i]->pieces[at[i]].iova <= lowest) {
+			lowest = lists[i]->pieces[at[i]].iova;
+			first = i;
+		}
+	}
+	return first;
+}
+
 int gm_iommu_translate(struct gm_iommu *iommu, uint64_t iova, uint64_t len, uint32_t perms,
 	struct gm_iommu_part *parts, size_t nr, size_t *ret_needed)
 {
@@ -297,24 +314,17 @@ int gm_iommu_translate(struct gm_iommu *iommu, uint64_t iova, uint64_t len, uint
 	rc = gm_iotlb_lookup(iommu->iotlb, iova, len, perms, &answer);
 	pthread_mutex_unlock(&iommu->lock);
 	*ret_needed = answer.good.nr + answer.missing.nr + answer.refused.nr;
-	/* The lists are in order, each byte is in one of them. */
 	for (size_t n = 0; n < nr && n < *ret_needed; n++) {
-		size_t best = 3;
+		size_t from = first_list(lists, at);
+		const struct gm_iotlb_piece *piece = &lists[from]->pieces[at[from]++];
 
-		for (size_t i = 0; i < 3; i++) {
-			if (at[i] < lists[i]->nr &&
-				(best == 3 || lists[i]->pieces[at[i]].iova <
-						      lists[best]->pieces[at[best]].iova))
-				best = i;
-		}
 		parts[n] = (struct gm_iommu_part){
-			.iova = lists[best]->pieces[at[best]].iova,
-			.len = lists[best]->pieces[at[best]].len,
-			.target = lists[best]->pieces[at[best]].target,
-			.perms = lists[best]->pieces[at[best]].perms,
-			.state = (uint32_t)best,
+			.iova = piece->iova,
+			.len = piece->len,
+			.target = piece->target,
+			.perms = piece->perms,
+			.state = (uint32_t)from,
 		};
-		at[best]++;
 	}
 	gm_sys_free(pieces);
 	if ((rc == 0 || rc == -EFAULT || rc == -EACCES) && *ret_needed > nr)

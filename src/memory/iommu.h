@@ -20,7 +20,8 @@ struct gm_hop {
 };
 
 /*
- * The first piece of @extent + 1 bytes at @gpa in a span of an IOMMU. Asks for what is missing. Returns 0, -EFAULT, -EACCES, -EAGAIN, -ETIMEDOUT, -EBUSY or what the callback returned.
+ * The first piece of @extent + 1 bytes at @gpa in a span of an IOMMU. Asks for what is missing.
+ * Returns 0, -EFAULT, -EACCES, -EAGAIN, -ETIMEDOUT, -EBUSY or what the callback returned.
  */
 int gm_iommu_hop(const struct gm_span *span, uint64_t gpa, uint64_t extent, uint32_t perms,
 	struct gm_hop *ret);

@@ -16,6 +16,7 @@
 
 #include "core/error.h"
 #include "core/layout_wire.h"
+#include "memory/layout.h"
 #include "memory/space.h"
 #include "sys/sys.h"
 #include "sys/uapi.h"
@@ -78,6 +79,11 @@ static int explain_recv(ssize_t nr, size_t at, size_t len, struct gm_error *err)
 	if (nr == 0 || nr == -ECONNRESET)
 		return gm_error_set(err, -EPIPE, 0, 0,
 			"layout: the peer closed the connection after %zu of %zu bytes", at, len);
+	if (nr == -EAGAIN)
+		return gm_error_set(err, -EAGAIN, 0, 0,
+			"layout: the socket's deadline has passed (SO_RCVTIMEO), or it does not "
+			"block, after %zu of %zu bytes",
+			at, len);
 	return gm_error_set(
 		err, (int)nr, 0, 0, "layout: cannot receive: %s", gm_error_word((int)nr));
 }
@@ -129,6 +135,10 @@ static int recv_all(struct receiver *recv, int sock, uint8_t *buf, size_t len, s
 
 static int explain_wire(int rc, const struct gm_wire_fault *fault, struct gm_error *err)
 {
+	/* The header has one of each. */
+	if (fault->off < GM_WIRE_HEAD_SIZE)
+		return gm_error_set(err, rc, 0, 0, "layout: byte %zu: %s %s (0x%" PRIx64 ")",
+			fault->off, fault->field, fault->what, fault->value);
 	return gm_error_set(err, rc, 0, 0, "layout: byte %zu: %s %u %s (0x%" PRIx64 ")", fault->off,
 		fault->field, fault->item, fault->what, fault->value);
 }
@@ -261,6 +271,8 @@ int gm_layout_recv(int sock, const struct gm_space_opts *user, struct gm_space *
 	/* Before the peer is waited for. */
 	int rc = gm_space_opts_copy(&opts, user, err);
 
+	if (!rc)
+		rc = gm_layout_check_socket(sock, err);
 	if (rc)
 		return rc;
 	recv = gm_sys_alloc(sizeof(*recv));

@@ -16,6 +16,7 @@
 
 #include "core/error.h"
 #include "core/layout_wire.h"
+#include "memory/layout.h"
 #include "memory/space.h"
 #include "sys/sys.h"
 
@@ -245,6 +246,31 @@ static int narrow_files(struct sender *sender, struct gm_error *err)
 
 /* ---- sending ---- */
 
+int gm_layout_check_socket(int sock, struct gm_error *err)
+{
+	int domain;
+	int type;
+	int rc = gm_sys_socket_kind(sock, &domain, &type);
+
+	if (rc)
+		return gm_error_set(
+			err, rc, 0, 0, "layout: socket %d: %s", sock, gm_error_word(rc));
+	if (domain != AF_UNIX || (type != SOCK_STREAM && type != SOCK_SEQPACKET))
+		return gm_error_set(err, -EPROTOTYPE, 0, 0,
+			"layout: socket %d is no Unix socket of type SOCK_STREAM or SOCK_SEQPACKET",
+			sock);
+	return 0;
+}
+
+static int explain_send(int rc, struct gm_error *err)
+{
+	if (rc == -EAGAIN)
+		return gm_error_set(err, rc, 0, 0,
+			"layout: cannot send: the socket's deadline has passed (SO_SNDTIMEO), or "
+			"it does not block");
+	return gm_error_set(err, rc, 0, 0, "layout: cannot send: %s", gm_error_word(rc));
+}
+
 /* Sends all bytes, and the fds in @control with the first of them. */
 static int send_all(
 	int sock, uint8_t *buf, size_t len, void *control, size_t control_len, struct gm_error *err)
@@ -264,8 +290,7 @@ static int send_all(
 		if (nr == -ECONNRESET || nr == 0)
 			nr = -EPIPE;
 		if (nr < 0)
-			return gm_error_set(err, (int)nr, 0, 0, "layout: cannot send: %s",
-				gm_error_word((int)nr));
+			return explain_send((int)nr, err);
 		control_len = 0;
 		buf += nr;
 		len -= (size_t)nr;
@@ -324,6 +349,9 @@ int gm_layout_send(struct gm_space *space, int sock, uint32_t perms, struct gm_e
 	if (perms & ~GM_PERM_RWX)
 		return gm_error_set(
 			err, -EINVAL, 0, 0, "layout: permissions 0x%x are not known", perms);
+	rc = gm_layout_check_socket(sock, err);
+	if (rc)
+		return rc;
 	sender = gm_sys_alloc(sizeof(*sender));
 	if (!sender)
 		return gm_error_set(err, -ENOMEM, 0, 0, "layout: out of memory");

@@ -117,11 +117,14 @@ static const int numa_modes[] = {
 	[GM_NUMA_WEIGHTED_INTERLEAVE] = MPOL_WEIGHTED_INTERLEAVE,
 };
 
+#define NODES_MAX (GM_NUMA_WORDS * 64)
+
+/* NODES_MAX if there is none. */
 static unsigned int first_node(const struct gm_numa *numa)
 {
 	unsigned int node = 0;
 
-	while (node < GM_NUMA_WORDS * 64 && !(numa->nodes[node / 64] >> (node % 64) & 1))
+	while (node < NODES_MAX && !(numa->nodes[node / 64] >> (node % 64) & 1))
 		node++;
 	return node;
 }
@@ -133,6 +136,10 @@ static int bind_nodes(const struct gm_block *block, uint8_t *hva, uint64_t len,
 
 	if (numa->mode == GM_NUMA_DEFAULT)
 		return 0;
+	/* With one preferred node none means the nearest. */
+	if (first_node(numa) == NODES_MAX && numa->mode != GM_NUMA_PREFERRED)
+		return gm_error_set(err, -EINVAL, 0, len,
+			"%s: the NUMA mode is given without nodes", block->name);
 	rc = gm_sys_mbind(hva, len, numa_modes[numa->mode], numa->nodes, GM_NUMA_WORDS);
 	if (rc)
 		return gm_error_set(err, rc, 0, len,

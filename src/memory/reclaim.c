@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "memory/annotate.h"
+#include "sys/inside.h"
 #include "sys/sys.h"
 
 #define POLL_MIN_NS 2000u

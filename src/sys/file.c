@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -66,16 +67,29 @@ int gm_sys_open_flags(int fd)
 	return flags < 0 ? -errno : flags;
 }
 
+/* May a file end there? RLIMIT_FSIZE holds for what grows, and the kernel answers with a signal. */
+static bool may_end_at(int fd, uint64_t end)
+{
+	struct rlimit limit;
+	struct stat st;
+
+	return getrlimit(RLIMIT_FSIZE, &limit) || end <= limit.rlim_cur ||
+	       (fstat(fd, &st) == 0 && end <= (uint64_t)st.st_size);
+}
+
 int gm_sys_ftruncate(int fd, uint64_t len)
 {
-	if (len > (uint64_t)INT64_MAX)
+	if (len > (uint64_t)INT64_MAX || !may_end_at(fd, len))
 		return -EFBIG;
 	return ftruncate(fd, (off_t)len) ? -errno : 0;
 }
 
 int gm_sys_fallocate(int fd, int mode, uint64_t off, uint64_t len)
 {
-	if (off > (uint64_t)INT64_MAX || len > (uint64_t)INT64_MAX)
+	uint64_t end;
+
+	if (__builtin_add_overflow(off, len, &end) || end > (uint64_t)INT64_MAX ||
+		!may_end_at(fd, end))
 		return -EFBIG;
 	return fallocate(fd, mode, (off_t)off, (off_t)len) ? -errno : 0;
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* inside.c - which callbacks the calling thread is in. */
-#include "sys/sys.h"
+#include "sys/inside.h"
+
+#include <stddef.h>
 
 static __thread struct gm_inside *innermost;
 

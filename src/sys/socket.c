@@ -17,3 +17,17 @@ ssize_t gm_sys_recvmsg(int fd, struct msghdr *msg, int flags)
 
 	return nr < 0 ? -errno : nr;
 }
+
+int gm_sys_socket_kind(int fd, int *ret_domain, int *ret_type)
+{
+	socklen_t len = sizeof(int);
+	int domain;
+	int type;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) ||
+		getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len))
+		return -errno;
+	*ret_domain = domain;
+	*ret_type = type;
+	return 0;
+}

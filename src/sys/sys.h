@@ -10,7 +10,6 @@
 #ifndef GM_SYS_H
 #define GM_SYS_H
 
-#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -44,6 +43,7 @@ int gm_sys_close(int fd);
 int gm_sys_dup(int fd); /* close-on-exec */
 int gm_sys_fstat(int fd, struct stat *ret);
 int gm_sys_open_flags(int fd); /* fcntl(F_GETFL) */
+/* Both: -EFBIG where a file would grow past RLIMIT_FSIZE, and no SIGXFSZ. */
 int gm_sys_ftruncate(int fd, uint64_t len);
 int gm_sys_fallocate(int fd, int mode, uint64_t off, uint64_t len);
 int gm_sys_add_seals(int fd, int seals);
@@ -62,6 +62,7 @@ int gm_sys_ioctl(int fd, unsigned long request, void *arg);
 /* ---- socket.c ---- */
 ssize_t gm_sys_sendmsg(int fd, const struct msghdr *msg, int flags);
 ssize_t gm_sys_recvmsg(int fd, struct msghdr *msg, int flags);
+int gm_sys_socket_kind(int fd, int *ret_domain, int *ret_type); /* AF_*, SOCK_* */
 
 /* ---- proc.c: clock, threads, signals, limits ---- */
 uint64_t gm_sys_now_ns(void); /* monotonic */
@@ -77,26 +78,6 @@ int gm_sys_kernel_release(char *buf, size_t cap); /* terminated */
 /* Capability @cap is in the effective set of this thread: 1, 0. */
 int gm_sys_has_cap(unsigned int cap);
 int gm_sys_userfaultfd(int flags);
-
-/* ---- wait.c ---- */
-
-/* A condition that is waited for by gm_sys_now_ns()'s clock; 0 or -ETIMEDOUT. */
-void gm_sys_cond_init(pthread_cond_t *cond);
-int gm_sys_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadline_ns);
-
-/* ---- inside.c ---- */
-
-/* A callback that the calling thread is in; on its stack. */
-struct gm_inside {
-	const void *what;
-	struct gm_inside *outer;
-};
-
-/* False if the thread is in a callback of @what already. */
-bool gm_sys_enter(struct gm_inside *inside, const void *what);
-void gm_sys_leave(struct gm_inside *inside);
-/* Is the thread in any? */
-bool gm_sys_is_inside(void);
 
 /* ---- alloc.c ---- */
 void *gm_sys_alloc(size_t len);                         /* zeroed, or NULL */

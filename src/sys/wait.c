@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* wait.c - waiting with a deadline. */
-#include "sys/sys.h"
+#include "sys/wait.h"
 
 #include <time.h>
 
@@ -12,6 +12,16 @@ void gm_sys_cond_init(pthread_cond_t *cond)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(cond, &attr);
 	pthread_condattr_destroy(&attr);
+}
+
+void gm_sys_cond_destroy(pthread_cond_t *cond)
+{
+	pthread_cond_destroy(cond);
+}
+
+void gm_sys_cond_wake(pthread_cond_t *cond)
+{
+	pthread_cond_broadcast(cond);
 }
 
 int gm_sys_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadline_ns)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """guestmem doctor: what it says is so, and what it advises mends it."""
 
+import ctypes
 import json
+import mmap
 import os
 import re
 import subprocess
@@ -28,7 +30,7 @@ class Doctor(Case):
         found, status = report()
         self.assertEqual((status, found["basics_work"]), (0, True))
         names = {c["name"] for c in found["checks"]}
-        for name in ("kernel", "memory", "cgroup", "memfd", "pagemap", "PAGEMAP_SCAN", "page frames", "THP",
+        for name in ("kernel", "memory", "cgroup", "memfd", "memory names", "pagemap", "PAGEMAP_SCAN", "page frames", "THP",
                      "THP, shared", "multi-size THP", "multi-size, shared", "huge-page pool", "NUMA", "KVM", "userfaultfd", "memlock",
                      "mappings", "perf events", "KSM", "heat maps"):
             self.assertIn(name, names)
@@ -146,6 +148,21 @@ class Doctor(Case):
             os.unlink(file)
         for words in (["--json"], ["-j"], ["--json=-"], ["-j", "-"]):
             self.assertTrue(json.loads(guestmem("doctor", *words).stdout)["basics_work"])
+
+    def test_names_of_memory_are_shown_or_not(self):
+        memory = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        ctypes.CDLL(None).prctl(0x53564D41, 0, ctypes.c_ulong(at), ctypes.c_ulong(mmap.PAGESIZE), b"doctor-test")
+        state = "ok" if "[anon:doctor-test]" in read("/proc/self/maps") else "missing"
+        self.assertEqual(check_of(report()[0], "memory names")["state"], state)
+
+    def test_a_reader_that_goes_is_told_nothing(self):
+        for words in ([], ["--json"]):
+            out, into = os.pipe()
+            os.close(out)
+            result = guestmem("doctor", *words, stdout=into)
+            os.close(into)
+            self.assertEqual((result.returncode, result.stderr), (1, ""))
 
     def test_bad_arguments_and_full_disks_are_errors(self):
         self.fails(2, "'x'", args=("doctor", "x"))

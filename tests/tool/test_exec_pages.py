@@ -97,6 +97,15 @@ class Pages(Case):
             _, said = self.run_use("16M", "thp", what, 4 * MIB, "--require", status=1)
             self.assertIn("--require: page size thp was asked for, base was got", said)
 
+    def test_how_much_was_advised_is_told(self):
+        set_host(THP + "shmem_enabled", "advise")
+        for what, why in (("partly", "does not advise huge pages (MADV_HUGEPAGE) for 14 MiB of the 16 MiB that it maps"),
+                          ("partly-not", "forbids huge pages for 2 MiB of the 16 MiB that it maps"),
+                          ("touch", "does not advise huge pages (MADV_HUGEPAGE) for the memory,")):
+            report, _ = self.run_use("16M", "thp", what, 4 * MIB)
+            self.assertFalse(report["page_size_achieved"])
+            self.assertTrue(any(why in w for w in report["warnings"]), report["warnings"])
+
     def test_an_inherited_prohibition_of_thp_is_lifted(self):
         set_host(THP + "shmem_enabled", "advise")
         script = "import ctypes, os, sys; ctypes.CDLL(None).prctl(41, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
@@ -183,6 +192,7 @@ class Pages(Case):
             self.assertEqual(report["surviving_pids"], [pid])
             (note,) = [w for w in report["warnings"] if "outlived" in w]
             self.assertIn(said, note)
+            self.assertRegex(note, "^1 process of the command outlived it(, with the memory, and was watched|; none)")
             self.assertIn(note, result.stderr)
         self.assertTrue(note.endswith(str(pid)))
         self.assertEqual(report["present_bytes"], 4 * MIB)

@@ -48,6 +48,11 @@ def main():
     at = map_at(fd, size, PAGE if what == "unaligned" else 0)
     if what in ("advised", "unaligned"):
         libc.madvise(at, size, MADV_HUGEPAGE)
+    if what == "partly":
+        libc.madvise(at, HUGE, MADV_HUGEPAGE)
+    if what == "partly-not":
+        libc.madvise(at, size, MADV_HUGEPAGE)
+        libc.madvise(at + HUGE, HUGE, MADV_NOHUGEPAGE)
     if what == "fork":
         return fork(at, touched, seconds)
     if what == "stopped":
