@@ -11,6 +11,7 @@
 #define GM_SYS_H
 
 #include <signal.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
