@@ -19,7 +19,7 @@
 #include "memory/space.h"
 #include "sys/inside.h"
 #include "sys/sys.h"
-#include "sys/wait.h"
+#include "sys/deadline.h"
 
 #define CAPACITY_DEFAULT 4096u
 #define PENDING_MAX 64u

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* wait.c - waiting with a deadline. */
-#include "sys/wait.h"
+/* deadline.c - waiting with a deadline. */
+#include "sys/deadline.h"
 
 #include <time.h>
 

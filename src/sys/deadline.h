@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* wait.h - waiting for another thread with a deadline. */
-#ifndef GM_SYS_WAIT_H
-#define GM_SYS_WAIT_H
+/* deadline.h - waiting for another thread with a deadline. */
+#ifndef GM_SYS_DEADLINE_H
+#define GM_SYS_DEADLINE_H
 
 #include <pthread.h>
 #include <stdint.h>
