@@ -263,11 +263,34 @@ void gm_reader_destroy(struct gm_reader *reader)
 
 /* ---- questions ---- */
 
+const struct gm_node_state *gm_space_state(const struct gm_node *node)
+{
+	const struct gm_touch *touch = node->touch;
+
+	if (!gm_node_is_used(node))
+		return NULL;
+	if (!touch)
+		return &node->s;
+	return touch->fresh ? NULL : &touch->old;
+}
+
+/* An alias without a name of its own has that of what it shows. */
+static const char *published_name(const struct gm_node *node)
+{
+	const struct gm_node_state *s = gm_space_state(node);
+
+	while (node->kind == GM_REGION_ALIAS && !s->name) {
+		node = s->target;
+		s = gm_space_state(node);
+	}
+	return gm_node_name(node, s);
+}
+
 /* A node as published, of which @span shows from @off if it is not NULL. */
 static void describe(const struct gm_space *space, const struct gm_node *node,
 	const struct gm_span *span, uint64_t off, struct gm_region_info *ret_info)
 {
-	const struct gm_node_state *s = node->touch ? &node->touch->old : &node->s;
+	const struct gm_node_state *s = gm_space_state(node);
 	bool memory = gm_node_is_memory(node);
 	struct gm_region_info info = {
 		.size = ret_info->size,
@@ -291,7 +314,7 @@ static void describe(const struct gm_space *space, const struct gm_node *node,
 		info.hva = (void *)(uintptr_t)(span->delta + span->first);
 		info.placed = span->direct != 0;
 	}
-	gm_copy_name(info.name, sizeof(info.name), gm_node_name(node, s));
+	gm_copy_name(info.name, sizeof(info.name), published_name(node));
 	if (span) {
 		info.off = off;
 		info.block_off += off;
@@ -300,14 +323,14 @@ static void describe(const struct gm_space *space, const struct gm_node *node,
 	memcpy(ret_info, &info, sizeof(info));
 }
 
-/* A node of the published tree's absolute address, by what it was before an open transaction. */
+/* The absolute address of a published node. */
 static bool published_address(
 	const struct gm_space *space, const struct gm_node *node, uint64_t *ret_addr)
 {
 	uint64_t addr = 0;
 
 	while (node != space->root) {
-		const struct gm_node_state *s = node->touch ? &node->touch->old : &node->s;
+		const struct gm_node_state *s = gm_space_state(node);
 
 		if (!s->parent || __builtin_add_overflow(addr, s->range.first, &addr))
 			return false;
@@ -330,7 +353,7 @@ int gm_space_region(struct gm_space *space, uint64_t id, struct gm_region_info *
 		return -EINVAL;
 	pthread_mutex_lock(&space->lock);
 	node = gm_node_find(&space->nodes, id);
-	if (node && node != space->root && !(node->touch && node->touch->fresh)) {
+	if (node && node != space->root && gm_space_state(node)) {
 		if (published_address(space, node, &addr))
 			span = gm_table_next(space->view, addr, &off);
 		if (span && (span->first != addr || span->node != node->index || off))

@@ -53,4 +53,7 @@ struct gm_view_full *gm_space_publish(
 /* Frees a view that was published, with @parts (taken), once its readers have left. */
 void gm_space_retire(struct gm_space *space, struct gm_view_full *view, struct gm_parts *parts);
 
+/* What is published of a node, or NULL if it is not there. With the lock held. */
+const struct gm_node_state *gm_space_state(const struct gm_node *node);
+
 #endif

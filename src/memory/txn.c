@@ -238,8 +238,9 @@ static void forget_fresh(struct gm_txn *txn, struct gm_node *node)
 	while (*link != record)
 		link = &(*link)->next;
 	*link = record->next;
-	gm_sys_free(record);
+	/* Until it is dropped others look at its record. */
 	drop_node(txn, node);
+	gm_sys_free(record);
 }
 
 int gm_txn_remove(struct gm_txn *txn, uint64_t id, struct gm_error *err)
