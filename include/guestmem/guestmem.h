@@ -9,6 +9,7 @@
 #include <guestmem/atomic.h>
 #include <guestmem/block.h>
 #include <guestmem/device.h>
+#include <guestmem/dump.h>
 #include <guestmem/error.h>
 #include <guestmem/guard.h>
 #include <guestmem/host.h>

@@ -274,8 +274,7 @@ const struct gm_node_state *gm_space_state(const struct gm_node *node)
 	return touch->fresh ? NULL : &touch->old;
 }
 
-/* An alias without a name of its own has that of what it shows. */
-static const char *published_name(const struct gm_node *node)
+const char *gm_space_node_name(const struct gm_node *node)
 {
 	const struct gm_node_state *s = gm_space_state(node);
 
@@ -286,8 +285,7 @@ static const char *published_name(const struct gm_node *node)
 	return gm_node_name(node, s);
 }
 
-/* A node as published, of which @span shows from @off if it is not NULL. */
-static void describe(const struct gm_space *space, const struct gm_node *node,
+void gm_space_describe(const struct gm_space *space, const struct gm_node *node,
 	const struct gm_span *span, uint64_t off, struct gm_region_info *ret_info)
 {
 	const struct gm_node_state *s = gm_space_state(node);
@@ -314,7 +312,7 @@ static void describe(const struct gm_space *space, const struct gm_node *node,
 		info.hva = (void *)(uintptr_t)(span->delta + span->first);
 		info.placed = span->direct != 0;
 	}
-	gm_copy_name(info.name, sizeof(info.name), published_name(node));
+	gm_copy_name(info.name, sizeof(info.name), gm_space_node_name(node));
 	if (span) {
 		info.off = off;
 		info.block_off += off;
@@ -358,9 +356,9 @@ int gm_space_region(struct gm_space *space, uint64_t id, struct gm_region_info *
 			span = gm_table_next(space->view, addr, &off);
 		if (span && (span->first != addr || span->node != node->index || off))
 			span = NULL;
-		describe(space, node, NULL, 0, ret_info);
+		gm_space_describe(space, node, NULL, 0, ret_info);
 		if (span) {
-			describe(space, node, span, 0, &info);
+			gm_space_describe(space, node, span, 0, &info);
 			ret_info->hva = info.hva;
 			ret_info->placed = info.placed;
 		}
@@ -381,7 +379,8 @@ int gm_space_next(struct gm_space *space, uint64_t gpa, struct gm_region_info *r
 	pthread_mutex_lock(&space->lock);
 	span = gm_table_next(space->view, gpa, &off);
 	if (span) {
-		describe(space, gm_node_at(&space->nodes, span->node), span, off, ret_info);
+		gm_space_describe(
+			space, gm_node_at(&space->nodes, span->node), span, off, ret_info);
 		ret_info->gpa = span->first;
 		ret_info->len = span->last - span->first + 1;
 		rc = 0;

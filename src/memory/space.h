@@ -55,5 +55,10 @@ void gm_space_retire(struct gm_space *space, struct gm_view_full *view, struct g
 
 /* What is published of a node, or NULL if it is not there. With the lock held. */
 const struct gm_node_state *gm_space_state(const struct gm_node *node);
+/* The published name of a published node: an alias without one has that of what it shows. */
+const char *gm_space_node_name(const struct gm_node *node);
+/* A published node, of which @span shows from @off if it is not NULL. With the lock held. */
+void gm_space_describe(const struct gm_space *space, const struct gm_node *node,
+	const struct gm_span *span, uint64_t off, struct gm_region_info *ret_info);
 
 #endif

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * dump.c - a space as text, much as the monitor of QEMU shows it ("info mtree").
+ *
+ * Names have no control characters from the day they were given (gm_copy_name()), and at most 31
+ * bytes; so a line has its bound, but for the blanks before it.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "memory/snapshot.h"
+
+#define LINE_CAP 512
+#define INDENT_MAX 32u /* levels; what lies deeper is not moved further in */
+
+struct dump {
+	int (*write)(void *ctx, const char *text, size_t len);
+	void *ctx;
+	uint32_t flags;
+	bool detached; /* the heading of what is in no tree was written */
+};
+
+static int put(const struct dump *d, const char *text)
+{
+	return d->write(d->ctx, text, strlen(text));
+}
+
+/* "0000000000001000-0000000000001fff" */
+#define RANGE_CAP 34
+
+static const char *range_text(uint64_t first, uint64_t len, char buf[RANGE_CAP])
+{
+	snprintf(buf, RANGE_CAP, "%016" PRIx64 "-%016" PRIx64, first, first + (len - 1));
+	return buf;
+}
+
+static const char *perms_text(uint32_t perms, char buf[4])
+{
+	buf[0] = perms & GM_PERM_R ? 'r' : '-';
+	buf[1] = perms & GM_PERM_W ? 'w' : '-';
+	buf[2] = perms & GM_PERM_X ? 'x' : '-';
+	buf[3] = '\0';
+	return buf;
+}
+
+static const char *kind_text(uint32_t kind)
+{
+	static const char *const kinds[] = {
+		[GM_REGION_RAM] = "ram",
+		[GM_REGION_ROM] = "rom",
+		[GM_REGION_RESERVED] = "reserved",
+		[GM_REGION_CONTAINER] = "container",
+		[GM_REGION_ALIAS] = "alias",
+		[GM_REGION_MMIO] = "mmio",
+		[GM_REGION_ROMD] = "romd",
+		[GM_REGION_PMEM] = "pmem",
+		[GM_REGION_ACPI] = "acpi",
+		[GM_REGION_IOMMU] = "iommu",
+	};
+
+	return kind < sizeof(kinds) / sizeof(kinds[0]) ? kinds[kind] : "unknown";
+}
+
+/* ---- the tree ---- */
+
+static int put_step(void *ctx, const struct gm_walk_step *step)
+{
+	const struct gm_region_info *info = step->info;
+	struct dump *d = ctx;
+	char line[LINE_CAP];
+	char range[RANGE_CAP];
+	char target[RANGE_CAP];
+	char perms[4];
+	uint32_t indent = 2 * (1 + (step->depth < INDENT_MAX ? step->depth : INDENT_MAX));
+	int rc = 0;
+
+	if (step->flags & GM_WALK_DETACHED && !d->detached) {
+		d->detached = true;
+		rc = put(d, "in no tree:\n");
+	}
+	if (rc)
+		return rc;
+	snprintf(line, sizeof(line), "%*s%s (prio %" PRId32 ", %s %s): %s%s%s%s%s%s\n", (int)indent,
+		"", range_text(step->addr, info->len, range), info->priority, kind_text(info->kind),
+		perms_text(info->perms, perms), info->name, step->target_name ? " -> " : "",
+		step->target_name ? step->target_name : "", step->target_name ? " @" : "",
+		step->target_name ? range_text(info->block_off, info->len, target) : "",
+		info->flags & GM_REGION_DISABLED ? " [disabled]" : "");
+	return put(d, line);
+}
+
+/* ---- what shows ---- */
+
+static int put_host(const struct dump *d, const struct gm_region_info *info)
+{
+	struct gm_block_info block = {.size = sizeof(block)};
+	char line[LINE_CAP];
+
+	if (!info->block)
+		return 0;
+	gm_block_info(info->block, &block);
+	snprintf(line, sizeof(line), ", block %s @%016" PRIx64 "%s", block.name, info->block_off,
+		info->placed ? ", window" : "");
+	return put(d, line);
+}
+
+static int put_flat(const struct dump *d, const struct gm_region_info *info)
+{
+	char line[LINE_CAP];
+	char range[RANGE_CAP];
+	char perms[4];
+	int rc;
+
+	snprintf(line, sizeof(line), "  %s (%s %s): %s @%016" PRIx64,
+		range_text(info->gpa, info->len, range), kind_text(info->kind),
+		perms_text(info->perms, perms), info->name, info->off);
+	rc = put(d, line);
+	if (!rc && d->flags & GM_DUMP_HOST)
+		rc = put_host(d, info);
+	return rc ? rc : put(d, "\n");
+}
+
+static int put_all(struct dump *d, struct gm_snapshot *snapshot)
+{
+	char line[LINE_CAP];
+	int rc = 0;
+
+	if (d->flags & GM_DUMP_TREE) {
+		snprintf(line, sizeof(line), "tree of \"%s\":\n", snapshot->name);
+		rc = put(d, line);
+		if (!rc)
+			rc = gm_snapshot_walk(snapshot, put_step, d);
+	}
+	if (rc || !(d->flags & GM_DUMP_FLAT))
+		return rc;
+	snprintf(line, sizeof(line), "flat map of \"%s\":\n", snapshot->name);
+	rc = put(d, line);
+	for (size_t i = 0; i < snapshot->nr_flat && !rc; i++)
+		rc = put_flat(d, &snapshot->flat[i]);
+	return rc;
+}
+
+int gm_space_dump(struct gm_space *space, uint32_t flags,
+	int (*write)(void *ctx, const char *text, size_t len), void *ctx)
+{
+	const uint32_t all = GM_DUMP_TREE | GM_DUMP_FLAT | GM_DUMP_HOST;
+	struct dump d = {.write = write, .ctx = ctx, .flags = flags ? flags : all};
+	struct gm_snapshot snapshot;
+	int rc;
+
+	if (flags & ~all)
+		return -EINVAL;
+	rc = gm_snapshot_take(space, (d.flags & GM_DUMP_FLAT) != 0, &snapshot);
+	if (rc)
+		return rc;
+	rc = put_all(&d, &snapshot);
+	gm_snapshot_drop(&snapshot);
+	return rc;
+}

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * snapshot.c - see snapshot.h.
+ *
+ * The tree itself is that of the open transaction's plan. What is published is found by looking at
+ * all nodes, each of which knows what it was; sorted by parent and address they are a tree again. A
+ * region that is in no tree may hold others however deep, so nothing here recurses.
+ */
+#include "memory/snapshot.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "memory/space.h"
+#include "sys/sys.h"
+
+/* ---- writing down ---- */
+
+static void add_node(
+	const struct gm_space *space, const struct gm_node *node, struct gm_snapshot *snapshot)
+{
+	struct gm_snapshot_node *to = &snapshot->nodes[snapshot->nr_nodes++];
+	const struct gm_node_state *s = gm_space_state(node);
+
+	*to = (struct gm_snapshot_node){.info.size = sizeof(to->info)};
+	gm_space_describe(space, node, NULL, 0, &to->info);
+	if (to->info.block)
+		gm_block_get(to->info.block);
+	if (node->kind == GM_REGION_ALIAS)
+		gm_copy_name(
+			to->target_name, sizeof(to->target_name), gm_space_node_name(s->target));
+}
+
+static void add_span(const struct gm_space *space, const struct gm_span *span, uint64_t off,
+	struct gm_snapshot *snapshot)
+{
+	struct gm_region_info *to = &snapshot->flat[snapshot->nr_flat++];
+
+	*to = (struct gm_region_info){.size = sizeof(*to)};
+	gm_space_describe(space, gm_node_at(&space->nodes, span->node), span, off, to);
+	to->gpa = span->first;
+	to->len = span->last - span->first + 1;
+	if (to->block)
+		gm_block_get(to->block);
+}
+
+/* All that is published, with the lock held; the lists have room. */
+static void copy(const struct gm_space *space, bool flat, struct gm_snapshot *snapshot)
+{
+	const struct gm_span *span;
+	uint64_t off;
+
+	memcpy(snapshot->name, space->name, sizeof(snapshot->name));
+	for (uint32_t i = 0; i < space->nodes.nr; i++) {
+		const struct gm_node *node = gm_node_at(&space->nodes, i);
+
+		if (node != space->root && gm_space_state(node))
+			add_node(space, node, snapshot);
+	}
+	span = flat ? gm_table_next(space->view, 0, &off) : NULL;
+	while (span) {
+		add_span(space, span, off, snapshot);
+		span = span->last == UINT64_MAX ? NULL
+						: gm_table_next(space->view, span->last + 1, &off);
+	}
+}
+
+static size_t nr_spans(const struct gm_space *space)
+{
+	return ((const struct gm_view_full *)(const void *)space->view)->nr_spans;
+}
+
+/* ---- the order ---- */
+
+static int by_place(const void *a, const void *b)
+{
+	const struct gm_region_info *x = &((const struct gm_snapshot_node *)a)->info;
+	const struct gm_region_info *y = &((const struct gm_snapshot_node *)b)->info;
+
+	if (x->parent != y->parent)
+		return x->parent < y->parent ? -1 : 1;
+	if (x->gpa != y->gpa && x->parent != GM_REGION_DETACHED)
+		return x->gpa < y->gpa ? -1 : 1;
+	if (x->priority != y->priority && x->parent != GM_REGION_DETACHED)
+		return x->priority > y->priority ? -1 : 1;
+	return x->id < y->id ? -1 : 1;
+}
+
+int gm_snapshot_take(struct gm_space *space, bool flat, struct gm_snapshot *ret)
+{
+	size_t cap_nodes = 0;
+	size_t cap_flat = 0;
+	bool fits = false;
+
+	*ret = (struct gm_snapshot){0};
+	while (!fits) {
+		gm_sys_free(ret->nodes);
+		gm_sys_free(ret->flat);
+		/* Never of length 0, and with some room for what comes meanwhile. */
+		ret->nodes = gm_sys_alloc_array(cap_nodes + 16, sizeof(*ret->nodes));
+		ret->flat = gm_sys_alloc_array(cap_flat + 16, sizeof(*ret->flat));
+		if (!ret->nodes || !ret->flat) {
+			gm_snapshot_drop(ret);
+			return -ENOMEM;
+		}
+		pthread_mutex_lock(&space->lock);
+		fits = space->nodes.nr <= cap_nodes + 16 &&
+		       (!flat || nr_spans(space) <= cap_flat + 16);
+		if (fits)
+			copy(space, flat, ret);
+		cap_nodes = space->nodes.nr;
+		cap_flat = flat ? nr_spans(space) : 0;
+		pthread_mutex_unlock(&space->lock);
+	}
+	qsort(ret->nodes, ret->nr_nodes, sizeof(*ret->nodes), by_place);
+	return 0;
+}
+
+void gm_snapshot_drop(struct gm_snapshot *snapshot)
+{
+	for (size_t i = 0; i < snapshot->nr_nodes; i++)
+		gm_block_put(snapshot->nodes[i].info.block);
+	for (size_t i = 0; i < snapshot->nr_flat; i++)
+		gm_block_put(snapshot->flat[i].block);
+	gm_sys_free(snapshot->nodes);
+	gm_sys_free(snapshot->flat);
+	*snapshot = (struct gm_snapshot){0};
+}
+
+/* ---- walking ---- */
+
+/* The first region in @parent, or one that lies elsewhere. */
+static size_t first_in(const struct gm_snapshot *snapshot, uint64_t parent)
+{
+	size_t lo = 0;
+	size_t hi = snapshot->nr_nodes;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (snapshot->nodes[mid].info.parent < parent)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+static bool lies_in(const struct gm_snapshot *snapshot, size_t at, uint64_t parent)
+{
+	return at < snapshot->nr_nodes && snapshot->nodes[at].info.parent == parent;
+}
+
+/* Depth, address and flags, by those of the region in which it lies (NULL: at the top). */
+static void settle(struct gm_snapshot_node *node, const struct gm_snapshot_node *up)
+{
+	bool detached = node->info.parent == GM_REGION_DETACHED;
+	uint32_t hidden = node->info.flags & GM_REGION_DISABLED ? GM_WALK_HIDDEN : 0;
+
+	node->depth = up ? up->depth + 1 : 0;
+	node->flags = hidden | (up ? up->flags : detached ? GM_WALK_DETACHED : GM_WALK_ADDRESS);
+	node->addr = detached ? 0 : node->info.gpa;
+	if (up && __builtin_add_overflow(up->addr, node->info.gpa, &node->addr))
+		node->flags &= ~GM_WALK_ADDRESS;
+}
+
+static int visit(const struct gm_snapshot_node *node,
+	int (*fn)(void *ctx, const struct gm_walk_step *step), void *ctx)
+{
+	struct gm_walk_step step = {
+		.info = &node->info,
+		.target_name = node->info.kind == GM_REGION_ALIAS ? node->target_name : NULL,
+		.addr = node->addr,
+		.depth = node->depth,
+		.flags = node->flags,
+	};
+
+	return fn(ctx, &step);
+}
+
+/* All in one tree: that of the space, or one of those that are none of it. */
+static int walk_from(struct gm_snapshot *snapshot, uint64_t parent,
+	int (*fn)(void *ctx, const struct gm_walk_step *step), void *ctx)
+{
+	struct gm_snapshot_node *nodes = snapshot->nodes;
+	size_t at = first_in(snapshot, parent);
+	uint32_t depth = 0;
+	size_t up = 0;
+
+	while (lies_in(snapshot, at, parent)) {
+		uint64_t id = nodes[at].info.id;
+		size_t below = first_in(snapshot, id);
+		int rc;
+
+		settle(&nodes[at], depth ? &nodes[up] : NULL);
+		nodes[at].up = up;
+		rc = visit(&nodes[at], fn, ctx);
+		if (rc)
+			return rc;
+		if (lies_in(snapshot, below, id)) {
+			up = at;
+			parent = id;
+			at = below;
+			depth++;
+			continue;
+		}
+		at++;
+		/* Up again, as often as nothing is left. */
+		while (depth && !lies_in(snapshot, at, parent)) {
+			at = up + 1;
+			parent = nodes[up].info.parent;
+			up = nodes[up].up;
+			depth--;
+		}
+	}
+	return 0;
+}
+
+int gm_snapshot_walk(struct gm_snapshot *snapshot,
+	int (*fn)(void *ctx, const struct gm_walk_step *step), void *ctx)
+{
+	int rc = walk_from(snapshot, 0, fn, ctx);
+
+	return rc ? rc : walk_from(snapshot, GM_REGION_DETACHED, fn, ctx);
+}
+
+int gm_space_walk(
+	struct gm_space *space, int (*fn)(void *ctx, const struct gm_walk_step *step), void *ctx)
+{
+	struct gm_snapshot snapshot;
+	int rc = gm_snapshot_take(space, false, &snapshot);
+
+	if (rc)
+		return rc;
+	rc = gm_snapshot_walk(&snapshot, fn, ctx);
+	gm_snapshot_drop(&snapshot);
+	return rc;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * snapshot.h - what is published of a space, written down in one moment.
+ *
+ * The descriptions are copies; their blocks are kept by references. So whoever looks at them holds
+ * no lock and nobody up.
+ */
+#ifndef GM_MEMORY_SNAPSHOT_H
+#define GM_MEMORY_SNAPSHOT_H
+
+#include <guestmem/dump.h>
+
+/* A region, in the order of a walk. */
+struct gm_snapshot_node {
+	struct gm_region_info info;
+	char target_name[32];
+	uint64_t addr;
+	size_t up; /* in the list that is sorted by parent; its own index at the top */
+	uint32_t depth;
+	uint32_t flags; /* GM_WALK_* */
+};
+
+struct gm_snapshot {
+	char name[32];
+	struct gm_snapshot_node *nodes; /* by parent, then address */
+	size_t nr_nodes;
+	struct gm_region_info *flat; /* what shows, as gm_space_next() tells it */
+	size_t nr_flat;
+};
+
+/* 0 or -ENOMEM. */
+int gm_snapshot_take(struct gm_space *space, bool flat, struct gm_snapshot *ret);
+void gm_snapshot_drop(struct gm_snapshot *snapshot);
+
+/* Calls @fn for each region as gm_space_walk() does. */
+int gm_snapshot_walk(struct gm_snapshot *snapshot,
+	int (*fn)(void *ctx, const struct gm_walk_step *step), void *ctx);
+
+#endif
