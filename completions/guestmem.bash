@@ -5,7 +5,7 @@
 
 # The long options of "guestmem SUBCOMMAND".
 _guestmem_options() {
-	"${COMP_WORDS[0]}" "$@" --help 2>/dev/null | grep -oE '^  (-., |    )--[a-z-]+' | grep -oE -- '--[a-z-]+'
+	"${COMP_WORDS[0]}" "$@" --help 2>/dev/null | grep -oE '^  (-., |    )--[a-z0-9-]+' | grep -oE -- '--[a-z0-9-]+'
 }
 
 # Is the cursor behind the first word of the command that exec runs? *ret: the index of that word.
@@ -34,7 +34,7 @@ _guestmem() {
 	local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} ret
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
-		mapfile -t COMPREPLY < <(compgen -W 'doctor exec inspect --help --version' -- "$current")
+		mapfile -t COMPREPLY < <(compgen -W 'doctor exec inspect map --help --version' -- "$current")
 		return
 	fi
 	if [ "${COMP_WORDS[1]}" = exec ] && _guestmem_command_index; then
@@ -64,6 +64,7 @@ _guestmem() {
 		case ${COMP_WORDS[1]}:$current in
 		*:-*) mapfile -t COMPREPLY < <(compgen -W "$(_guestmem_options "${COMP_WORDS[1]}")" -- "$current") ;;
 		exec:*) mapfile -t COMPREPLY < <(compgen -c -- "$current") ;;
+		map:*) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
 		inspect:*) mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [0-9]*)" -- "$current") ;;
 		esac
 		;;

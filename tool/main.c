@@ -14,6 +14,7 @@ static const struct command {
 	{"doctor", cmd_doctor, "list what this host offers and lacks"},
 	{"exec", cmd_exec, "run a command on memory that is lent to it"},
 	{"inspect", cmd_inspect, "show what backs the guest memory of a process"},
+	{"map", cmd_map, "check a description of a memory map, show it, compare two"},
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))

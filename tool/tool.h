@@ -116,5 +116,6 @@ bool tool_bad_value(const char *option, const char *value, const char *why);
 int cmd_exec(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
+int cmd_map(int argc, char **argv);
 
 #endif

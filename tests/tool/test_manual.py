@@ -7,14 +7,14 @@ import subprocess
 
 from common import ROOT, TOOL, Case, guestmem, main, read
 
-COMMANDS = ("doctor", "exec", "inspect")
+COMMANDS = ("doctor", "exec", "inspect", "map")
 
 
 def helped(command):
     """The options of --help: long name to (letter, does it take a value)."""
     found = {}
     for line in guestmem(command, "--help").stdout.splitlines():
-        match = re.match(r"  (?:-(.), |    )--([a-z-]+)(?:( |\[=)[A-Z])?", line)
+        match = re.match(r"  (?:-(.), |    )--([a-z0-9-]+)(?:( |\[=)[A-Z])?", line)
         if match:
             found[match.group(2)] = (match.group(1), bool(match.group(3)))
     return found
@@ -26,7 +26,7 @@ def manual(command):
     section = page.split(f"\n# {command.upper()}\n")[1].split("\n# ")[0]
     found = {}
     for line in re.findall(r"^(?:\*-.*)$", section, re.MULTILINE):
-        match = re.match(r"(?:\*-(.)\*, )?\*--([a-z-]+)\*( _|\[=_)?", line)
+        match = re.match(r"(?:\*-(.)\*, )?\*--([a-z0-9-]+)\*( _|\[=_)?", line)
         if match:
             found[match.group(2)] = (match.group(1), bool(match.group(3)))
     return found
