@@ -26,8 +26,8 @@ static const struct tool_usage usage = {
 	.operands = "[OPTION]... FILE [FILE2]",
 	.about = "Checks a description of a memory map, in JSON, and shows its tree and its flat "
 		 "map.\n"
-		 "With two files: what FILE2 shows otherwise than FILE; then the exit status is "
-		 "1.\n"
+		 "With two files: what FILE2 shows otherwise than FILE; if anything, the exit "
+		 "status is 1.\n"
 		 "No memory is needed. \"-\" is standard input. The form is described in "
 		 "guestmem(1).",
 	.options = options,

@@ -70,13 +70,14 @@ struct map_layout {
 /* ---- map_read.c ---- */
 /* Nodes from a text, names resolved; false with a fault. The text must not be longer than a file. */
 bool map_read(struct map_layout *layout, const char *text, size_t len);
-void map_free(struct map_layout *layout);
+const char *map_kind_name(uint32_t kind);
 __attribute__((format(printf, 3, 4))) bool map_fail(
 	struct map_layout *layout, uint32_t line, const char *fmt, ...);
 
 /* ---- map_file.c ---- */
 /* Reads a file and builds what it describes; "-" is standard input. False after a message. */
 bool map_load(struct map_layout *layout, const char *path);
+void map_free(struct map_layout *layout);
 
 /* ---- map_build.c ---- */
 /* The space and what shows in it; false with a fault. */
@@ -96,7 +97,6 @@ void map_compare(const struct map_layout *before, const struct map_layout *after
 	void (*fn)(void *ctx, const struct map_change *change), void *ctx);
 
 /* ---- map_show.c ---- */
-const char *map_kind_name(uint32_t kind);
 /* "rwx" with '-' for what is not allowed. */
 const char *map_perms(uint32_t perms, char buf[4]);
 /* As GM_DUMP_* says; false after a message, or if standard output takes no more. */

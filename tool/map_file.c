@@ -87,3 +87,11 @@ bool map_load(struct map_layout *layout, const char *path)
 	free(text);
 	return (well && map_build(layout)) || complain(layout);
 }
+
+void map_free(struct map_layout *layout)
+{
+	gm_space_destroy(layout->space);
+	free(layout->nodes);
+	free(layout->flat);
+	*layout = (struct map_layout){.path = layout->path};
+}

@@ -21,6 +21,23 @@ struct reading {
 	uint32_t cap;
 };
 
+const char *map_kind_name(uint32_t kind)
+{
+	static const char *const kinds[] = {
+		[GM_REGION_RAM] = "ram",
+		[GM_REGION_ROM] = "rom",
+		[GM_REGION_RESERVED] = "reserved",
+		[GM_REGION_CONTAINER] = "container",
+		[GM_REGION_ALIAS] = "alias",
+		[GM_REGION_MMIO] = "mmio",
+		[GM_REGION_ROMD] = "romd",
+		[GM_REGION_PMEM] = "pmem",
+		[GM_REGION_ACPI] = "acpi",
+	};
+
+	return kinds[kind];
+}
+
 bool map_fail(struct map_layout *layout, uint32_t line, const char *fmt, ...)
 {
 	va_list args;
@@ -457,12 +474,4 @@ bool map_read(struct map_layout *layout, const char *text, size_t len)
 	if (!read_layout(&r))
 		return map_fail(layout, r.in.fault_line, "%s", r.in.why);
 	return resolve_names(layout);
-}
-
-void map_free(struct map_layout *layout)
-{
-	gm_space_destroy(layout->space);
-	free(layout->nodes);
-	free(layout->flat);
-	*layout = (struct map_layout){.path = layout->path};
 }

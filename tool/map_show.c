@@ -6,23 +6,6 @@
 
 #include "map.h"
 
-const char *map_kind_name(uint32_t kind)
-{
-	static const char *const kinds[] = {
-		[GM_REGION_RAM] = "ram",
-		[GM_REGION_ROM] = "rom",
-		[GM_REGION_RESERVED] = "reserved",
-		[GM_REGION_CONTAINER] = "container",
-		[GM_REGION_ALIAS] = "alias",
-		[GM_REGION_MMIO] = "mmio",
-		[GM_REGION_ROMD] = "romd",
-		[GM_REGION_PMEM] = "pmem",
-		[GM_REGION_ACPI] = "acpi",
-	};
-
-	return kinds[kind];
-}
-
 const char *map_perms(uint32_t perms, char buf[4])
 {
 	buf[0] = perms & GM_PERM_R ? 'r' : '-';
