@@ -40,7 +40,8 @@ GM_API int gm_txn_begin(struct gm_space *space, struct gm_txn **ret_txn, struct 
  * Returns 0; -EINVAL (length 0, misaligned, neither or both of block and backing); -ERANGE (wraps
  * past 2^64; outside the block); -EEXIST (overlaps a region of equal priority in the same parent:
  * err->gpa is the first common byte); -EBUSY (an anonymous block that another region uses: it has no
- * fd); -ENOENT (no such parent or target); -E2BIG; -ENOMEM. On failure the plan is unchanged.
+ * fd); -ENOENT (no such parent or target); -ELOOP (an alias would show itself); -E2BIG; -ENOMEM. On
+ * failure the plan is unchanged.
  * Threads: one writer. Since: 0.1.
  */
 GM_API int gm_txn_add(struct gm_txn *txn, const struct gm_region_desc *desc, uint64_t *ret_id,
@@ -154,7 +155,8 @@ GM_API int gm_txn_replace(
  * in between, and the commit waits for the readers of the old memory. If only memory of regions
  * that were removed earlier is in the way, it waits as well, but then goes on: the new region is
  * not placed. Must not be called in a section or by a thread that serves page faults. Returns 0;
- * -ETIMEDOUT (err->text names the readers that hold it up); -ENOMEM, -EBUSY, or what making a block
+ * -ETIMEDOUT (err->text names the readers that hold it up); -ELOOP (regions lie in or show each other
+ * more than 64 deep); -E2BIG (aliases of aliases show too many); -ENOMEM, -EBUSY, or what making a block
  * returned.
  * Threads: one writer. Since: 0.1.
  */
