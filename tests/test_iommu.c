@@ -564,7 +564,9 @@ static void readers_see_old_or_new_beside_changes_of_both(void **state)
 	reads = bad = 0;
 	for (uintptr_t i = 0; i < 3; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, read_on, (void *)(i + 1)), 0);
-	for (unsigned long i = 0; i < support_scale(3000); i++) {
+	/* At least until the readers have read something. */
+	for (unsigned long i = 0;
+		i < support_scale(3000) || __atomic_load_n(&reads, __ATOMIC_RELAXED) < 10000; i++) {
 		uint64_t page = rng_below(&rng, 64);
 
 		if (i % 50 == 49) {

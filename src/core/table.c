@@ -38,7 +38,7 @@ static size_t spans_at(uint32_t nr)
 
 size_t gm_leaf_size(uint32_t nr)
 {
-	return spans_at(nr) + (nr + 1) * sizeof(struct gm_span) + nr * sizeof(uint64_t);
+	return spans_at(nr) + ((size_t)nr + 1) * sizeof(struct gm_span) + nr * sizeof(uint64_t);
 }
 
 void gm_leaf_init(struct gm_leaf *leaf, uint32_t nr)

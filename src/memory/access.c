@@ -49,33 +49,18 @@ static bool wraps(uint64_t gpa, size_t len)
 	return len && len - 1 > UINT64_MAX - gpa;
 }
 
-const struct gm_span *gm_access_span(
-	const struct gm_view *view, uint64_t gpa, uint32_t perms, int *rc)
-{
-	const struct gm_span *span = gm_table_find(view, gpa);
-
-	if (!span) {
-		*rc = -EFAULT;
-		return NULL;
-	}
-	if (perms & ~span->perms) {
-		*rc = -EACCES;
-		return NULL;
-	}
-	return span;
-}
-
 int gm_access_spot(const struct gm_view *view, uint64_t gpa, uint64_t extent, uint32_t perms,
 	struct gm_spot *ret)
 {
-	int rc = 0;
-
 	for (;;) {
-		const struct gm_span *span = gm_access_span(view, gpa, perms, &rc);
+		const struct gm_span *span = gm_table_find(view, gpa);
 		struct gm_hop hop;
+		int rc;
 
 		if (!span)
-			return rc;
+			return -EFAULT;
+		if (perms & ~span->perms)
+			return -EACCES;
 		if (extent > span->last - gpa)
 			extent = span->last - gpa;
 		if (__builtin_expect(!(span->perms & GM_SPAN_IOMMU), 1)) {

@@ -1,18 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * access.h - what access.c and atomic.c share: which span an access falls into.
+ * access.h - where an access leads to, for access.c, atomic.c, slice.c and view.c.
  */
 #ifndef GM_MEMORY_ACCESS_H
 #define GM_MEMORY_ACCESS_H
 
 #include <guestmem/view.h>
-
-/*
- * The span that holds @gpa with @perms; NULL with *rc = -EFAULT (nothing is mapped there) or
- * -EACCES.
- */
-const struct gm_span *gm_access_span(
-	const struct gm_view *view, uint64_t gpa, uint32_t perms, int *rc);
 
 /* Where an access begins, behind all translations. */
 struct gm_spot {

@@ -157,13 +157,11 @@ static int look(struct gm_iommu *iommu, uint64_t iova, uint64_t len, uint32_t pe
 		.missing = {.pieces = &bad, .room = 1},
 		.refused = {.pieces = &refused, .room = 1},
 	};
-	int rc = gm_iotlb_lookup(iommu->iotlb, iova, len, perms, &answer);
 
+	gm_iotlb_lookup(iommu->iotlb, iova, len, perms, &answer);
 	if (answer.good.nr && piece->iova == iova)
 		return 0;
-	if (rc == -EACCES)
-		bad = refused;
-	else if (answer.refused.nr && refused.iova < bad.iova)
+	if (answer.refused.nr && (answer.missing.nr == 0 || refused.iova < bad.iova))
 		bad = refused;
 	ret_miss->first = bad.iova;
 	ret_miss->last = bad.iova + (bad.len ? bad.len - 1 : 0);

@@ -6,7 +6,7 @@
 
 bool gm_sections_add(struct gm_sections *list, const struct gm_section *section)
 {
-	if (list->nr == list->cap) {
+	if (!list->items || list->nr == list->cap) {
 		size_t cap = list->cap ? list->cap * 2 : 8;
 		struct gm_section *items = gm_sys_realloc(list->items, cap, sizeof(*items));
 
