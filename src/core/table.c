@@ -75,7 +75,7 @@ uint32_t gm_table_slots(size_t nr_spans)
 {
 	uint32_t want = SLOTS_MIN;
 
-	while (want < SLOTS_MAX && want * SPANS_PER_SLOT < nr_spans)
+	while (want < SLOTS_MAX && (size_t)want * SPANS_PER_SLOT < nr_spans)
 		want *= 2;
 	return want;
 }
