@@ -144,7 +144,7 @@ static struct item item_of(const struct gm_piece *piece)
 		.first = piece->range.first,
 		.last = piece->range.last,
 		.off = piece->off,
-		.node = piece->node->index,
+		.node = gm_node_index(piece->node),
 		.perms = piece->perms,
 		.direct = placed ? piece->perms : 0,
 	};
@@ -163,7 +163,7 @@ static void start(uint64_t with_seed)
 	run.rng = (struct rng){with_seed};
 	run.base = (uintptr_t)BASE;
 	for (uint32_t i = 0; i < NODES; i++)
-		nodes[i].index = i * 1000;
+		nodes[i].id = (uint64_t)i * 1000 + 1;
 	blocks = fault_blocks();
 	lists[now].nr = 0;
 	run.nr_edits = 0;

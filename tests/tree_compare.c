@@ -216,7 +216,7 @@ void tree_compare_whole(void)
 		if (!span)
 			break;
 		tree_check(span->first == piece->range.first && span->last == piece->range.last);
-		tree_check(span->node == piece->node->index && off == piece->off);
+		tree_check(span->node == gm_node_index(piece->node) && off == piece->off);
 		tree_check(span->perms == piece->perms);
 		gpa = span->last + 1;
 		tree_check(gpa || i == pieces.nr - 1);

@@ -281,7 +281,7 @@ int gm_txn_check_desc(
 
 /* What it shows must not show it. Marks nodes with @mark, so that none is gone through twice. */
 static bool is_below(
-	struct gm_node *node, const struct gm_node *above, unsigned int depth, uint64_t mark)
+	struct gm_node *node, const struct gm_node *above, unsigned int depth, uint32_t mark)
 {
 	if (!node || node->mark == mark)
 		return false;
@@ -317,7 +317,7 @@ static int resolve_relatives(struct gm_txn *txn, const struct gm_region_desc *de
 	node->s.target = gm_txn_find(txn, desc->target, err);
 	if (!node->s.target)
 		return -ENOENT;
-	if (is_below(parent, node->s.target, 0, ++txn->space->nodes.mark))
+	if (is_below(parent, node->s.target, 0, gm_nodes_new_mark(&txn->space->nodes)))
 		return gm_error_set(err, -ELOOP, desc->gpa, desc->len,
 			"%s: an alias in \"%s\" of \"%s\" would show itself", txn->space->name,
 			gm_txn_name(parent), gm_txn_name(node->s.target));

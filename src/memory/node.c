@@ -10,7 +10,6 @@
 
 #define CHUNK 64u
 
-/* The lower half of a number is the index plus one, the upper half rises with each use of it. */
 #define ID_STEP (UINT64_C(1) << 32)
 
 struct gm_node *gm_node_at(const struct gm_nodes *nodes, uint32_t index)
@@ -44,22 +43,18 @@ struct gm_node *gm_node_alloc(struct gm_nodes *nodes)
 {
 	struct gm_node *node = nodes->unused;
 	uint64_t id;
-	uint32_t index;
 
 	if (node) {
 		nodes->unused = node->left;
-		index = node->index;
 		id = node->id + ID_STEP;
 	} else {
 		if (nodes->nr == nodes->nr_chunks * CHUNK && !add_chunk(nodes))
 			return NULL;
-		index = nodes->nr++;
-		id = (uint64_t)index + 1;
-		node = gm_node_at(nodes, index);
+		node = gm_node_at(nodes, nodes->nr++);
+		id = nodes->nr;
 	}
 	memset(node, 0, sizeof(*node));
 	node->id = id;
-	node->index = index;
 	return node;
 }
 
@@ -68,6 +63,16 @@ void gm_node_free(struct gm_nodes *nodes, struct gm_node *node)
 	node->kind = GM_NODE_UNUSED;
 	node->left = nodes->unused;
 	nodes->unused = node;
+}
+
+uint32_t gm_nodes_new_mark(struct gm_nodes *nodes)
+{
+	if (++nodes->mark == 0) {
+		for (uint32_t i = 0; i < nodes->nr; i++)
+			gm_node_at(nodes, i)->mark = 0;
+		nodes->mark = 1;
+	}
+	return nodes->mark;
 }
 
 struct gm_node *gm_node_find(const struct gm_nodes *nodes, uint64_t id)

@@ -47,11 +47,8 @@ struct gm_node {
 	struct gm_node *next_alias;
 	struct gm_touch *touch; /* by the open transaction, or NULL */
 	uint64_t label;
-	uint64_t mark; /* of the search that has been here last */
-	uint32_t index;
-	uint16_t numa;
+	uint32_t mark; /* of the search that has been here last */
 	uint8_t kind;
-	uint8_t flags;
 };
 
 /* What the open transaction did to a node. */
@@ -70,7 +67,7 @@ struct gm_nodes {
 	uint32_t nr_chunks;
 	uint32_t nr;            /* ever used */
 	struct gm_node *unused; /* by left */
-	uint64_t mark;          /* of the last search */
+	uint32_t mark;          /* of the last search */
 };
 
 #define GM_NODE_UNUSED UINT8_MAX /* kind of a node that is none */
@@ -99,6 +96,12 @@ static inline bool gm_node_is_memory(const struct gm_node *node)
 	return gm_kind_is_memory(node->kind);
 }
 
+/* The lower half of a number is the index plus one, the upper half rises with each use of it. */
+static inline uint32_t gm_node_index(const struct gm_node *node)
+{
+	return (uint32_t)node->id - 1;
+}
+
 /* Does something of its own lie at its addresses, behind its children? */
 static inline bool gm_node_shows(const struct gm_node *node)
 {
@@ -115,6 +118,8 @@ const char *gm_node_name(const struct gm_node *node, const struct gm_node_state 
 /* A zeroed node with a number, or NULL. */
 struct gm_node *gm_node_alloc(struct gm_nodes *nodes);
 void gm_node_free(struct gm_nodes *nodes, struct gm_node *node);
+/* A mark that no node has. */
+uint32_t gm_nodes_new_mark(struct gm_nodes *nodes);
 struct gm_node *gm_node_at(const struct gm_nodes *nodes, uint32_t index);
 /* The node with a number, or NULL. */
 struct gm_node *gm_node_find(const struct gm_nodes *nodes, uint64_t id);

@@ -354,7 +354,7 @@ int gm_space_region(struct gm_space *space, uint64_t id, struct gm_region_info *
 	if (node && node != space->root && gm_space_state(node)) {
 		if (published_address(space, node, &addr))
 			span = gm_table_next(space->view, addr, &off);
-		if (span && (span->first != addr || span->node != node->index || off))
+		if (span && (span->first != addr || span->node != gm_node_index(node) || off))
 			span = NULL;
 		gm_space_describe(space, node, NULL, 0, ret_info);
 		if (span) {

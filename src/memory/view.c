@@ -213,7 +213,7 @@ static struct entry planned(const struct gm_piece *piece)
 			.last = piece->range.last,
 			.owner = piece,
 			.perms = (uint16_t)(piece->perms | GM_SPAN_PLANNED),
-			.node = piece->node->index},
+			.node = gm_node_index(piece->node)},
 		.off = piece->off,
 	};
 }
