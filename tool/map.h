@@ -70,7 +70,6 @@ struct map_layout {
 /* ---- map_read.c ---- */
 /* Nodes from a text, names resolved; false with a fault. The text must not be longer than a file. */
 bool map_read(struct map_layout *layout, const char *text, size_t len);
-const char *map_kind_name(uint32_t kind);
 __attribute__((format(printf, 3, 4))) bool map_fail(
 	struct map_layout *layout, uint32_t line, const char *fmt, ...);
 

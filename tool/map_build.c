@@ -22,20 +22,6 @@ struct building {
 	uint32_t nr_aliases;
 };
 
-static bool is_memory(const struct map_node *node)
-{
-	switch (node->kind) {
-	case GM_REGION_RAM:
-	case GM_REGION_ROM:
-	case GM_REGION_ROMD:
-	case GM_REGION_PMEM:
-	case GM_REGION_ACPI:
-		return true;
-	default:
-		return false;
-	}
-}
-
 /* ---- before the space ---- */
 
 static bool lay_out_memory(struct building *b)
@@ -48,7 +34,7 @@ static bool lay_out_memory(struct building *b)
 	for (uint32_t i = 0; i < layout->nr; i++) {
 		const struct map_node *node = &layout->nodes[i];
 
-		if (!is_memory(node))
+		if (!gm_region_kind_is_memory(node->kind))
 			continue;
 		b->offsets[i] = sum;
 		if (node->size > MAP_RAM_MAX - sum)
@@ -152,7 +138,7 @@ static bool add_node(struct building *b, struct gm_txn *txn, struct map_node *no
 {
 	struct map_layout *layout = b->layout;
 	bool own = node->kind == GM_REGION_ROMD;
-	bool memory = is_memory(node) && !own;
+	bool memory = gm_region_kind_is_memory(node->kind) && !own;
 	struct gm_device_ops nothing = {.size = sizeof(nothing)};
 	struct gm_block_opts romd = {.size = sizeof(romd), .reserve = GM_RESERVE_NONE};
 	bool alias = node->kind == GM_REGION_ALIAS;

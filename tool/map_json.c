@@ -27,7 +27,7 @@ static json_t *json_node(const struct map_layout *layout, const struct map_node 
 
 	gm_space_region(layout->space, node->id, &info);
 	json_object_set_new(json, "name", tool_json_text(node->name));
-	json_object_set_new(json, "kind", json_string(map_kind_name(node->kind)));
+	json_object_set_new(json, "kind", json_string(gm_region_kind_name(node->kind)));
 	json_object_set_new(json, "at", hex(node->at));
 	if (node->size)
 		json_object_set_new(json, "size", hex(node->size));
@@ -79,8 +79,8 @@ static json_t *json_stretch(const struct map_stretch *s, uint64_t first)
 	if (!s)
 		return json_null();
 	return json_pack("{s:o, s:s, s:s, s:o, s:o, s:o}", "name", tool_json_text(s->node->name),
-		"kind", map_kind_name(s->node->kind), "perms", map_perms(s->perms, perms), "offset",
-		hex(s->off + (first - s->first)), "label", hex(s->node->label), "numa",
+		"kind", gm_region_kind_name(s->node->kind), "perms", map_perms(s->perms, perms),
+		"offset", hex(s->off + (first - s->first)), "label", hex(s->node->label), "numa",
 		s->node->numa == MAP_NONE ? json_null() : json_integer(s->node->numa));
 }
 

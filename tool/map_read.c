@@ -21,23 +21,6 @@ struct reading {
 	uint32_t cap;
 };
 
-const char *map_kind_name(uint32_t kind)
-{
-	static const char *const kinds[] = {
-		[GM_REGION_RAM] = "ram",
-		[GM_REGION_ROM] = "rom",
-		[GM_REGION_RESERVED] = "reserved",
-		[GM_REGION_CONTAINER] = "container",
-		[GM_REGION_ALIAS] = "alias",
-		[GM_REGION_MMIO] = "mmio",
-		[GM_REGION_ROMD] = "romd",
-		[GM_REGION_PMEM] = "pmem",
-		[GM_REGION_ACPI] = "acpi",
-	};
-
-	return kinds[kind];
-}
-
 bool map_fail(struct map_layout *layout, uint32_t line, const char *fmt, ...)
 {
 	va_list args;
@@ -93,7 +76,7 @@ static bool read_kind(struct json_in *in, uint32_t *ret)
 	if (!json_in_string(in, word, sizeof(word), "kind"))
 		return false;
 	for (uint32_t kind = GM_REGION_RAM; kind <= GM_REGION_ACPI; kind++) {
-		if (strcmp(word, map_kind_name(kind)) == 0) {
+		if (strcmp(word, gm_region_kind_name(kind)) == 0) {
 			*ret = kind;
 			return true;
 		}
@@ -271,7 +254,7 @@ static bool read_member(struct reading *r, uint32_t index, int member, uint32_t 
 /* What the members mean together. */
 static bool check_node(struct reading *r, const struct map_node *node, uint32_t seen)
 {
-	const char *kind = map_kind_name(node->kind);
+	const char *kind = gm_region_kind_name(node->kind);
 	bool alias = node->kind == GM_REGION_ALIAS;
 
 	if (!(seen & 1u << MEMBER_NAME))

@@ -36,7 +36,7 @@ static void print_side(char sign, const struct map_change *c, const struct map_s
 	char perms[4];
 
 	printf("%c %016" PRIx64 "-%016" PRIx64 " (%s %s): %s @%016" PRIx64, sign, c->first, c->last,
-		map_kind_name(s->node->kind), map_perms(s->perms, perms), s->node->name,
+		gm_region_kind_name(s->node->kind), map_perms(s->perms, perms), s->node->name,
 		s->off + (c->first - s->first));
 	if (s->node->label)
 		printf(", label 0x%" PRIx64, s->node->label);

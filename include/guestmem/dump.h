@@ -77,6 +77,23 @@ GM_API int gm_space_walk(
 GM_API int gm_space_dump(struct gm_space *space, uint32_t flags,
 	int (*write)(void *ctx, const char *text, size_t len), void *ctx);
 
+/**
+ * gm_region_kind_name() - a word for a kind of region
+ * @kind: enum gm_region_kind
+ *
+ * Returns "ram", "rom" and so on, or "unknown"; static.
+ * Threads: any. Since: 0.1.
+ */
+GM_API const char *gm_region_kind_name(uint32_t kind);
+
+/**
+ * gm_region_kind_is_memory() - has a region of this kind a block?
+ * @kind: enum gm_region_kind
+ *
+ * Threads: any. Since: 0.1.
+ */
+GM_API bool gm_region_kind_is_memory(uint32_t kind);
+
 #ifdef __cplusplus
 }
 #endif

@@ -45,24 +45,6 @@ static const char *perms_text(uint32_t perms, char buf[4])
 	return buf;
 }
 
-static const char *kind_text(uint32_t kind)
-{
-	static const char *const kinds[] = {
-		[GM_REGION_RAM] = "ram",
-		[GM_REGION_ROM] = "rom",
-		[GM_REGION_RESERVED] = "reserved",
-		[GM_REGION_CONTAINER] = "container",
-		[GM_REGION_ALIAS] = "alias",
-		[GM_REGION_MMIO] = "mmio",
-		[GM_REGION_ROMD] = "romd",
-		[GM_REGION_PMEM] = "pmem",
-		[GM_REGION_ACPI] = "acpi",
-		[GM_REGION_IOMMU] = "iommu",
-	};
-
-	return kind < sizeof(kinds) / sizeof(kinds[0]) ? kinds[kind] : "unknown";
-}
-
 /* ---- the tree ---- */
 
 static int put_step(void *ctx, const struct gm_walk_step *step)
@@ -83,9 +65,10 @@ static int put_step(void *ctx, const struct gm_walk_step *step)
 	if (rc)
 		return rc;
 	snprintf(line, sizeof(line), "%*s%s (prio %" PRId32 ", %s %s): %s%s%s%s%s%s\n", (int)indent,
-		"", range_text(step->addr, info->len, range), info->priority, kind_text(info->kind),
-		perms_text(info->perms, perms), info->name, step->target_name ? " -> " : "",
-		step->target_name ? step->target_name : "", step->target_name ? " @" : "",
+		"", range_text(step->addr, info->len, range), info->priority,
+		gm_region_kind_name(info->kind), perms_text(info->perms, perms), info->name,
+		step->target_name ? " -> " : "", step->target_name ? step->target_name : "",
+		step->target_name ? " @" : "",
 		step->target_name ? range_text(info->block_off, info->len, target) : "",
 		info->flags & GM_REGION_DISABLED ? " [disabled]" : "");
 	return put(d, line);
@@ -114,7 +97,7 @@ static int put_flat(const struct dump *d, const struct gm_region_info *info)
 	int rc;
 
 	snprintf(line, sizeof(line), "  %s (%s %s): %s @%016" PRIx64,
-		range_text(info->gpa, info->len, range), kind_text(info->kind),
+		range_text(info->gpa, info->len, range), gm_region_kind_name(info->kind),
 		perms_text(info->perms, perms), info->name, info->off);
 	rc = put(d, line);
 	if (!rc && d->flags & GM_DUMP_HOST)

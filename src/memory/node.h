@@ -11,6 +11,7 @@
 
 #include <guestmem/space.h>
 
+#include "core/kinds.h"
 #include "core/range.h"
 #include "memory/block.h"
 #include "memory/view.h"
@@ -75,20 +76,6 @@ struct gm_nodes {
 static inline bool gm_node_is_used(const struct gm_node *node)
 {
 	return node->kind != GM_NODE_UNUSED;
-}
-
-static inline bool gm_kind_is_memory(uint32_t kind)
-{
-	switch (kind) {
-	case GM_REGION_RAM:
-	case GM_REGION_ROM:
-	case GM_REGION_ROMD:
-	case GM_REGION_PMEM:
-	case GM_REGION_ACPI:
-		return true;
-	default:
-		return false;
-	}
 }
 
 static inline bool gm_node_is_memory(const struct gm_node *node)
