@@ -482,6 +482,33 @@ static void sections_keep_both_maps(void **state)
 	end();
 }
 
+static void count_up(void *ctx)
+{
+	++*(int *)ctx;
+}
+
+/* The same without waiting: somebody else finds that they have left. */
+static void what_is_deferred_runs_once_after_the_sections(void **state)
+{
+	int calls = 0;
+
+	(void)state;
+	begin(NULL);
+	gm_reader_enter(reader);
+	assert_ok(gm_space_defer(physical, count_up, &calls, &err));
+	assert_ok(gm_space_defer(virtual, count_up, &calls, &err));
+	assert_true(gm_space_reclaim(physical) > 0);
+	assert_int_equal(calls, 0);
+	gm_reader_leave(reader);
+	assert_int_equal(gm_space_reclaim(physical), 0);
+	assert_int_equal(calls, 1);
+	assert_ok(gm_space_synchronize(virtual, 0, &err));
+	assert_int_equal(calls, 2);
+	assert_ok(gm_space_defer(virtual, count_up, &calls, &err));
+	end();
+	assert_int_equal(calls, 3);
+}
+
 static void translations_nest(void **state)
 {
 	struct gm_iommu *inner_iommu;
@@ -605,6 +632,7 @@ int main(void)
 		cmocka_unit_test(accesses_wait_for_an_answer_until_the_deadline),
 		cmocka_unit_test(a_change_below_is_seen_at_once),
 		cmocka_unit_test(sections_keep_both_maps),
+		cmocka_unit_test(what_is_deferred_runs_once_after_the_sections),
 		cmocka_unit_test(translations_nest),
 		cmocka_unit_test(readers_see_old_or_new_beside_changes_of_both),
 	};

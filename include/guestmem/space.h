@@ -252,18 +252,6 @@ GM_API int gm_space_reclaim(struct gm_space *space);
 GM_API int gm_space_wait(struct gm_space *space, uint64_t timeout_ns, struct gm_error *err);
 
 /**
- * gm_space_synchronize() - wait until all sections that have begun are over
- * @space:      borrowed
- * @timeout_ns: at most so long; 0 = the space's default
- * @err:        optional; names the readers that hold it up
- *
- * Must not be called in a section or by a thread that serves page faults.
- * Returns 0, -ETIMEDOUT, -EBUSY, -EDEADLK (in a device's callback), -ENOMEM.
- * Threads: any. Since: 0.1.
- */
-GM_API int gm_space_synchronize(struct gm_space *space, uint64_t timeout_ns, struct gm_error *err);
-
-/**
  * gm_space_region() - describe the region with a number
  * @space:    borrowed
  * @id:       of the region

@@ -206,6 +206,34 @@ GM_API int gm_view_check(const struct gm_view *view, uint64_t gpa, uint64_t len,
  */
 GM_API int gm_view_gpa(const struct gm_view *view, const void *hva, uint64_t *ret_gpa);
 
+/**
+ * gm_space_synchronize() - wait until all sections that have begun are over
+ * @space:      borrowed
+ * @timeout_ns: at most so long; 0 = the space's default
+ * @err:        optional; names the readers that hold it up
+ *
+ * Must not be called in a section or by a thread that serves page faults.
+ * Returns 0, -ETIMEDOUT, -EBUSY (a transaction is open), -EDEADLK (in a device's callback), -ENOMEM.
+ * Threads: any. Since: 0.1.
+ */
+GM_API int gm_space_synchronize(struct gm_space *space, uint64_t timeout_ns, struct gm_error *err);
+
+/**
+ * gm_space_defer() - have something done when all sections that have begun are over
+ * @space: borrowed
+ * @fn:    called once, by the thread that finds that they are: in a later change of the space,
+ *         gm_space_reclaim(), gm_space_wait(), gm_space_synchronize() or gm_space_destroy(), with no
+ *         lock held; it must not change the space
+ * @ctx:   passed to @fn
+ * @err:   optional
+ *
+ * Does not wait; for threads that must not, such as those that serve page faults.
+ * Returns 0, -EBUSY (a transaction is open), -ENOMEM.
+ * Threads: any. Since: 0.1.
+ */
+GM_API int gm_space_defer(
+	struct gm_space *space, void (*fn)(void *ctx), void *ctx, struct gm_error *err);
+
 #include <guestmem/inline/view.h>
 
 #ifdef __cplusplus

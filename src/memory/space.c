@@ -200,23 +200,56 @@ int gm_space_wait(struct gm_space *space, uint64_t timeout_ns, struct gm_error *
 	return rc;
 }
 
-static void free_mark(struct gm_deferred *mark)
+/* What the caller wants to be done when the readers have left. */
+struct errand {
+	struct gm_deferred deferred;
+	void (*fn)(void *ctx);
+	void *ctx;
+};
+
+static void run_errand(struct gm_deferred *deferred)
 {
-	gm_sys_free(mark);
+	struct errand *errand =
+		(struct errand *)(void *)((char *)deferred - offsetof(struct errand, deferred));
+
+	if (errand->fn)
+		errand->fn(errand->ctx);
+	gm_sys_free(errand);
+}
+
+/* With the space held. */
+static int defer(struct gm_space *space, void (*fn)(void *ctx), void *ctx, struct gm_error *err)
+{
+	struct errand *errand = gm_sys_alloc(sizeof(*errand));
+
+	if (!errand)
+		return gm_error_set(err, -ENOMEM, 0, 0, "%s: out of memory", space->name);
+	*errand = (struct errand){.deferred = {.run = run_errand}, .fn = fn, .ctx = ctx};
+	gm_reclaim_defer(&space->reclaim, &errand->deferred);
+	return 0;
+}
+
+int gm_space_defer(struct gm_space *space, void (*fn)(void *ctx), void *ctx, struct gm_error *err)
+{
+	int rc = gm_space_hold(space, err);
+
+	if (rc)
+		return rc;
+	rc = defer(space, fn, ctx, err);
+	gm_space_release(space);
+	return rc;
 }
 
 int gm_space_synchronize(struct gm_space *space, uint64_t timeout_ns, struct gm_error *err)
 {
-	struct gm_deferred *mark = gm_sys_alloc(sizeof(*mark));
-	int rc = mark ? gm_space_hold(space, err) : -ENOMEM;
+	int rc = gm_space_hold(space, err);
 
-	if (rc) {
-		gm_sys_free(mark);
+	if (rc)
 		return rc;
-	}
-	mark->run = free_mark;
-	gm_reclaim_defer(&space->reclaim, mark);
-	rc = gm_reclaim_wait(&space->reclaim, timeout_ns ? timeout_ns : space->timeout_ns, err);
+	rc = defer(space, NULL, NULL, err);
+	if (!rc)
+		rc = gm_reclaim_wait(
+			&space->reclaim, timeout_ns ? timeout_ns : space->timeout_ns, err);
 	gm_space_release(space);
 	return rc;
 }
