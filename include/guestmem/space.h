@@ -269,6 +269,7 @@ GM_API int gm_space_region(struct gm_space *space, uint64_t id, struct gm_region
  * @ret_info: what shows at @gpa or else the first above: the whole stretch of one region
  *
  * Go on with ret_info->gpa + ret_info->len unless that wraps to 0.
+ * While a commit moves memory in the window (txn.h), what moves does not show here either.
  * Returns 0, -ENOENT (no more), -EINVAL (size).
  * Threads: any. Since: 0.1.
  */
