@@ -132,3 +132,9 @@ const struct gm_span *gm_table_next(const struct gm_view *view, uint64_t gpa, ui
 {
 	return next_in_slots(view->slots, view->nr_slots, view->shift, 0, gpa, ret_off);
 }
+
+const struct gm_span *gm_table_after(
+	const struct gm_view *view, const struct gm_span *span, uint64_t *ret_off)
+{
+	return span->last == UINT64_MAX ? NULL : gm_table_next(view, span->last + 1, ret_off);
+}

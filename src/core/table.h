@@ -81,4 +81,8 @@ const struct gm_span *gm_table_find(const struct gm_view *view, uint64_t gpa);
  */
 const struct gm_span *gm_table_next(const struct gm_view *view, uint64_t gpa, uint64_t *ret_off);
 
+/* The one behind a span of the view, or NULL. */
+const struct gm_span *gm_table_after(
+	const struct gm_view *view, const struct gm_span *span, uint64_t *ret_off);
+
 #endif

@@ -67,8 +67,7 @@ static int list_old(const struct commit *c, const struct gm_range *range, struct
 
 	*ret = (struct gm_edit){.range = *range};
 	for (const struct gm_span *span = gm_table_next(view, range->first, &off);
-		span && span->first <= range->last;
-		span = gm_table_next(view, span->last + 1, &off)) {
+		span && span->first <= range->last; span = gm_table_after(view, span, &off)) {
 		if (ret->nr == cap) {
 			struct gm_piece *pieces;
 
@@ -79,8 +78,6 @@ static int list_old(const struct commit *c, const struct gm_range *range, struct
 			ret->pieces = pieces;
 		}
 		ret->pieces[ret->nr++] = gm_commit_old_piece(c, span, off);
-		if (span->last == UINT64_MAX)
-			break;
 	}
 	return 0;
 }
@@ -211,8 +208,9 @@ static int place_alias(struct commit *c, struct gm_piece *piece, void *err)
 
 static int find_waiting(struct commit *c, struct gm_piece *piece, void *unused)
 {
+	(void)c;
 	(void)unused;
-	return gm_place_waits(&c->placing, piece);
+	return gm_place_waits(piece);
 }
 
 /* A region's own place is found before its aliases are, which go where it is. */

@@ -13,11 +13,6 @@ struct moved {
 	uint64_t gpa;
 };
 
-/* Makes the wait for readers wait for those of the view that is still to be used again. */
-struct barrier {
-	struct gm_deferred deferred;
-};
-
 struct commit {
 	struct gm_txn *txn;
 	struct gm_space *space;
@@ -29,8 +24,8 @@ struct commit {
 	struct gm_rangeset vacated; /* where old pieces show by such mappings */
 	struct gm_view_full *hole;
 	struct gm_view_full *back;
-	struct barrier *barrier;
-	struct gm_map **listed; /* what must go */
+	struct gm_deferred *barrier; /* has the wait wait for readers of the view that is held */
+	struct gm_map **listed;      /* what must go */
 	size_t nr_listed;
 	size_t cap_listed;
 	struct moved *moves; /* what has gone, aside and perhaps once more to its new place */

@@ -8,11 +8,6 @@
 #include "core/error.h"
 #include "sys/sys.h"
 
-static const struct gm_node *node_of(const struct gm_piece *piece)
-{
-	return piece->node;
-}
-
 /* Where its region's byte 0 lies, modulo 2^64. */
 static uint64_t origin(const struct gm_piece *piece)
 {
@@ -24,7 +19,7 @@ static bool fits_window(
 	const struct gm_placing *pl, const struct gm_piece *piece, const struct gm_range *range)
 {
 	const struct gm_window *window = pl->space->window;
-	const struct gm_block *block = node_of(piece)->s.block;
+	const struct gm_block *block = piece->node->s.block;
 
 	return window && block->backing != GM_BACKING_POINTER && range->last < window->limit &&
 	       gm_is_aligned(range->first | (range->last + 1), block->page_size);
@@ -34,7 +29,7 @@ static bool fits_window(
 static bool whole_region(const struct gm_piece *piece, struct gm_range *ret)
 {
 	return piece->primary && piece->off <= piece->range.first &&
-	       gm_range_make(origin(piece), gm_range_len(&node_of(piece)->s.range), ret);
+	       gm_range_make(origin(piece), gm_range_len(&piece->node->s.range), ret);
 }
 
 /* Memory of this process alone is placed as a whole, from its first byte. */
@@ -42,13 +37,13 @@ static bool belongs_in_window(const struct gm_placing *pl, const struct gm_piece
 {
 	struct gm_range whole;
 
-	return piece->primary && node_of(piece)->s.block_off == 0 && whole_region(piece, &whole) &&
+	return piece->primary && piece->node->s.block_off == 0 && whole_region(piece, &whole) &&
 	       fits_window(pl, piece, &whole);
 }
 
 static bool wants_window(const struct gm_placing *pl, const struct gm_piece *piece)
 {
-	if (gm_block_is_exclusive(node_of(piece)->s.block))
+	if (gm_block_is_exclusive(piece->node->s.block))
 		return belongs_in_window(pl, piece);
 	return fits_window(pl, piece, &piece->range);
 }
@@ -57,7 +52,7 @@ static bool serves(const struct gm_map *map, const struct gm_piece *piece)
 {
 	uint64_t skipped = piece->block_off - map->block_off;
 
-	return map->block == node_of(piece)->s.block && skipped < map->len &&
+	return map->block == piece->node->s.block && skipped < map->len &&
 	       gm_range_extent(&piece->range) < map->len - skipped;
 }
 
@@ -70,23 +65,7 @@ static bool lies_right(
 				 (uintptr_t)window->base + piece->range.first;
 }
 
-/* The first of sorted edits, or of its pieces, that ends at or after @addr. */
-static size_t first_edit(const struct gm_edit *edits, size_t nr, uint64_t addr)
-{
-	size_t lo = 0;
-	size_t hi = nr;
-
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (edits[mid].range.last < addr)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
-}
-
+/* The first piece that ends at or after @addr. */
 static size_t first_piece(const struct gm_edit *edit, uint64_t addr)
 {
 	size_t lo = 0;
@@ -114,7 +93,7 @@ static struct gm_piece *find_sibling(const struct gm_placing *pl, const struct g
 	/* An alias may show no more than the begin of it at the end of all addresses. */
 	if (last < piece->range.last)
 		last = UINT64_MAX;
-	for (size_t i = first_edit(edits, pl->nr, first);
+	for (size_t i = gm_edit_find(edits, pl->nr, first);
 		i < pl->nr && edits[i].range.first <= last; i++) {
 		const struct gm_edit *edit = &edits[i];
 
@@ -152,7 +131,7 @@ static bool is_as_before(const struct gm_placing *pl, const struct gm_piece *pie
 
 	if (!old)
 		return false;
-	if (!gm_block_is_exclusive(node_of(piece)->s.block))
+	if (!gm_block_is_exclusive(piece->node->s.block))
 		return !wants_window(pl, piece) || fits_window(pl, piece, &old->range);
 	if (piece->node->touch && !piece->node->touch->fresh) {
 		struct gm_range was = piece->node->touch->old.range;
@@ -161,14 +140,14 @@ static bool is_as_before(const struct gm_placing *pl, const struct gm_piece *pie
 		if (!gm_range_make(origin(piece), len, &was))
 			return false;
 		return belongs_in_window(pl, piece) ==
-		       (node_of(piece)->s.block_off == 0 && fits_window(pl, piece, &was));
+		       (piece->node->s.block_off == 0 && fits_window(pl, piece, &was));
 	}
 	return true;
 }
 
 bool gm_place_must_shift(const struct gm_placing *pl, const struct gm_piece *piece)
 {
-	const struct gm_node *node = node_of(piece);
+	const struct gm_node *node = piece->node;
 	const struct gm_map *map = node->s.map;
 
 	if (!gm_node_is_memory(node) || !piece->primary || !map ||
@@ -181,15 +160,14 @@ bool gm_place_must_shift(const struct gm_placing *pl, const struct gm_piece *pie
 	return !lies_right(pl, map, piece);
 }
 
-bool gm_place_waits(const struct gm_placing *pl, const struct gm_piece *piece)
+bool gm_place_waits(const struct gm_piece *piece)
 {
-	(void)pl;
 	return gm_node_is_memory(piece->node) && !piece->map;
 }
 
 bool gm_place_claim(const struct gm_placing *pl, const struct gm_piece *piece, struct gm_range *ret)
 {
-	const struct gm_block *block = node_of(piece)->s.block;
+	const struct gm_block *block = piece->node->s.block;
 
 	if (!wants_window(pl, piece))
 		return false;
@@ -335,7 +313,7 @@ int gm_place(struct gm_placing *pl, struct gm_piece *piece, bool last, struct gm
 	struct gm_error ignored;
 	int rc;
 
-	if (!gm_place_waits(pl, piece))
+	if (!gm_place_waits(piece))
 		return 0;
 	if (!last && gm_place_must_shift(pl, piece))
 		return 0;

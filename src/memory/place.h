@@ -21,7 +21,7 @@ struct gm_placing {
 };
 
 /* Does the piece wait for addresses that are in use, or for its own memory to be moved? */
-bool gm_place_waits(const struct gm_placing *placing, const struct gm_piece *piece);
+bool gm_place_waits(const struct gm_piece *piece);
 
 /* The part of the window that the piece would claim. */
 bool gm_place_claim(

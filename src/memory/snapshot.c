@@ -62,8 +62,7 @@ static void copy(const struct gm_space *space, bool flat, struct gm_snapshot *sn
 	span = flat ? gm_table_next(space->view, 0, &off) : NULL;
 	while (span) {
 		add_span(space, span, off, snapshot);
-		span = span->last == UINT64_MAX ? NULL
-						: gm_table_next(space->view, span->last + 1, &off);
+		span = gm_table_after(space->view, span, &off);
 	}
 }
 

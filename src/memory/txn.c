@@ -329,9 +329,27 @@ int gm_txn_resize(struct gm_txn *txn, uint64_t id, uint64_t len, struct gm_error
 	return change_range(txn, node, node->s.range.first, len, err);
 }
 
+/* Another state with the same references and place in the tree. */
+static int amend(struct gm_txn *txn, struct gm_node *node, const struct gm_node_state *to,
+	struct gm_error *err)
+{
+	int rc = touch(txn, node, err);
+
+	if (rc)
+		return rc;
+	/* Where it shows now, and where it will. */
+	gm_txn_changed(txn, node);
+	lock(txn);
+	node->s = *to;
+	unlock(txn);
+	gm_txn_changed(txn, node);
+	return 0;
+}
+
 int gm_txn_protect(struct gm_txn *txn, uint64_t id, uint32_t perms, struct gm_error *err)
 {
 	struct gm_node *node = gm_txn_find(txn, id, err);
+	struct gm_node_state to;
 	int rc;
 
 	if (!node)
@@ -341,20 +359,17 @@ int gm_txn_protect(struct gm_txn *txn, uint64_t id, uint32_t perms, struct gm_er
 			"%s: region \"%s\" needs at least one permission", txn->space->name,
 			gm_txn_name(node));
 	rc = gm_txn_check_perms(txn, node, perms, err);
-	if (!rc)
-		rc = touch(txn, node, err);
 	if (rc)
 		return rc;
-	lock(txn);
-	node->s.perms = (uint8_t)perms;
-	unlock(txn);
-	gm_txn_changed(txn, node);
-	return 0;
+	to = node->s;
+	to.perms = (uint8_t)perms;
+	return amend(txn, node, &to, err);
 }
 
 int gm_txn_enable(struct gm_txn *txn, uint64_t id, bool enable, struct gm_error *err)
 {
 	struct gm_node *node = gm_txn_find(txn, id, err);
+	struct gm_node_state to;
 	int rc = 0;
 
 	if (!node)
@@ -364,41 +379,34 @@ int gm_txn_enable(struct gm_txn *txn, uint64_t id, bool enable, struct gm_error 
 	if (enable)
 		rc = gm_txn_check_free(
 			txn, node->s.parent, &node->s.range, node->s.priority, node, err);
-	if (!rc)
-		rc = touch(txn, node, err);
 	if (rc)
 		return rc;
-	gm_txn_changed(txn, node);
-	lock(txn);
-	node->s.enabled = enable;
-	unlock(txn);
-	gm_txn_changed(txn, node);
-	return 0;
+	to = node->s;
+	to.enabled = enable;
+	return amend(txn, node, &to, err);
 }
 
 int gm_txn_prioritize(struct gm_txn *txn, uint64_t id, int32_t priority, struct gm_error *err)
 {
 	struct gm_node *node = gm_txn_find(txn, id, err);
+	struct gm_node_state to;
 	int rc = 0;
 
 	if (!node)
 		return -ENOENT;
 	if (node->s.enabled)
 		rc = gm_txn_check_free(txn, node->s.parent, &node->s.range, priority, node, err);
-	if (!rc)
-		rc = touch(txn, node, err);
 	if (rc)
 		return rc;
-	lock(txn);
-	node->s.priority = priority;
-	unlock(txn);
-	gm_txn_changed(txn, node);
-	return 0;
+	to = node->s;
+	to.priority = priority;
+	return amend(txn, node, &to, err);
 }
 
 int gm_txn_retarget(struct gm_txn *txn, uint64_t id, uint64_t off, struct gm_error *err)
 {
 	struct gm_node *node = gm_txn_find(txn, id, err);
+	struct gm_node_state to;
 	int rc;
 
 	if (!node)
@@ -408,15 +416,11 @@ int gm_txn_retarget(struct gm_txn *txn, uint64_t id, uint64_t off, struct gm_err
 			"%s: region \"%s\" is no alias", txn->space->name, gm_txn_name(node));
 	rc = gm_txn_check_target(
 		txn, node, node->s.range.first, gm_range_len(&node->s.range), off, err);
-	if (!rc)
-		rc = touch(txn, node, err);
 	if (rc)
 		return rc;
-	lock(txn);
-	node->s.block_off = off;
-	unlock(txn);
-	gm_txn_changed(txn, node);
-	return 0;
+	to = node->s;
+	to.block_off = off;
+	return amend(txn, node, &to, err);
 }
 
 /* Other memory, in a copy of the node that takes its place if all is well. */

@@ -54,7 +54,7 @@ static int claims(struct commit *c, struct gm_piece *piece, void *range)
 {
 	struct gm_range claim;
 
-	return gm_place_waits(&c->placing, piece) && gm_place_claim(&c->placing, piece, &claim) &&
+	return gm_place_waits(piece) && gm_place_claim(&c->placing, piece, &claim) &&
 	       gm_range_overlaps(&claim, range);
 }
 
@@ -68,34 +68,28 @@ static const struct gm_edit *edit_at(const struct commit *c, uint64_t addr)
 	return NULL;
 }
 
-/* What shows now and is not edited, from @gpa up, with this mapping; or NULL. */
-static const struct gm_span *find_outside(
-	const struct commit *c, const struct gm_map *map, uint64_t gpa, uint64_t *ret_off)
+/* The first that shows now by this mapping and is not edited, or NULL. */
+static const struct gm_span *find_outside(const struct commit *c, const struct gm_map *map)
 {
 	const struct gm_view *view = c->space->view;
-	const struct gm_span *span = gm_table_next(view, gpa, ret_off);
+	uint64_t off;
+	const struct gm_span *span = gm_table_next(view, 0, &off);
 
-	while (span) {
-		if (span->owner == map && !edit_at(c, span->first))
-			return span;
-		if (span->last == UINT64_MAX)
-			return NULL;
-		span = gm_table_next(view, span->last + 1, ret_off);
-	}
-	return NULL;
+	while (span && (span->owner != map || edit_at(c, span->first)))
+		span = gm_table_after(view, span, &off);
+	return span;
 }
 
 /* Does somebody else of the plan need the addresses of a mapping that nobody in it shows by? */
 static int consider(struct commit *c, struct gm_map *map)
 {
 	struct gm_range claim;
-	uint64_t off;
 
 	if (!map || map->window != c->space->window || !map->window ||
 		!gm_range_make(map->gpa, map->len, &claim))
 		return 0;
 	if (!gm_commit_each(c, claims, &claim) || gm_commit_each(c, uses, map) ||
-		find_outside(c, map, 0, &off))
+		find_outside(c, map))
 		return 0;
 	return list_map(c, map);
 }
@@ -126,9 +120,8 @@ static int pull_in(struct commit *c, struct gm_map *map)
 {
 	struct gm_placing *pl = &c->placing;
 	const struct gm_span *span;
-	uint64_t off;
 
-	while ((span = find_outside(c, map, 0, &off))) {
+	while ((span = find_outside(c, map))) {
 		struct gm_range range = {span->first, span->last};
 		int rc = gm_commit_add_edit(c, &range);
 
@@ -196,10 +189,9 @@ static int make_hole(struct commit *c, struct gm_error *err)
 	return c->hole && c->back && c->barrier ? 0 : gm_commit_explain(c, -ENOMEM, err);
 }
 
-static void free_barrier(struct gm_deferred *deferred)
+static void free_barrier(struct gm_deferred *barrier)
 {
-	gm_sys_free(
-		(struct barrier *)(void *)((char *)deferred - offsetof(struct barrier, deferred)));
+	gm_sys_free(barrier);
 }
 
 static void publish_hole(struct commit *c)
@@ -210,8 +202,8 @@ static void publish_hole(struct commit *c)
 		space->generation + 1);
 	c->held = gm_space_publish(space, c->hole, NULL);
 	c->hole = NULL;
-	c->barrier->deferred.run = free_barrier;
-	gm_reclaim_defer(&space->reclaim, &c->barrier->deferred);
+	c->barrier->run = free_barrier;
+	gm_reclaim_defer(&space->reclaim, c->barrier);
 	c->barrier = NULL;
 }
 
@@ -265,8 +257,8 @@ static int shift_home(struct commit *c, struct gm_piece *piece, void *err)
 	struct gm_range claim;
 	int rc;
 
-	if (!gm_place_waits(&c->placing, piece) || !gm_place_must_shift(&c->placing, piece) ||
-		map->window || !was_moved(c, map) || !gm_place_claim(&c->placing, piece, &claim))
+	if (!gm_place_waits(piece) || !gm_place_must_shift(&c->placing, piece) || map->window ||
+		!was_moved(c, map) || !gm_place_claim(&c->placing, piece, &claim))
 		return 0;
 	rc = shift(c, &c->moves[c->nr_moves], map, c->space->window, claim.first,
 		err ? err : &ignored);

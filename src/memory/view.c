@@ -12,8 +12,6 @@
 #include "memory/node.h"
 #include "sys/sys.h"
 
-#define SHIFT_MAX 63u
-
 /* A stretch of the map while leaves are built. */
 struct entry {
 	struct gm_span span;
@@ -177,21 +175,25 @@ void gm_view_free_all(struct gm_view_full *view)
 
 /* ---- building ---- */
 
-/* The first edit that ends at or after @addr. */
-static size_t find_edit(const struct build *b, uint64_t addr)
+size_t gm_edit_find(const struct gm_edit *edits, size_t nr, uint64_t addr)
 {
 	size_t lo = 0;
-	size_t hi = b->nr_edits;
+	size_t hi = nr;
 
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
 
-		if (b->edits[mid].range.last < addr)
+		if (edits[mid].range.last < addr)
 			lo = mid + 1;
 		else
 			hi = mid;
 	}
 	return lo;
+}
+
+static size_t find_edit(const struct build *b, uint64_t addr)
+{
+	return gm_edit_find(b->edits, b->nr_edits, addr);
 }
 
 static bool is_edited(const struct build *b, const struct gm_range *range)
@@ -408,9 +410,7 @@ static size_t count(const struct gm_view_full *view, const struct gm_range *rang
 
 	while (span && span->first <= range->last) {
 		nr++;
-		if (span->last == UINT64_MAX)
-			break;
-		span = gm_table_next(&view->pub, span->last + 1, &off);
+		span = gm_table_after(&view->pub, span, &off);
 	}
 	return nr;
 }
@@ -456,14 +456,11 @@ static struct entry *list_all(const struct build *b, size_t nr)
 				entries[at++] = planned(&next->pieces[j]);
 			edit++;
 			while (span && span->first <= next->range.last)
-				span = span->last == UINT64_MAX
-					       ? NULL
-					       : gm_table_next(&b->old->pub, span->last + 1, &off);
+				span = gm_table_after(&b->old->pub, span, &off);
 			continue;
 		}
 		entries[at++] = (struct entry){*span, off};
-		span = span->last == UINT64_MAX ? NULL
-						: gm_table_next(&b->old->pub, span->last + 1, &off);
+		span = gm_table_after(&b->old->pub, span, &off);
 	}
 	return entries;
 }
@@ -569,9 +566,7 @@ static void scan_runs(
 			run = (struct stretch){range, true};
 		}
 		offer(best, &run);
-		if (span->last == UINT64_MAX)
-			break;
-		span = gm_table_next(view, span->last + 1, &off);
+		span = gm_table_after(view, span, &off);
 	}
 }
 
@@ -691,9 +686,7 @@ int gm_view_gpa(const struct gm_view *view, const void *hva, uint64_t *ret_gpa)
 			*ret_gpa = at - span->delta;
 			return 0;
 		}
-		if (span->last == UINT64_MAX)
-			break;
-		span = gm_table_next(view, span->last + 1, &off);
+		span = gm_table_after(view, span, &off);
 	}
 	return -EFAULT;
 }

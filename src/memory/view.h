@@ -37,6 +37,9 @@ struct gm_edit {
 	size_t nr;
 };
 
+/* The first of sorted edits that ends at or after @addr. */
+size_t gm_edit_find(const struct gm_edit *edits, size_t nr, uint64_t addr);
+
 /* A growing list of what is to be freed: leaves and directories. */
 struct gm_parts {
 	uintptr_t *slots;
