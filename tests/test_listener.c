@@ -324,8 +324,10 @@ static void disarm(struct recorder *r, size_t nr)
 
 static void step(struct rng *rng, struct recorder *r, size_t nr, struct tally *tally)
 {
-	const struct fault_plan plan = {
-		.fn = FAULT_ANY, .nth = 1 + rng_below(rng, 60), .error = ENOMEM};
+	const struct fault_plan plan = {.fn = FAULT_ANY,
+		.nth = 1 + rng_below(rng, 60),
+		.forever = rng_below(rng, 2),
+		.error = ENOMEM};
 	uint64_t saved[24];
 	struct gm_txn *txn;
 	int rc = -1;

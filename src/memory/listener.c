@@ -23,6 +23,7 @@ static void forget(struct gm_told *told)
 	gm_sections_free(&told->has);
 	gm_sections_free(&told->old);
 	gm_sections_free(&told->new);
+	gm_sections_free(&told->back);
 	*told = (struct gm_told){0};
 }
 
@@ -67,9 +68,10 @@ static void take_away(struct gm_listener *l, const struct gm_sections *target)
 		qsort(has->items, has->nr, sizeof(*has->items), by_address);
 	for (size_t i = has->nr; i > 0; i--) {
 		if (!stays(l, &has->items[i - 1], target)) {
+			l->told.changed = true;
 			if (l->ops.remove)
 				l->ops.remove(l->ops.ctx, &has->items[i - 1]);
-			has->items[i - 1].len = 0;
+			/* No region has this number. */
 			has->items[i - 1].id = 0;
 		}
 	}
@@ -96,6 +98,7 @@ static int give(struct gm_listener *l, struct gm_section *has, const struct gm_s
 
 	clear(err);
 	if (!has) {
+		l->told.changed = true;
 		rc = l->ops.add ? l->ops.add(l->ops.ctx, want, err) : 0;
 		/* There is room. */
 		if (rc >= 0)
@@ -110,8 +113,11 @@ static int give(struct gm_listener *l, struct gm_section *has, const struct gm_s
 
 static bool make_room(struct gm_sections *list, size_t more)
 {
-	struct gm_section *items = gm_sys_realloc(list->items, list->nr + more + 1, sizeof(*items));
+	struct gm_section *items;
 
+	if (list->cap - list->nr > more)
+		return true;
+	items = gm_sys_realloc(list->items, list->nr + more + 1, sizeof(*items));
 	if (!items)
 		return false;
 	list->items = items;
@@ -212,6 +218,7 @@ static int check_budget(const struct gm_listener *l, struct gm_error *err)
 static int plan(struct commit *c, struct gm_listener *l, struct gm_error *err)
 {
 	struct gm_told *told = &l->told;
+	struct gm_listener_ops loose = l->ops;
 
 	told->vacated = &c->vacated;
 	told->reach.cap = c->placing.nr + 1;
@@ -219,10 +226,13 @@ static int plan(struct commit *c, struct gm_listener *l, struct gm_error *err)
 	if (!told->reach.ranges)
 		return no_memory(l, err);
 	gm_sections_reach(c, &l->ops, &told->reach);
-	/* Room to go back without taking any. */
+	/* Room to go back without taking any: if memory cannot be moved back, nothing is joined. */
+	loose.join = GM_JOIN_NONE;
 	if (!gm_sections_of_reach(c, &l->ops, &told->reach, GM_SIDE_OLD, &told->old) ||
 		!gm_sections_of_reach(c, &l->ops, &told->reach, GM_SIDE_NEW, &told->new) ||
-		!make_room(&told->has, 2 * (told->old.nr + told->new.nr)) || !list_changes(l))
+		!gm_sections_of_reach(c, &loose, &told->reach, GM_SIDE_OLD, &told->back) ||
+		!make_room(&told->has, told->old.nr + told->new.nr + told->back.nr) ||
+		!list_changes(l))
 		return no_memory(l, err);
 	for (size_t i = 0; i < told->old.nr; i++)
 		told->has.items[told->has.nr++] = told->old.items[i];
@@ -283,8 +293,6 @@ static void withdraw(struct gm_listener *l)
 {
 	struct gm_sections common = {0};
 
-	if (l->told.nr_changes == 0)
-		return;
 	/* Without memory it loses more than it must. */
 	keep_common(l, &l->told.new, &common);
 	take_away(l, &common);
@@ -315,15 +323,11 @@ void gm_listeners_restore(struct commit *c)
 	if (!c->asked)
 		return;
 	for (struct gm_listener *l = c->space->listeners; l; l = l->next) {
-		struct gm_sections now = {0};
-
-		/* Memory that could not be moved back is where it is now. */
-		if (gm_sections_of_reach(c, &l->ops, &l->told.reach, GM_SIDE_OLD, &now))
-			bring(l, &now, &l->lost, NULL);
-		else
-			bring(l, &l->told.old, &l->lost, NULL);
+		/* Memory that could not be moved back is where it is now. There is room. */
+		l->told.back.nr = 0;
+		gm_sections_of_reach(c, &l->ops, &l->told.reach, GM_SIDE_OLD, &l->told.back);
+		bring(l, &l->told.back, &l->lost, NULL);
 		l->nr_sections = l->nr_sections - l->told.old.nr + l->told.has.nr;
-		gm_sections_free(&now);
 	}
 	each_reverse(c->space->listeners, NULL, tell_abort);
 	for (struct gm_listener *l = c->space->listeners; l; l = l->next)
@@ -334,7 +338,7 @@ void gm_listeners_commit(struct commit *c)
 {
 	for (struct gm_listener *l = c->space->listeners; l; l = l->next) {
 		l->nr_sections = l->nr_sections - l->told.old.nr + l->told.has.nr;
-		if (l->ops.commit && l->told.nr_changes)
+		if (l->ops.commit && l->told.changed)
 			l->ops.commit(l->ops.ctx, c->space->generation);
 		forget(&l->told);
 	}

@@ -18,9 +18,11 @@ struct gm_told {
 	struct gm_sections has;
 	struct gm_sections old;            /* what it had */
 	struct gm_sections new;            /* what it is to have */
+	struct gm_sections back;           /* room for what it is to have again after a failure */
 	const struct gm_rangeset *vacated; /* there memory goes, or is moved */
 	struct gm_change *changes;
 	size_t nr_changes;
+	bool changed; /* something was told, expected or not */
 };
 
 struct gm_listener {

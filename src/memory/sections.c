@@ -63,11 +63,18 @@ static bool is_wanted(const struct gm_listener_ops *ops, const struct gm_section
 	return ops->kinds & GM_KIND_BIT(section->kind);
 }
 
+/* Neighbours that would be one, wherever their memory lies. */
+static bool could_join(
+	const struct gm_listener_ops *ops, const struct gm_section *a, const struct gm_section *b)
+{
+	return ops->join != GM_JOIN_NONE && a->block && b->block && a->kind == b->kind &&
+	       a->perms == b->perms && a->label == b->label && a->gpa + a->len == b->gpa;
+}
+
 static bool joins(
 	const struct gm_listener_ops *ops, const struct gm_section *a, const struct gm_section *b)
 {
-	if (ops->join == GM_JOIN_NONE || !a->hva || !b->hva || a->kind != b->kind ||
-		a->perms != b->perms || a->label != b->label || a->gpa + a->len != b->gpa ||
+	if (!could_join(ops, a, b) || !a->hva || !b->hva ||
 		(char *)a->hva + a->len != (char *)b->hva)
 		return false;
 	return ops->join == GM_JOIN_HOST ||
@@ -105,16 +112,22 @@ static bool section_at(const struct commit *c, uint64_t addr, struct gm_section 
 	return true;
 }
 
-/* Does what shows beside an edit join with what is or what will be at the edit's border? */
+/*
+ * Does what shows beside an edit join with what is or what will be at the edit's border? It may, if
+ * that waits for its place.
+ */
 static bool joins_border(const struct commit *c, const struct gm_listener_ops *ops,
 	const struct gm_edit *edit, const struct gm_section *beside, bool left)
 {
+	const struct gm_piece *piece;
 	struct gm_section border;
 
 	if (edit->nr == 0)
 		return false;
-	border = section_of(&c->placing, &edit->pieces[left ? 0 : edit->nr - 1]);
-	return left ? joins(ops, beside, &border) : joins(ops, &border, beside);
+	piece = &edit->pieces[left ? 0 : edit->nr - 1];
+	border = section_of(&c->placing, piece);
+	return (gm_place_waits(piece) ? could_join : joins)(
+		ops, left ? beside : &border, left ? &border : beside);
 }
 
 static bool joins_edit(const struct commit *c, const struct gm_listener_ops *ops, size_t i,
@@ -225,9 +238,7 @@ bool gm_sections_of_view(
 
 		if (!append(ops, &section, ret))
 			return false;
-		if (span->last == UINT64_MAX)
-			break;
-		span = gm_table_next(space->view, span->last + 1, &off);
+		span = gm_table_after(space->view, span, &off);
 	}
 	return true;
 }
