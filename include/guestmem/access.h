@@ -14,6 +14,7 @@
  *   without permission    -EACCES at gpa + done
  *   host has no page      -EIO at gpa + done, or -EHWPOISON if its memory failed (with the guard of
  *                         guard.h installed)
+ *   a device's callback   what it returned; a backend's that cannot be: -EPROTO
  *   atomic, not aligned   -EINVAL; nothing was touched
  *
  * Where @done is offered it may be NULL, and is written on success and on error alike. Other

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <guestmem/backend.h>
 #include <guestmem/error.h>
 #include <guestmem/export.h>
 
@@ -32,6 +33,7 @@ enum gm_backing {
 	GM_BACKING_FD,    /* opts.fd (file, memfd, hugetlbfs), from opts.offset; the fd is dup'ed */
 	GM_BACKING_POINTER, /* opts.addr: memory of the caller that outlives the block; never moved
 			       or unmapped */
+	GM_BACKING_OPS,     /* opts.ops: a backend provides it, it is not mapped (backend.h) */
 };
 
 /** enum gm_page_kind - what a page-size choice asks for */
@@ -132,6 +134,13 @@ struct gm_populate_opts {
 	0x800u /* FILE: create it if it is missing, and extend it to offset + len                  \
 		*/
 
+/*
+ * MEMFD, FILE, FD, and ANON with GM_BLOCK_SHARE: do not map it in this process. Accesses go by
+ * positioned I/O on the file or map the pages for a moment; slices map them while they are held. A
+ * read-only one still needs an fd that is open for reading.
+ */
+#define GM_BLOCK_UNMAPPED 0x1000u
+
 /**
  * struct gm_block_opts - what a block is to be; zero means default
  * @size:     sizeof(struct gm_block_opts); bytes that the library does not know must be zero
@@ -150,6 +159,7 @@ struct gm_populate_opts {
  * @name:     copied; shown in /proc/PID/maps, smaps and errors; NULL = "guestmem"
  * @numa:     placement
  * @populate: GM_BLOCK_POPULATE: its off and len must be 0; NULL = defaults; borrowed
+ * @ops:      GM_BACKING_OPS: borrowed, copied
  */
 struct gm_block_opts {
 	size_t size;
@@ -166,6 +176,7 @@ struct gm_block_opts {
 	const char *name;
 	struct gm_numa numa;
 	const struct gm_populate_opts *populate;
+	const struct gm_backend_ops *ops;
 };
 
 #define GM_BLOCK_WHY_MAX 400
@@ -174,7 +185,7 @@ struct gm_block_opts {
  * struct gm_block_info - what a block is
  * @size:      sizeof(struct gm_block_info), set by the caller
  * @hva:       host address of its first byte; borrowed; it changes when an unplaced anonymous block
- * is added to a space
+ * is added to a space; NULL if it is not mapped
  * @len:       bytes
  * @backing:   enum gm_backing, as it is (ANON with GM_BLOCK_SHARE is MEMFD)
  * @flags:     as asked

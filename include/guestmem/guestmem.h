@@ -7,6 +7,7 @@
 #include <guestmem/acpi.h>
 #include <guestmem/addr_pool.h>
 #include <guestmem/atomic.h>
+#include <guestmem/backend.h>
 #include <guestmem/block.h>
 #include <guestmem/device.h>
 #include <guestmem/dump.h>

@@ -24,7 +24,7 @@ struct gm_listener;
  * @len:       bytes; 0 = 2^64
  * @kind:      enum gm_region_kind
  * @perms:     GM_PERM_* bits
- * @hva:       host address of the first byte; NULL for what is no memory
+ * @hva:       host address of the first byte; NULL for what is no memory or is not mapped
  * @block:     its memory, borrowed while the section is in the listener's map; NULL if none
  * @block_off: byte of @block at @gpa
  * @id:        number of the region that shows; of the first, if sections were joined
@@ -73,7 +73,8 @@ enum gm_join {
 #define GM_KIND_BIT(kind) (1u << (kind))
 #define GM_KINDS_MEMORY                                                                            \
 	(GM_KIND_BIT(GM_REGION_RAM) | GM_KIND_BIT(GM_REGION_ROM) | GM_KIND_BIT(GM_REGION_ROMD) |   \
-		GM_KIND_BIT(GM_REGION_PMEM) | GM_KIND_BIT(GM_REGION_ACPI))
+		GM_KIND_BIT(GM_REGION_PMEM) | GM_KIND_BIT(GM_REGION_ACPI) |                        \
+		GM_KIND_BIT(GM_REGION_DEVMEM))
 #define GM_KINDS_ALL UINT32_MAX
 
 /**

@@ -20,11 +20,17 @@ extern "C" {
 #endif
 
 /**
- * struct gm_pin - a counted hold on one mapping
- * @map: private; NULL when nothing is held
+ * struct gm_pin - a counted hold on one mapping; all of it is private
+ * @map:    NULL when nothing is held
+ * @hva:    of memory that was mapped for the pin (backend.h)
+ * @len:    its bytes
+ * @cookie: the backend's
  */
 struct gm_pin {
 	void *map;
+	void *hva;
+	uint64_t len;
+	void *cookie;
 };
 
 /**
@@ -37,8 +43,9 @@ struct gm_pin {
  * @ret_pin:   given back with gm_pin_put()
  *
  * The section may be left; the slice stays valid until the pin is given back. A piece never spans
- * two regions. Returns 0, -EINVAL (@len 0), -EFAULT, -EACCES, -ERANGE; on failure both outputs are
- * unchanged.
+ * two regions. Memory that is not mapped here is mapped for it. Returns 0, -EINVAL (@len 0),
+ * -EFAULT, -EACCES, -ERANGE, -ENOTSUP (devices, and memory that is reached by messages only), or what
+ * a backend returned; on failure both outputs are unchanged.
  * Threads: reader section. Since: 0.1.
  */
 GM_API int gm_pin_slice(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms,
@@ -53,9 +60,10 @@ GM_API int gm_pin_slice(const struct gm_view *view, uint64_t gpa, uint64_t len, 
  * @ret_slices: array of @nr slices, may be NULL if @nr is 0
  * @ret_pins:   array of @nr pins
  * @nr:         room in both
- * @ret_needed: number of pieces that the range has, also with -ENOBUFS
+ * @ret_needed: number of pieces that the range has, also with -ENOBUFS; a backend may cut its memory
+ *              into more
  *
- * All or nothing. Returns 0, -ENOBUFS (more than @nr pieces), -EINVAL, -EFAULT, -EACCES, -ERANGE.
+ * All or nothing. Returns 0, -ENOBUFS (more than @nr pieces), and as gm_pin_slice().
  * Threads: reader section. Since: 0.1.
  */
 GM_API int gm_pin_range(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms,

@@ -41,6 +41,7 @@ enum gm_region_kind {
 	GM_REGION_PMEM,      /* memory as RAM that keeps its contents: a label for others */
 	GM_REGION_ACPI,      /* memory as RAM with tables of the firmware: a label */
 	GM_REGION_IOMMU,     /* addresses are translated to those of another space (iommu.h) */
+	GM_REGION_DEVMEM, /* memory of a device, as a BAR: aligned accesses of 1 to 8 bytes only */
 };
 
 /**

@@ -17,6 +17,7 @@ const char *gm_region_kind_name(uint32_t kind)
 		[GM_REGION_PMEM] = "pmem",
 		[GM_REGION_ACPI] = "acpi",
 		[GM_REGION_IOMMU] = "iommu",
+		[GM_REGION_DEVMEM] = "devmem",
 	};
 
 	return kind < sizeof(kinds) / sizeof(kinds[0]) ? kinds[kind] : "unknown";

@@ -13,6 +13,7 @@ static inline bool gm_kind_is_memory(uint32_t kind)
 	case GM_REGION_ROMD:
 	case GM_REGION_PMEM:
 	case GM_REGION_ACPI:
+	case GM_REGION_DEVMEM:
 		return true;
 	default:
 		return false;

@@ -17,6 +17,7 @@
 
 #include "core/table.h"
 #include "memory/annotate.h"
+#include "memory/backend.h"
 #include "memory/device.h"
 #include "memory/iommu.h"
 #include "sys/guard.h"
@@ -108,14 +109,43 @@ static size_t touch(const struct gm_span *span, uint64_t gpa, size_t len, const 
 	return len;
 }
 
-/* The same for what a device answers. Returns 0 or an error, and the bytes done. */
-static int call(const struct gm_span *span, uint64_t gpa, size_t len, const struct op *op,
+/* Memory of a device: the largest aligned access that fits, again and again. Bytes not done. */
+static size_t touch_singly(const struct gm_span *span, uint64_t gpa, size_t len,
+	const struct op *op, size_t at, struct gm_guard_fault *fault)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		uintptr_t hva = (uintptr_t)gm_access_hva(span, gpa + done);
+		size_t n = 8;
+
+		while (n > len - done || hva % n)
+			n /= 2;
+		if (touch(span, gpa + done, n, op, at + done, fault))
+			break;
+		done += n;
+	}
+	return len - done;
+}
+
+/* The same for what is no plain memory. Returns 0 or an error, and the bytes done. */
+static int touch_special(const struct gm_span *span, uint64_t gpa, size_t len, const struct op *op,
 	size_t at, size_t *ret_done)
 {
-	if (op->way == WAY_READ)
-		return gm_device_read(span, gpa, op->buf + at, len, ret_done);
-	return gm_device_write(
-		span, gpa, op->way == WAY_WRITE ? op->buf + at : NULL, op->byte, len, ret_done);
+	bool write = op->way != WAY_READ;
+	uint8_t *in = op->way == WAY_WRITE ? op->buf + at : NULL;
+	struct gm_guard_fault fault;
+	size_t left;
+
+	if (gm_span_has_device(span, write))
+		return write ? gm_device_write(span, gpa, in, op->byte, len, ret_done)
+			     : gm_device_read(span, gpa, op->buf + at, len, ret_done);
+	if (span->perms & GM_SPAN_FAR)
+		return write ? gm_far_write(span, gpa, in, op->byte, len, ret_done)
+			     : gm_far_read(span, gpa, op->buf + at, len, ret_done);
+	left = touch_singly(span, gpa, len, op, at, &fault);
+	*ret_done = len - left;
+	return left ? gm_guard_errno(&fault) : 0;
 }
 
 static int transfer(
@@ -137,8 +167,8 @@ static int transfer(
 		if (rc)
 			break;
 		n = clip(&spot, len - at);
-		if (gm_span_calls(spot.span, op->way != WAY_READ)) {
-			rc = call(spot.span, spot.gpa, n, op, at, &n);
+		if (gm_span_is_special(spot.span, op->way != WAY_READ)) {
+			rc = touch_special(spot.span, spot.gpa, n, op, at, &n);
 			at += n;
 			if (rc)
 				break;
@@ -303,9 +333,30 @@ static int find_pair(
 
 	if (!rc)
 		rc = gm_access_spot(view, dst, extent_of(len), GM_PERM_W, &ret->dst);
-	if (!rc && (gm_span_calls(ret->src.span, false) || gm_span_calls(ret->dst.span, true)))
+	if (!rc && (gm_span_has_device(ret->src.span, false) ||
+			   gm_span_has_device(ret->dst.span, true)))
 		rc = -ENOTSUP;
 	return rc;
+}
+
+static bool is_special(const struct pair *pair)
+{
+	return gm_span_is_special(pair->src.span, false) ||
+	       gm_span_is_special(pair->dst.span, true);
+}
+
+/* At most CHUNK bytes that are not copied from memory to memory. Returns 0 or an error. */
+static int shuttle(const struct gm_view *view, uint64_t dst, uint64_t src, size_t len, size_t *done)
+{
+	uint8_t chunk[CHUNK];
+	size_t got;
+	int rc = gm_read_slow(view, src, chunk, len, &got);
+	int rc_write = got ? gm_write_slow(view, dst, chunk, got, done) : 0;
+
+	if (got == 0)
+		*done = 0;
+	/* If writing fails too, it is at an earlier byte. */
+	return rc_write ? rc_write : rc;
 }
 
 static int copy_up(const struct gm_view *view, uint64_t dst, uint64_t src, size_t len, size_t *done)
@@ -323,6 +374,13 @@ static int copy_up(const struct gm_view *view, uint64_t dst, uint64_t src, size_
 		if (rc)
 			break;
 		n = clip(&pair.dst, clip(&pair.src, len - at));
+		if (is_special(&pair)) {
+			rc = shuttle(view, dst + at, src + at, n < CHUNK ? n : CHUNK, &n);
+			at += n;
+			if (rc)
+				break;
+			continue;
+		}
 		left = move(gm_access_hva(pair.dst.span, pair.dst.gpa),
 			gm_access_hva(pair.src.span, pair.src.gpa), n, &fault);
 		at += n - left;
@@ -372,6 +430,16 @@ static int copy_down(
 		more = before(&pair.dst, before(&pair.src, at - 1));
 		if (pair.dst.gpa != dst + (at - 1) || pair.src.gpa != src + (at - 1))
 			more = 0;
+		if (is_special(&pair)) {
+			size_t n = more < CHUNK ? more + 1 : CHUNK;
+			size_t moved;
+
+			at -= n;
+			gone = shuttle(view, dst + at, src + at, n, &moved);
+			if (gone)
+				return finish(done, 0, gone);
+			continue;
+		}
 		at -= more + 1;
 		if (move(gm_access_hva(pair.dst.span, pair.dst.gpa - more),
 			    gm_access_hva(pair.src.span, pair.src.gpa - more), more + 1, &fault))

@@ -6,6 +6,9 @@
 #define GM_MEMORY_ACCESS_H
 
 #include <guestmem/view.h>
+#include <stdbool.h>
+
+#include "core/table.h"
 
 /* Where an access begins, behind all translations. */
 struct gm_spot {
@@ -20,6 +23,13 @@ struct gm_spot {
  */
 int gm_access_spot(const struct gm_view *view, uint64_t gpa, uint64_t extent, uint32_t perms,
 	struct gm_spot *ret);
+
+/* Are reads, or writes, of a span something else than copying from or to its host address? */
+static inline bool gm_span_is_special(const struct gm_span *span, bool write)
+{
+	return span->perms &
+	       (GM_SPAN_DEVICE | GM_SPAN_FAR | GM_SPAN_DEVMEM | (write ? GM_SPAN_ROMD : 0));
+}
 
 /* The host address of @gpa, which lies in @span. */
 static inline void *gm_access_hva(const struct gm_span *span, uint64_t gpa)

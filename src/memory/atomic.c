@@ -12,6 +12,7 @@
 
 #include "memory/access.h"
 #include "memory/annotate.h"
+#include "memory/backend.h"
 #include "memory/device.h"
 #include "sys/guard.h"
 
@@ -42,34 +43,46 @@ static bool is_plain_store(int order)
 #endif
 }
 
-/* Where an atomic access of @size bytes goes; NULL with *rc. */
-static void *locate(const struct gm_view *view, uint64_t gpa, size_t size, uint32_t perms, int *rc)
+/* Where an atomic access goes: to a host address, or by message. */
+struct place {
+	void *hva;
+	struct gm_far_place far; /* with a backend, if it is in far memory */
+};
+
+/* Of @size bytes. What was opened is closed by leave(). */
+static int enter(
+	const struct gm_view *view, uint64_t gpa, size_t size, uint32_t perms, struct place *ret)
 {
 	struct gm_spot spot;
-	void *hva;
+	int rc;
 
-	if (gpa % size) {
-		*rc = -EINVAL;
-		return NULL;
+	if (gpa % size)
+		return -EINVAL;
+	rc = gm_access_spot(view, gpa, size - 1, perms, &spot);
+	if (rc)
+		return rc;
+	if (gm_span_has_device(spot.span, perms & GM_PERM_W))
+		return -ENOTSUP;
+	if (size - 1 > spot.extent)
+		return -EFAULT;
+	/* A bus makes no promise about a device's memory. */
+	if ((spot.span->perms & GM_SPAN_DEVMEM) && perms == GM_PERM_RW)
+		return -ENOTSUP;
+	ret->far.backend = NULL;
+	if (spot.span->perms & GM_SPAN_FAR) {
+		rc = gm_far_open(spot.span, spot.gpa, size, perms, &ret->far);
+		ret->hva = ret->far.hva;
+		return rc;
 	}
-	*rc = gm_access_spot(view, gpa, size - 1, perms, &spot);
-	if (*rc)
-		return NULL;
-	if (gm_span_calls(spot.span, perms & GM_PERM_W)) {
-		*rc = -ENOTSUP;
-		return NULL;
-	}
-	hva = gm_access_hva(spot.span, spot.gpa);
-	if (size - 1 > spot.extent) {
-		*rc = -EFAULT;
-		return NULL;
-	}
+	ret->hva = gm_access_hva(spot.span, spot.gpa);
 	/* A caller's pointer that is mapped askew. */
-	if ((uintptr_t)hva % size) {
-		*rc = -EINVAL;
-		return NULL;
-	}
-	return hva;
+	return (uintptr_t)ret->hva % size ? -EINVAL : 0;
+}
+
+static inline void leave(struct place *place)
+{
+	if (place->far.backend)
+		gm_far_close(&place->far);
 }
 
 /* ---- numbers of 1, 2, 4, 8 bytes in memory ---- */
@@ -173,10 +186,36 @@ static int load_plain(const struct gm_view *view, uint64_t gpa, size_t size, uin
 static int load_atomic(
 	const struct gm_view *view, uint64_t gpa, size_t size, int order, uint64_t *ret)
 {
-	int rc = 0;
-	void *hva = locate(view, gpa, size, GM_PERM_R, &rc);
+	struct place place;
+	uint64_t raw = 0;
+	int rc = enter(view, gpa, size, GM_PERM_R, &place);
 
-	return hva ? touch_load(hva, size, order, ret) : rc;
+	if (rc)
+		return rc;
+	if (place.hva)
+		rc = touch_load(place.hva, size, order, ret);
+	else
+		rc = gm_far_load(&place.far, &raw, size);
+	if (!rc && !place.hva)
+		*ret = get(&raw, size);
+	leave(&place);
+	return rc;
+}
+
+static int store_atomic(
+	const struct gm_view *view, uint64_t gpa, size_t size, int order, uint64_t value)
+{
+	struct place place;
+	uint64_t raw = 0;
+	int rc = enter(view, gpa, size, GM_PERM_W, &place);
+
+	if (rc)
+		return rc;
+	put(&raw, size, value);
+	rc = place.hva ? touch_store(place.hva, size, order, value)
+		       : gm_far_store(&place.far, raw, size);
+	leave(&place);
+	return rc;
 }
 
 int gm_load_slow(const struct gm_view *view, uint64_t gpa, uint32_t how, void *ret)
@@ -215,26 +254,19 @@ static int store_plain(const struct gm_view *view, uint64_t gpa, size_t size, ui
 int gm_store_slow(const struct gm_view *view, uint64_t gpa, uint32_t how, uint64_t value)
 {
 	size_t size = GM_HOW_SIZE(how);
-	int rc = 0;
-	void *hva;
 
 	if (!(how & GM_HOW_ATOMIC))
 		return store_plain(view, gpa, size, swap(value, how));
-	hva = locate(view, gpa, size, GM_PERM_W, &rc);
-	return hva ? touch_store(hva, size, GM_HOW_ORDER(how), value) : rc;
+	return store_atomic(view, gpa, size, GM_HOW_ORDER(how), value);
 }
 
 /* ---- read-modify-write ---- */
 
-static int touch_rmw(enum gm_guard_op op, const struct gm_view *view, uint64_t gpa, size_t size,
-	uint64_t value, uint64_t *ret_old, int order)
+static int rmw_here(
+	enum gm_guard_op op, void *hva, size_t size, uint64_t value, uint64_t *ret_old, int order)
 {
 	struct gm_guard_fault fault;
-	int rc = 0;
-	void *hva = locate(view, gpa, size, GM_PERM_RW, &rc);
 
-	if (!hva)
-		return rc;
 	if (order != __ATOMIC_RELAXED)
 		gm_annotate_release(hva);
 	if (gm_guard_rmw(op, hva, size, value, ret_old, &fault))
@@ -244,15 +276,11 @@ static int touch_rmw(enum gm_guard_op op, const struct gm_view *view, uint64_t g
 	return 0;
 }
 
-static int touch_cmpxchg(const struct gm_view *view, uint64_t gpa, size_t size, uint64_t *expected,
-	uint64_t desired, int order)
+static int cmpxchg_here(void *hva, size_t size, uint64_t *expected, uint64_t desired, int order)
 {
 	struct gm_guard_fault fault;
-	int rc = 0;
-	void *hva = locate(view, gpa, size, GM_PERM_RW, &rc);
+	int rc;
 
-	if (!hva)
-		return rc;
 	if (order != __ATOMIC_RELAXED)
 		gm_annotate_release(hva);
 	rc = gm_guard_cmpxchg(hva, size, expected, desired, &fault);
@@ -260,6 +288,56 @@ static int touch_cmpxchg(const struct gm_view *view, uint64_t gpa, size_t size, 
 		return gm_guard_errno(&fault);
 	if (order != __ATOMIC_RELAXED)
 		gm_annotate_acquire(hva);
+	return rc;
+}
+
+static const enum gm_backend_atomic far_ops[] = {
+	[GM_GUARD_XCHG] = GM_BACKEND_EXCHANGE,
+	[GM_GUARD_ADD] = GM_BACKEND_FETCH_ADD,
+	[GM_GUARD_AND] = GM_BACKEND_FETCH_AND,
+	[GM_GUARD_OR] = GM_BACKEND_FETCH_OR,
+	[GM_GUARD_XOR] = GM_BACKEND_FETCH_XOR,
+};
+
+/* 1 if it was exchanged, 0 if not, and what was there. */
+static int cmpxchg_far(
+	const struct gm_far_place *far, size_t size, uint64_t *expected, uint64_t desired)
+{
+	uint64_t was = *expected;
+	int rc = gm_far_atomic(far, GM_BACKEND_CMPXCHG, size, desired, &was);
+
+	if (rc)
+		return rc;
+	rc = was == *expected;
+	*expected = was;
+	return rc;
+}
+
+static int touch_rmw(enum gm_guard_op op, const struct gm_view *view, uint64_t gpa, size_t size,
+	uint64_t value, uint64_t *ret_old, int order)
+{
+	struct place place;
+	int rc = enter(view, gpa, size, GM_PERM_RW, &place);
+
+	if (rc)
+		return rc;
+	rc = place.hva ? rmw_here(op, place.hva, size, value, ret_old, order)
+		       : gm_far_atomic(&place.far, far_ops[op], size, value, ret_old);
+	leave(&place);
+	return rc;
+}
+
+static int touch_cmpxchg(const struct gm_view *view, uint64_t gpa, size_t size, uint64_t *expected,
+	uint64_t desired, int order)
+{
+	struct place place;
+	int rc = enter(view, gpa, size, GM_PERM_RW, &place);
+
+	if (rc)
+		return rc;
+	rc = place.hva ? cmpxchg_here(place.hva, size, expected, desired, order)
+		       : cmpxchg_far(&place.far, size, expected, desired);
+	leave(&place);
 	return rc;
 }
 

@@ -16,10 +16,11 @@
 
 #include "core/error.h"
 #include "memory/avail.h"
+#include "memory/backend.h"
 #include "memory/device.h"
 #include "sys/sys.h"
 
-#define FLAGS_KNOWN 0xfffu
+#define FLAGS_KNOWN 0x1fffu
 
 /* A file that this call made or grew, to be put back on failure. */
 struct file_undo {
@@ -45,12 +46,44 @@ bool gm_block_is_shareable(const struct gm_block *block)
 
 bool gm_block_is_exclusive(const struct gm_block *block)
 {
-	return !gm_block_is_shareable(block) && block->backing != GM_BACKING_POINTER;
+	return !gm_block_is_shareable(block) && block->backing != GM_BACKING_POINTER &&
+	       !gm_block_is_far(block);
 }
 
 bool gm_block_is_idle(struct gm_block *block)
 {
 	return __atomic_load_n(&block->home.refs, __ATOMIC_ACQUIRE) == 0;
+}
+
+/* What only a mapping could have. */
+#define FLAGS_MAPPED                                                                               \
+	(GM_BLOCK_PRIVATE | GM_BLOCK_POPULATE | GM_BLOCK_LOCK | GM_BLOCK_LOCK_ONFAULT |            \
+		GM_BLOCK_DUMP | GM_BLOCK_FORK | GM_BLOCK_WIPEONFORK | GM_BLOCK_MERGE)
+
+static const char *far_problem(const struct gm_block_opts *opts)
+{
+	bool ops = opts->backing == GM_BACKING_OPS;
+	bool file = opts->backing == GM_BACKING_MEMFD || opts->backing == GM_BACKING_FILE ||
+		    opts->backing == GM_BACKING_FD || (opts->flags & GM_BLOCK_SHARE);
+
+	if (ops != !!opts->ops)
+		return "GM_BACKING_OPS has callbacks, and no other backing has";
+	if (ops && (opts->flags & ~GM_BLOCK_READONLY))
+		return "memory of a backend takes no flags but GM_BLOCK_READONLY";
+	if (!ops && !(opts->flags & GM_BLOCK_UNMAPPED))
+		return NULL;
+	if (!ops && !file)
+		return "GM_BLOCK_UNMAPPED is for memfds, files and fds";
+	if ((opts->flags & FLAGS_MAPPED) || opts->numa.mode || opts->align)
+		return "what is not mapped cannot be populated, locked, inherited, merged, private "
+		       "or placed";
+	for (int i = 0; i < GM_PAGE_CHOICES_MAX; i++) {
+		if (opts->pages[i].kind == GM_PAGE_THP || opts->pages[i].kind == GM_PAGE_BASE)
+			return "transparent huge pages are chosen for a mapping, and it has none";
+	}
+	if (ops && (opts->pages[0].kind || opts->reserve))
+		return "memory of a backend takes no pages and no reservation";
+	return NULL;
 }
 
 static const char *flags_problem(const struct gm_block_opts *opts)
@@ -125,7 +158,7 @@ static const char *opts_problem(const struct gm_block_opts *opts)
 		return "the length is not a multiple of the page size";
 	if (opts->len > (uint64_t)INT64_MAX)
 		return "the length is larger than any address space";
-	if (opts->backing > GM_BACKING_POINTER)
+	if (opts->backing > GM_BACKING_OPS)
 		return "no such backing";
 	if (opts->reserve > GM_RESERVE_REAL)
 		return "no such reservation mode";
@@ -143,6 +176,8 @@ static const char *opts_problem(const struct gm_block_opts *opts)
 	if (opts->populate && (opts->populate->off || opts->populate->len))
 		return "populating at creation is for the whole block";
 	problem = flags_problem(opts);
+	if (!problem)
+		problem = far_problem(opts);
 	return problem ? problem : choices_problem(opts);
 }
 
@@ -366,7 +401,11 @@ static int reserve_real(struct gm_block *block, struct gm_error *err)
 {
 	int rc;
 
-	if (block->opts.reserve != GM_RESERVE_REAL || block->hugetlb || !has_file(block) ||
+	bool unmapped = block->opts.flags & GM_BLOCK_UNMAPPED;
+
+	/* The mapping takes huge pages from the pool, and memory is populated by it. */
+	if (block->opts.reserve != GM_RESERVE_REAL || (block->hugetlb && !unmapped) ||
+		(!has_file(block) && !unmapped) ||
 		(block->opts.flags & (GM_BLOCK_PRIVATE | GM_BLOCK_READONLY)))
 		return 0;
 	do {
@@ -382,9 +421,9 @@ static int reserve_real(struct gm_block *block, struct gm_error *err)
 /* Populates if it was asked for, and looks whether huge pages came of it. */
 static int fill(struct gm_block *block, struct gm_error *err)
 {
-	bool wanted =
-		(block->opts.flags & GM_BLOCK_POPULATE) ||
-		(block->opts.reserve == GM_RESERVE_REAL && !block->hugetlb && !has_file(block));
+	bool wanted = (block->opts.flags & GM_BLOCK_POPULATE) ||
+		      (block->opts.reserve == GM_RESERVE_REAL && !block->hugetlb &&
+			      !has_file(block) && !gm_block_is_far(block));
 	uint64_t huge;
 	int rc;
 
@@ -399,6 +438,15 @@ static int fill(struct gm_block *block, struct gm_error *err)
 		"%s: populated, but the kernel gave no huge page (memory is fragmented, or the "
 		"process forbids them: PR_SET_THP_DISABLE)",
 		block->name);
+}
+
+static void release_memory(struct gm_block *block)
+{
+	if (gm_block_is_far(block))
+		gm_backend_destroy(block->backend);
+	else if (block->backing != GM_BACKING_POINTER)
+		gm_map_release(&block->home);
+	block->backend = NULL;
 }
 
 static int try_choice(struct gm_block *block, struct gm_page_choice choice,
@@ -417,7 +465,9 @@ static int try_choice(struct gm_block *block, struct gm_page_choice choice,
 		rc = gm_error_set(err, -EINVAL, gpa, block->len,
 			"%s: gpa 0x%" PRIx64 " is not a multiple of the page size %" PRIu64,
 			block->name, gpa, block->page_size);
-	if (!rc)
+	if (!rc && (block->opts.flags & GM_BLOCK_UNMAPPED))
+		rc = gm_unmapped_create(block, &block->backend, err);
+	else if (!rc)
 		rc = gm_map_create(&block->home, window, gpa, err);
 	if (rc) {
 		close_backing(block, &undo);
@@ -428,7 +478,7 @@ static int try_choice(struct gm_block *block, struct gm_page_choice choice,
 	if (!rc && has_file(block))
 		rc = check_file(block, err);
 	if (rc) {
-		gm_map_release(&block->home);
+		release_memory(block);
 		close_backing(block, &undo);
 	}
 	return rc;
@@ -481,10 +531,17 @@ static void init_home(struct gm_block *block)
 	};
 }
 
-static int create_pointer(struct gm_block *block)
+static int make_memory(
+	struct gm_block *block, struct gm_window *window, uint64_t gpa, struct gm_error *err)
 {
+	if (block->opts.flags & GM_BLOCK_UNMAPPED)
+		return try_choices(block, NULL, 0, err);
+	if (block->backing != GM_BACKING_POINTER && block->backing != GM_BACKING_OPS)
+		return try_choices(block, window, gpa, err);
 	block->page_size = gm_sys_page_size();
 	block->choice = -1;
+	if (block->backing == GM_BACKING_OPS)
+		return gm_backend_create(block->opts.ops, &block->backend, err);
 	block->home.hva = block->opts.addr;
 	return 0;
 }
@@ -518,8 +575,7 @@ int gm_block_create_at(const struct gm_block_opts *user, struct gm_window *windo
 				 ? GM_BACKING_MEMFD
 				 : opts.backing;
 	init_home(block);
-	rc = block->backing == GM_BACKING_POINTER ? create_pointer(block)
-						  : try_choices(block, window, gpa, err);
+	rc = make_memory(block, window, gpa, err);
 	if (rc) {
 		gm_sys_free(block);
 		return rc;
@@ -527,6 +583,7 @@ int gm_block_create_at(const struct gm_block_opts *user, struct gm_window *windo
 	block->opts.path = NULL;
 	block->opts.name = NULL;
 	block->opts.populate = NULL;
+	block->opts.ops = NULL;
 	pthread_mutex_init(&block->lock, NULL);
 	*ret = block;
 	return 0;
@@ -548,8 +605,7 @@ void gm_block_put(struct gm_block *block)
 {
 	if (!block || __atomic_fetch_sub(&block->refs, 1, __ATOMIC_ACQ_REL) != 1)
 		return;
-	if (block->backing != GM_BACKING_POINTER)
-		gm_map_release(&block->home);
+	release_memory(block);
 	if (block->fd >= 0)
 		gm_sys_close(block->fd);
 	pthread_mutex_destroy(&block->lock);

@@ -16,6 +16,7 @@
 
 #include "memory/window.h"
 
+struct gm_backend;
 struct gm_device;
 
 struct gm_map {
@@ -44,8 +45,9 @@ struct gm_block {
 	struct gm_page_choice got;
 	int choice;
 	bool hugetlb;
-	struct gm_device *device; /* of the ROM device whose memory it is; reference; or NULL */
-	pthread_mutex_t lock;     /* where the home mapping lies */
+	struct gm_backend *backend; /* of memory that is not mapped here, or NULL */
+	struct gm_device *device;   /* of the ROM device whose memory it is; reference; or NULL */
+	pthread_mutex_t lock;       /* where the home mapping lies */
 	struct gm_map home;
 	char why[GM_BLOCK_WHY_MAX];
 	char name[32];
@@ -61,6 +63,12 @@ bool gm_block_is_shareable(const struct gm_block *block);
 
 /* Bytes that can be in one place only: memory of this process alone, of the library's making. */
 bool gm_block_is_exclusive(const struct gm_block *block);
+
+/* Far: it has no host address, a backend reaches it. */
+static inline bool gm_block_is_far(const struct gm_block *block)
+{
+	return block->backend;
+}
 
 /* True if no region and no pin uses the home mapping, so that it may be moved. */
 bool gm_block_is_idle(struct gm_block *block);

@@ -26,7 +26,7 @@ void gm_device_get(struct gm_device *device);
 void gm_device_put(struct gm_device *device);
 
 /* Do reads, or writes, of a span call its device? */
-static inline bool gm_span_calls(const struct gm_span *span, bool write)
+static inline bool gm_span_has_device(const struct gm_span *span, bool write)
 {
 	return span->perms & (write ? GM_SPAN_DEVICE | GM_SPAN_ROMD : GM_SPAN_DEVICE);
 }

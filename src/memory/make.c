@@ -250,7 +250,7 @@ int gm_txn_check_desc(
 	bool device = desc->kind == GM_REGION_MMIO || desc->kind == GM_REGION_ROMD;
 	const char *name = txn->space->name;
 
-	if (desc->kind > GM_REGION_IOMMU)
+	if (desc->kind > GM_REGION_DEVMEM)
 		return gm_error_set(
 			err, -EINVAL, desc->gpa, desc->len, "%s: no such kind of region", name);
 	if (desc->flags & ~GM_REGION_DISABLED)

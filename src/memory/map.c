@@ -428,6 +428,8 @@ int gm_block_bind(struct gm_block *block, uint64_t off, uint64_t len, const stru
 		return gm_error_set(err, -EINVAL, off, len,
 			"%s: no such part or NUMA mode: offset 0x%" PRIx64 ", %" PRIu64 " bytes",
 			block->name, off, len);
+	if (gm_block_is_far(block))
+		return gm_error_set(err, -ENOTSUP, off, len, "%s: it is not mapped", block->name);
 	map = gm_map_pin_home(block);
 	rc = bind_nodes(block, map->hva + off, len, numa, err);
 	gm_map_unpin(map);

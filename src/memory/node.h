@@ -140,7 +140,7 @@ static inline uint64_t gm_piece_hva(const struct gm_piece *piece)
 
 static inline bool gm_piece_is_placed(const struct gm_piece *piece, const struct gm_window *window)
 {
-	return window && piece->map &&
+	return window && piece->map && piece->map->hva &&
 	       gm_piece_hva(piece) == (uintptr_t)window->base + piece->range.first;
 }
 

@@ -21,7 +21,8 @@ static bool fits_window(
 	const struct gm_window *window = pl->space->window;
 	const struct gm_block *block = piece->node->s.block;
 
-	return window && block->backing != GM_BACKING_POINTER && range->last < window->limit &&
+	return window && block->backing != GM_BACKING_POINTER && !gm_block_is_far(block) &&
+	       range->last < window->limit &&
 	       gm_is_aligned(range->first | (range->last + 1), block->page_size);
 }
 
@@ -61,8 +62,9 @@ static bool lies_right(
 {
 	const struct gm_window *window = pl->space->window;
 
-	return window && (uintptr_t)map->hva + (piece->block_off - map->block_off) ==
-				 (uintptr_t)window->base + piece->range.first;
+	return window && map->hva &&
+	       (uintptr_t)map->hva + (piece->block_off - map->block_off) ==
+		       (uintptr_t)window->base + piece->range.first;
 }
 
 /* The first piece that ends at or after @addr. */

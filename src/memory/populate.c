@@ -272,10 +272,15 @@ int gm_map_populate(struct gm_map *map, const struct gm_populate_opts *user, str
 int gm_block_populate(
 	struct gm_block *block, const struct gm_populate_opts *opts, struct gm_error *err)
 {
-	/* Pinned, so that it stays where it is meanwhile. */
-	struct gm_map *map = gm_map_pin_home(block);
-	int rc = gm_map_populate(map, opts, err);
+	struct gm_map *map;
+	int rc;
 
+	if (gm_block_is_far(block))
+		return gm_error_set(
+			err, -ENOTSUP, 0, block->len, "%s: it is not mapped", block->name);
+	/* Pinned, so that it stays where it is meanwhile. */
+	map = gm_map_pin_home(block);
+	rc = gm_map_populate(map, opts, err);
 	gm_map_unpin(map);
 	return rc;
 }

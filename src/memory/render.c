@@ -186,6 +186,10 @@ static struct gm_piece piece_of(const struct input *input, const struct gm_range
 		piece.perms |= GM_SPAN_HOLE;
 	if (input->node->kind == GM_REGION_ROMD)
 		piece.perms |= GM_SPAN_ROMD;
+	if (input->node->kind == GM_REGION_DEVMEM)
+		piece.perms |= GM_SPAN_DEVMEM;
+	if (gm_node_is_memory(input->node) && gm_block_is_far(input->node->s.block))
+		piece.perms |= GM_SPAN_FAR;
 	return piece;
 }
 

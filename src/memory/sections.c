@@ -51,6 +51,8 @@ static struct gm_section section_of(const struct gm_placing *pl, const struct gm
 		return section;
 	section.block = piece->map ? piece->map->block : piece->node->s.block;
 	section.block_off = piece->block_off;
+	if (piece->perms & GM_SPAN_FAR)
+		return section;
 	if (piece->map)
 		section.hva = (void *)(uintptr_t)gm_piece_hva(piece);
 	else if (gm_place_claim(pl, piece, &claim))
@@ -74,11 +76,14 @@ static bool could_join(
 static bool joins(
 	const struct gm_listener_ops *ops, const struct gm_section *a, const struct gm_section *b)
 {
-	if (!could_join(ops, a, b) || !a->hva || !b->hva ||
-		(char *)a->hva + a->len != (char *)b->hva)
+	bool same_file = a->block == b->block && a->block_off + a->len == b->block_off;
+
+	if (!could_join(ops, a, b))
 		return false;
-	return ops->join == GM_JOIN_HOST ||
-	       (a->block == b->block && a->block_off + a->len == b->block_off);
+	if (!a->hva || !b->hva)
+		return !a->hva && !b->hva && same_file;
+	return (char *)a->hva + a->len == (char *)b->hva &&
+	       (ops->join == GM_JOIN_HOST || same_file);
 }
 
 /* Appends one more section, to the last one if they join. */

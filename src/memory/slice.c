@@ -12,6 +12,7 @@
 #include "core/table.h"
 #include "memory/access.h"
 #include "memory/block.h"
+#include "memory/backend.h"
 #include "memory/device.h"
 
 /* What a device answers has no slices. */
@@ -20,21 +21,42 @@ static int find_memory(const struct gm_view *view, const struct gm_range *range,
 {
 	int rc = gm_access_spot(view, range->first, gm_range_extent(range), perms, ret);
 
-	return !rc && gm_span_calls(ret->span, perms & GM_PERM_W) ? -ENOTSUP : rc;
+	if (rc)
+		return rc;
+	return (ret->span->perms & GM_SPAN_DEVMEM) ||
+			       gm_span_has_device(ret->span, perms & GM_PERM_W)
+		       ? -ENOTSUP
+		       : 0;
 }
 
-static struct iovec slice_of(const struct gm_spot *spot)
+/* A piece that a backend maps may be shorter than what was found. */
+static int hold_far(
+	struct gm_spot *spot, uint32_t perms, struct iovec *ret_slice, struct gm_pin *ret)
 {
-	return (struct iovec){
-		.iov_base = gm_access_hva(spot->span, spot->gpa),
-		.iov_len = spot->extent + 1,
-	};
+	struct gm_map *map = (struct gm_map *)(uintptr_t)spot->span->owner;
+	uint64_t len = spot->extent < UINT64_MAX ? spot->extent + 1 : UINT64_MAX;
+	struct gm_backend_piece piece;
+	int rc = gm_far_pin(spot->span, spot->gpa, len, perms, &piece);
+
+	if (rc)
+		return rc;
+	gm_map_pin(map);
+	spot->extent = piece.len - 1;
+	*ret_slice = (struct iovec){piece.hva, (size_t)piece.len};
+	*ret = (struct gm_pin){map, piece.hva, piece.len, piece.cookie};
+	return 0;
 }
 
-static void hold(const struct gm_spot *spot, struct gm_pin *ret)
+static int hold(struct gm_spot *spot, uint32_t perms, struct iovec *ret_slice, struct gm_pin *ret)
 {
-	ret->map = (struct gm_map *)(uintptr_t)spot->span->owner;
-	gm_map_pin(ret->map);
+	struct gm_map *map = (struct gm_map *)(uintptr_t)spot->span->owner;
+
+	if (spot->span->perms & GM_SPAN_FAR)
+		return hold_far(spot, perms, ret_slice, ret);
+	gm_map_pin(map);
+	*ret_slice = (struct iovec){gm_access_hva(spot->span, spot->gpa), spot->extent + 1};
+	*ret = (struct gm_pin){.map = map};
+	return 0;
 }
 
 void gm_pin_put(struct gm_pin *pin)
@@ -44,6 +66,10 @@ void gm_pin_put(struct gm_pin *pin)
 	if (!map)
 		return;
 	pin->map = NULL;
+	if (pin->hva)
+		gm_far_unpin(map->block,
+			&(struct gm_backend_piece){
+				.hva = pin->hva, .len = pin->len, .cookie = pin->cookie});
 	gm_map_unpin(map);
 }
 
@@ -61,9 +87,7 @@ int gm_pin_slice(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_
 	rc = find_memory(view, &range, perms, &spot);
 	if (rc)
 		return rc;
-	*ret_slice = slice_of(&spot);
-	hold(&spot, ret_pin);
-	return 0;
+	return hold(&spot, perms, ret_slice, ret_pin);
 }
 
 /* Pins what fits the room; *ret_needed is the number of all slices. */
@@ -77,8 +101,9 @@ static int pin_all(const struct gm_view *view, struct gm_range range, uint32_t p
 		if (rc)
 			return rc;
 		if (*ret_needed < nr) {
-			ret_slices[*ret_needed] = slice_of(&spot);
-			hold(&spot, &ret_pins[*ret_needed]);
+			rc = hold(&spot, perms, &ret_slices[*ret_needed], &ret_pins[*ret_needed]);
+			if (rc)
+				return rc;
 		}
 		++*ret_needed;
 		if (spot.extent >= gm_range_extent(&range))

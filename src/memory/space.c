@@ -341,7 +341,7 @@ void gm_space_describe(const struct gm_space *space, const struct gm_node *node,
 
 	if (s->parent)
 		info.parent = s->parent == space->root ? 0 : s->parent->id;
-	if (memory && span) {
+	if (memory && span && !(span->perms & GM_SPAN_FAR)) {
 		info.hva = (void *)(uintptr_t)(span->delta + span->first);
 		info.placed = span->direct != 0;
 	}
