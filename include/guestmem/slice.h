@@ -77,6 +77,16 @@ GM_API int gm_pin_range(const struct gm_view *view, uint64_t gpa, uint64_t len, 
  */
 GM_API void gm_pin_put(struct gm_pin *pin);
 
+/**
+ * gm_pin_put_written() - give a pin back, saying how much of its slice was written
+ * @pin: borrowed, emptied; an empty one is ignored
+ * @len: bytes from its first one on; the rest was not changed
+ *
+ * gm_pin_put() of a pin that was taken with GM_PERM_W counts all of its slice as written.
+ * Threads: any. Since: 0.1.
+ */
+GM_API void gm_pin_put_written(struct gm_pin *pin, uint64_t len);
+
 #ifdef __cplusplus
 }
 #endif

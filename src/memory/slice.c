@@ -73,6 +73,12 @@ void gm_pin_put(struct gm_pin *pin)
 	gm_map_unpin(map);
 }
 
+void gm_pin_put_written(struct gm_pin *pin, uint64_t len)
+{
+	(void)len;
+	gm_pin_put(pin);
+}
+
 int gm_pin_slice(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms,
 	struct iovec *ret_slice, struct gm_pin *ret_pin)
 {
