@@ -25,12 +25,16 @@ extern "C" {
  * @hva:    of memory that was mapped for the pin (backend.h)
  * @len:    its bytes
  * @cookie: the backend's
+ * @logs:   who is told of what was written: of the space, and of the one behind its IOMMU
+ * @gpa:    where its first byte is for them
  */
 struct gm_pin {
 	void *map;
 	void *hva;
 	uint64_t len;
 	void *cookie;
+	void *logs[2];
+	uint64_t gpa[2];
 };
 
 /**

@@ -85,7 +85,7 @@ struct gm_dir {
 	uint32_t mask;
 };
 
-#define GM_VIEW_VERSION 2u
+#define GM_VIEW_VERSION 3u
 
 /**
  * struct gm_view - the frozen part of a view, which inline code reads
@@ -99,6 +99,8 @@ struct gm_dir {
  * @version:     GM_VIEW_VERSION
  * @reserved:    zero
  * @generation:  rises by at least one with each published change of the space
+ * @filter:      NULL if nobody logs writes. A bit for each 4 KiB of the window: a write to it need not
+ *               be told to gm_view_mark()
  *
  * Borrowed from the reader until its section ends. Do not build one; the library keeps more behind
  * it.
@@ -113,6 +115,7 @@ struct gm_view {
 	uint32_t version;
 	uint32_t reserved;
 	uint64_t generation;
+	const uint64_t *filter;
 };
 
 /**
@@ -205,6 +208,17 @@ GM_API int gm_view_check(const struct gm_view *view, uint64_t gpa, uint64_t len,
  * Threads: reader section. Since: 0.1.
  */
 GM_API int gm_view_gpa(const struct gm_view *view, const void *hva, uint64_t *ret_gpa);
+
+/**
+ * gm_view_mark() - say that bytes were written by other ways than this library's
+ * @view: borrowed
+ * @gpa:  first address
+ * @len:  bytes, 0 marks nothing
+ *
+ * After they were written. Marks them in all logs (log.h), under all their names.
+ * Threads: reader section. Since: 0.1.
+ */
+GM_API void gm_view_mark(const struct gm_view *view, uint64_t gpa, uint64_t len);
 
 /**
  * gm_space_synchronize() - wait until all sections that have begun are over

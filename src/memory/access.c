@@ -65,7 +65,7 @@ int gm_access_spot(const struct gm_view *view, uint64_t gpa, uint64_t extent, ui
 		if (extent > span->last - gpa)
 			extent = span->last - gpa;
 		if (__builtin_expect(!(span->perms & GM_SPAN_IOMMU), 1)) {
-			*ret = (struct gm_spot){span, gpa, extent};
+			*ret = (struct gm_spot){span, view, gpa, extent};
 			return 0;
 		}
 		rc = gm_iommu_hop(span, gpa, extent, perms, &hop);
@@ -148,11 +148,24 @@ static int touch_special(const struct gm_span *span, uint64_t gpa, size_t len, c
 	return left ? gm_guard_errno(&fault) : 0;
 }
 
+/* A piece of @len bytes. Returns 0 or an error, and the bytes done. */
+static int touch_any(
+	const struct gm_spot *spot, size_t len, const struct op *op, size_t at, size_t *ret_done)
+{
+	struct gm_guard_fault fault;
+	size_t left;
+
+	if (gm_span_is_special(spot->span, op->way != WAY_READ))
+		return touch_special(spot->span, spot->gpa, len, op, at, ret_done);
+	left = touch(spot->span, spot->gpa, len, op, at, &fault);
+	*ret_done = len - left;
+	return left ? gm_guard_errno(&fault) : 0;
+}
+
 static int transfer(
 	const struct gm_view *view, uint64_t gpa, size_t len, const struct op *op, size_t *done)
 {
 	uint32_t perms = op->way == WAY_READ ? GM_PERM_R : GM_PERM_W;
-	struct gm_guard_fault fault;
 	size_t at = 0;
 	int rc = 0;
 
@@ -160,26 +173,17 @@ static int transfer(
 		return finish(done, 0, -ERANGE);
 	do {
 		struct gm_spot spot;
-		size_t left;
 		size_t n;
 
 		rc = gm_access_spot(view, gpa + at, extent_of(len - at), perms, &spot);
 		if (rc)
 			break;
-		n = clip(&spot, len - at);
-		if (gm_span_is_special(spot.span, op->way != WAY_READ)) {
-			rc = touch_special(spot.span, spot.gpa, n, op, at, &n);
-			at += n;
-			if (rc)
-				break;
-			continue;
-		}
-		left = touch(spot.span, spot.gpa, n, op, at, &fault);
-		at += n - left;
-		if (left) {
-			rc = gm_guard_errno(&fault);
+		rc = touch_any(&spot, clip(&spot, len - at), op, at, &n);
+		if (op->way != WAY_READ && !gm_span_has_device(spot.span, true))
+			gm_access_mark(view, gpa + at, &spot, n);
+		at += n;
+		if (rc)
 			break;
-		}
 	} while (at < len);
 	return finish(done, at, rc);
 }
@@ -383,6 +387,7 @@ static int copy_up(const struct gm_view *view, uint64_t dst, uint64_t src, size_
 		}
 		left = move(gm_access_hva(pair.dst.span, pair.dst.gpa),
 			gm_access_hva(pair.src.span, pair.src.gpa), n, &fault);
+		gm_access_mark(view, dst + at, &pair.dst, n - left);
 		at += n - left;
 		if (left) {
 			rc = gm_guard_errno(&fault);
@@ -423,6 +428,7 @@ static int copy_down(
 
 	while (at > 0) {
 		size_t more;
+		size_t left;
 		int gone = find_pair(view, dst + (at - 1), src + (at - 1), 1, &pair);
 
 		if (gone)
@@ -441,8 +447,12 @@ static int copy_down(
 			continue;
 		}
 		at -= more + 1;
-		if (move(gm_access_hva(pair.dst.span, pair.dst.gpa - more),
-			    gm_access_hva(pair.src.span, pair.src.gpa - more), more + 1, &fault))
+		left = move(gm_access_hva(pair.dst.span, pair.dst.gpa - more),
+			gm_access_hva(pair.src.span, pair.src.gpa - more), more + 1, &fault);
+		/* Of a copy that failed any byte may have been written. */
+		pair.dst.gpa -= more;
+		gm_access_mark(view, dst + at, &pair.dst, more + 1);
+		if (left)
 			return finish(done, 0, gm_guard_errno(&fault));
 	}
 	return finish(done, all, rc);

@@ -9,10 +9,12 @@
 #include <stdbool.h>
 
 #include "core/table.h"
+#include "memory/dirty.h"
 
 /* Where an access begins, behind all translations. */
 struct gm_spot {
 	const struct gm_span *span; /* of no IOMMU */
+	const struct gm_view *view; /* the one that has it */
 	uint64_t gpa;
 	uint64_t extent; /* bytes that go on from there, less one */
 };
@@ -29,6 +31,16 @@ static inline bool gm_span_is_special(const struct gm_span *span, bool write)
 {
 	return span->perms &
 	       (GM_SPAN_DEVICE | GM_SPAN_FAR | GM_SPAN_DEVMEM | (write ? GM_SPAN_ROMD : 0));
+}
+
+/* @len bytes, perhaps none, were written at @gpa, which leads to the spot. */
+static inline void gm_access_mark(
+	const struct gm_view *view, uint64_t gpa, const struct gm_spot *spot, uint64_t len)
+{
+	if (gm_view_is_logged(view))
+		gm_view_mark(view, gpa, len);
+	if (spot->view != view && gm_view_is_logged(spot->view))
+		gm_view_mark(spot->view, spot->gpa, len);
 }
 
 /* The host address of @gpa, which lies in @span. */

@@ -46,6 +46,7 @@ static bool is_plain_store(int order)
 /* Where an atomic access goes: to a host address, or by message. */
 struct place {
 	void *hva;
+	struct gm_spot spot;
 	struct gm_far_place far; /* with a backend, if it is in far memory */
 };
 
@@ -53,28 +54,28 @@ struct place {
 static int enter(
 	const struct gm_view *view, uint64_t gpa, size_t size, uint32_t perms, struct place *ret)
 {
-	struct gm_spot spot;
+	struct gm_spot *spot = &ret->spot;
 	int rc;
 
 	if (gpa % size)
 		return -EINVAL;
-	rc = gm_access_spot(view, gpa, size - 1, perms, &spot);
+	rc = gm_access_spot(view, gpa, size - 1, perms, spot);
 	if (rc)
 		return rc;
-	if (gm_span_has_device(spot.span, perms & GM_PERM_W))
+	if (gm_span_has_device(spot->span, perms & GM_PERM_W))
 		return -ENOTSUP;
-	if (size - 1 > spot.extent)
+	if (size - 1 > spot->extent)
 		return -EFAULT;
 	/* A bus makes no promise about a device's memory. */
-	if ((spot.span->perms & GM_SPAN_DEVMEM) && perms == GM_PERM_RW)
+	if ((spot->span->perms & GM_SPAN_DEVMEM) && perms == GM_PERM_RW)
 		return -ENOTSUP;
 	ret->far.backend = NULL;
-	if (spot.span->perms & GM_SPAN_FAR) {
-		rc = gm_far_open(spot.span, spot.gpa, size, perms, &ret->far);
+	if (spot->span->perms & GM_SPAN_FAR) {
+		rc = gm_far_open(spot->span, spot->gpa, size, perms, &ret->far);
 		ret->hva = ret->far.hva;
 		return rc;
 	}
-	ret->hva = gm_access_hva(spot.span, spot.gpa);
+	ret->hva = gm_access_hva(spot->span, spot->gpa);
 	/* A caller's pointer that is mapped askew. */
 	return (uintptr_t)ret->hva % size ? -EINVAL : 0;
 }
@@ -214,6 +215,8 @@ static int store_atomic(
 	put(&raw, size, value);
 	rc = place.hva ? touch_store(place.hva, size, order, value)
 		       : gm_far_store(&place.far, raw, size);
+	if (!rc)
+		gm_access_mark(view, gpa, &place.spot, size);
 	leave(&place);
 	return rc;
 }
@@ -323,6 +326,8 @@ static int touch_rmw(enum gm_guard_op op, const struct gm_view *view, uint64_t g
 		return rc;
 	rc = place.hva ? rmw_here(op, place.hva, size, value, ret_old, order)
 		       : gm_far_atomic(&place.far, far_ops[op], size, value, ret_old);
+	if (!rc)
+		gm_access_mark(view, gpa, &place.spot, size);
 	leave(&place);
 	return rc;
 }
@@ -337,6 +342,8 @@ static int touch_cmpxchg(const struct gm_view *view, uint64_t gpa, size_t size, 
 		return rc;
 	rc = place.hva ? cmpxchg_here(place.hva, size, expected, desired, order)
 		       : cmpxchg_far(&place.far, size, expected, desired);
+	if (rc == 1)
+		gm_access_mark(view, gpa, &place.spot, size);
 	leave(&place);
 	return rc;
 }

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "memory/commit.h"
+#include "memory/dirty.h"
 #include "memory/listener.h"
 #include "memory/render.h"
 #include "sys/sys.h"
@@ -223,6 +224,19 @@ static int place_all(struct commit *c, struct gm_error *err)
 
 /* ---- publication ---- */
 
+/* What is new at some addresses is new to the logs; and once more when nobody uses the old map. */
+static void note_changes(struct commit *c, struct gm_view_full *old)
+{
+	struct gm_txn *txn = c->txn;
+
+	if (!gm_view_is_logged(&c->view->pub))
+		return;
+	gm_dirty_settle(c->space->dirty, &txn->changed, txn->all_changed, c->view->aliases_came);
+	old->all_changed = txn->all_changed;
+	old->changed = txn->changed;
+	txn->changed = (struct gm_rangeset){0};
+}
+
 static void finish(struct commit *c)
 {
 	struct gm_space *space = c->space;
@@ -234,6 +248,7 @@ static void finish(struct commit *c)
 	gm_place_keep(&c->placing);
 	gm_txn_drop_gone(c->txn);
 	out = gm_space_publish(space, c->view, c->txn);
+	note_changes(c, out);
 	if (c->held) {
 		gm_space_retire(space, c->held, &c->view->garbage);
 		gm_space_retire(space, out, &out->fresh);

@@ -14,6 +14,8 @@
 #include "memory/block.h"
 #include "memory/backend.h"
 #include "memory/device.h"
+#include "memory/dirty.h"
+#include "memory/view.h"
 
 /* What a device answers has no slices. */
 static int find_memory(const struct gm_view *view, const struct gm_range *range, uint32_t perms,
@@ -59,12 +61,38 @@ static int hold(struct gm_spot *spot, uint32_t perms, struct iovec *ret_slice, s
 	return 0;
 }
 
-void gm_pin_put(struct gm_pin *pin)
+/* Who writes to a slice does it between now and when the pin is given back: both are marked. */
+static void note_writer(const struct gm_view *view, uint64_t gpa, const struct gm_spot *spot,
+	uint64_t len, struct gm_pin *pin)
+{
+	const struct gm_view *views[] = {view, spot->view};
+	const uint64_t gpas[] = {gpa, spot->gpa};
+
+	for (int i = 0; i < (spot->view == view ? 1 : 2); i++) {
+		pin->logs[i] = ((const struct gm_view_full *)(const void *)views[i])->dirty;
+		pin->gpa[i] = gpas[i];
+		gm_dirty_get(pin->logs[i]);
+		gm_view_mark(views[i], gpas[i], len);
+	}
+	pin->len = len;
+}
+
+static void mark_writer(struct gm_pin *pin, uint64_t len)
+{
+	for (int i = 0; i < 2; i++) {
+		if (!pin->logs[i])
+			continue;
+		if (len)
+			gm_dirty_mark_later(pin->logs[i], pin->gpa[i], len);
+		gm_dirty_put(pin->logs[i]);
+		pin->logs[i] = NULL;
+	}
+}
+
+static void put(struct gm_pin *pin)
 {
 	struct gm_map *map = pin->map;
 
-	if (!map)
-		return;
 	pin->map = NULL;
 	if (pin->hva)
 		gm_far_unpin(map->block,
@@ -75,8 +103,15 @@ void gm_pin_put(struct gm_pin *pin)
 
 void gm_pin_put_written(struct gm_pin *pin, uint64_t len)
 {
-	(void)len;
-	gm_pin_put(pin);
+	if (!pin->map)
+		return;
+	mark_writer(pin, len < pin->len ? len : pin->len);
+	put(pin);
+}
+
+void gm_pin_put(struct gm_pin *pin)
+{
+	gm_pin_put_written(pin, UINT64_MAX);
 }
 
 int gm_pin_slice(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms,
@@ -93,7 +128,10 @@ int gm_pin_slice(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_
 	rc = find_memory(view, &range, perms, &spot);
 	if (rc)
 		return rc;
-	return hold(&spot, perms, ret_slice, ret_pin);
+	rc = hold(&spot, perms, ret_slice, ret_pin);
+	if (!rc && (perms & GM_PERM_W))
+		note_writer(view, gpa, &spot, ret_slice->iov_len, ret_pin);
+	return rc;
 }
 
 /* Pins what fits the room; *ret_needed is the number of all slices. */
@@ -110,6 +148,9 @@ static int pin_all(const struct gm_view *view, struct gm_range range, uint32_t p
 			rc = hold(&spot, perms, &ret_slices[*ret_needed], &ret_pins[*ret_needed]);
 			if (rc)
 				return rc;
+			if (perms & GM_PERM_W)
+				note_writer(view, range.first, &spot, spot.extent + 1,
+					&ret_pins[*ret_needed]);
 		}
 		++*ret_needed;
 		if (spot.extent >= gm_range_extent(&range))
@@ -131,7 +172,7 @@ int gm_pin_range(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_
 		return -ERANGE;
 	rc = pin_all(view, range, perms, ret_slices, ret_pins, nr, &needed);
 	for (size_t i = 0; rc && i < nr && i < needed; i++)
-		gm_pin_put(&ret_pins[i]);
+		gm_pin_put_written(&ret_pins[i], 0);
 	if (!rc || rc == -ENOBUFS)
 		*ret_needed = needed;
 	return rc;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "memory/dirty.h"
 #include "memory/listener.h"
 #include "memory/txn.h"
 #include "sys/guard.h"
@@ -75,7 +76,9 @@ int gm_space_create(
 		return rc;
 	space = gm_sys_alloc(sizeof(*space));
 	view = gm_view_empty();
-	if (!space || !view || !make_root(space)) {
+	if (space)
+		space->dirty = gm_dirty_create(space);
+	if (!space || !view || !space->dirty || !make_root(space)) {
 		rc = gm_error_set(err, -ENOMEM, 0, 0, "space: out of memory");
 		goto fail;
 	}
@@ -95,7 +98,10 @@ int gm_space_create(
 	space->over = opts.over;
 	space->depth = opts.over ? opts.over->depth + 1 : 0;
 	space->timeout_ns = opts.timeout_ns ? opts.timeout_ns : GM_TIMEOUT_DEFAULT_NS;
+	if (opts.over)
+		__atomic_fetch_add(&opts.over->nr_above, 1, __ATOMIC_RELAXED);
 	space->generation = 1;
+	view->dirty = space->dirty;
 	gm_view_finish(view, view, space->window, NULL, 0, space->generation);
 	space->view = &view->pub;
 	*ret_space = space;
@@ -104,6 +110,8 @@ fail:
 	gm_view_discard(view);
 	if (space)
 		gm_nodes_fini(&space->nodes);
+	if (space && space->dirty)
+		gm_dirty_put(space->dirty);
 	gm_sys_free(space);
 	return rc;
 }
@@ -113,11 +121,15 @@ void gm_space_destroy(struct gm_space *space)
 	if (!space)
 		return;
 	gm_listeners_free(space);
+	gm_dirty_close(space->dirty);
 	gm_reclaim_fini(&space->reclaim);
 	gm_view_free_all((struct gm_view_full *)(uintptr_t)space->view);
 	gm_nodes_fini(&space->nodes);
 	if (space->window)
 		gm_window_put(space->window);
+	if (space->over)
+		__atomic_fetch_sub(&space->over->nr_above, 1, __ATOMIC_RELAXED);
+	gm_dirty_put(space->dirty);
 	pthread_mutex_destroy(&space->lock);
 	gm_sys_free(space);
 }
@@ -145,8 +157,14 @@ void gm_space_release(struct gm_space *space)
 
 static void free_retired(struct gm_deferred *deferred)
 {
-	gm_view_free((struct gm_view_full *)(void *)((char *)deferred -
-						     offsetof(struct gm_view_full, deferred)));
+	struct gm_view_full *view =
+		(struct gm_view_full *)(void *)((char *)deferred -
+						offsetof(struct gm_view_full, deferred));
+
+	/* Its readers may have written to what was under other names by then. */
+	if (view->changed.nr || view->all_changed)
+		gm_dirty_settle(view->dirty, &view->changed, view->all_changed, true);
+	gm_view_free(view);
 }
 
 struct gm_view_full *gm_space_publish(
@@ -162,6 +180,14 @@ struct gm_view_full *gm_space_publish(
 		gm_txn_shown(txn);
 	pthread_mutex_unlock(&space->lock);
 	return old;
+}
+
+void gm_space_republish(struct gm_space *space, struct gm_view_full *copy)
+{
+	gm_view_finish(copy, (const struct gm_view_full *)(const void *)space->view, space->window,
+		NULL, 0, space->generation + 1);
+	gm_space_retire(space, gm_space_publish(space, copy, NULL), &copy->garbage);
+	gm_view_trim(copy);
 }
 
 void gm_space_retire(struct gm_space *space, struct gm_view_full *view, struct gm_parts *parts)

@@ -18,6 +18,7 @@
 
 #define GM_TIMEOUT_DEFAULT_NS UINT64_C(1000000000)
 
+struct gm_dirty;
 struct gm_listener;
 struct gm_txn;
 
@@ -26,6 +27,7 @@ struct gm_space {
 	struct gm_window *window;   /* or NULL */
 	struct gm_space *over;      /* or NULL */
 	uint32_t depth;             /* of spaces below */
+	uint32_t nr_above;          /* atomic: spaces over it */
 	uint64_t timeout_ns;
 	struct gm_reclaim reclaim;
 	pthread_mutex_t lock; /* busy, nodes, exchange of the view */
@@ -33,6 +35,7 @@ struct gm_space {
 	struct gm_nodes nodes;
 	struct gm_node *root;          /* a container of all addresses */
 	struct gm_listener *listeners; /* by rising priority; changed by who holds the space */
+	struct gm_dirty *dirty;
 	uint64_t generation;
 	char name[32];
 };
@@ -50,6 +53,9 @@ void gm_space_release(struct gm_space *space);
  */
 struct gm_view_full *gm_space_publish(
 	struct gm_space *space, struct gm_view_full *view, struct gm_txn *txn);
+/* Publishes the same map anew, as a copy of the view (taken), for what a view has besides. With the
+ * space held. */
+void gm_space_republish(struct gm_space *space, struct gm_view_full *copy);
 /* Frees a view that was published, with @parts (taken), once its readers have left. */
 void gm_space_retire(struct gm_space *space, struct gm_view_full *view, struct gm_parts *parts);
 

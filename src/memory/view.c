@@ -8,6 +8,8 @@
 #include "memory/access.h"
 #include "memory/block.h"
 #include "memory/device.h"
+#include "memory/dirty.h"
+#include "memory/hot.h"
 #include "memory/iommu.h"
 #include "memory/node.h"
 #include "sys/sys.h"
@@ -150,6 +152,7 @@ void gm_view_free(struct gm_view_full *view)
 	parts_free(&view->dropped, true);
 	parts_forget(&view->fresh);
 	parts_forget(&view->garbage);
+	gm_sys_free(view->changed.ranges);
 	gm_sys_free(view);
 }
 
@@ -201,11 +204,6 @@ static bool is_edited(const struct build *b, const struct gm_range *range)
 	size_t at = find_edit(b, range->first);
 
 	return at < b->nr_edits && b->edits[at].range.first <= range->last;
-}
-
-static struct gm_range range_of(const struct gm_span *span)
-{
-	return (struct gm_range){.first = span->first, .last = span->last};
 }
 
 static struct entry planned(const struct gm_piece *piece)
@@ -509,6 +507,18 @@ struct gm_view_full *gm_view_edit(
 	return b.view;
 }
 
+struct gm_view_full *gm_view_copy(const struct gm_view_full *old)
+{
+	struct gm_view_full *view = alloc_view(old->pub.nr_slots, old->pub.shift);
+
+	if (!view)
+		return NULL;
+	for (uint32_t i = 0; i < old->pub.nr_slots; i++)
+		slots_of(view)[i] = old->pub.slots[i];
+	view->nr_spans = old->nr_spans;
+	return view;
+}
+
 /* ---- finishing ---- */
 
 static void resolve(struct gm_span *span, const struct gm_window *window)
@@ -530,106 +540,20 @@ static void resolve(struct gm_span *span, const struct gm_window *window)
 			piece->perms & (piece->perms & GM_SPAN_ROMD ? GM_PERM_RX : GM_PERM_RWX);
 }
 
-/*
- * The largest stretch that inline code may read and write is asked before the table. All placed
- * memory is reached at window_base + gpa, so that neighbours make one stretch. Only after what was
- * best has been cut to less than half is everything looked at.
- */
-struct stretch {
-	struct gm_range range;
-	bool any;
-};
-
-static void offer(struct stretch *best, const struct stretch *run)
+/* Does memory in the edits show elsewhere too, or may it? */
+static bool shows_twice(const struct gm_edit *edits, size_t nr)
 {
-	if (run->any &&
-		(!best->any || gm_range_extent(&run->range) > gm_range_extent(&best->range)))
-		*best = *run;
-}
+	for (size_t i = 0; i < nr; i++) {
+		for (size_t j = 0; j < edits[i].nr; j++) {
+			const struct gm_piece *piece = &edits[i].pieces[j];
 
-/* The runs of direct memory from the one at or above @from up to @until. */
-static void scan_runs(
-	const struct gm_view *view, uint64_t from, uint64_t until, struct stretch *best)
-{
-	uint64_t off;
-	const struct gm_span *span = gm_table_next(view, from, &off);
-	struct stretch run = {.any = false};
-
-	while (span && span->first <= until) {
-		struct gm_range range = range_of(span);
-
-		if (GM_PERM_RW & ~span->direct) {
-			run.any = false;
-		} else if (run.any && gm_range_precedes(&run.range, &range)) {
-			run.range.last = range.last;
-		} else {
-			run = (struct stretch){range, true};
+			if (gm_node_is_memory(piece->node) &&
+				(!piece->primary || __atomic_load_n(&piece->node->s.block->regions,
+							    __ATOMIC_ACQUIRE) > 1))
+				return true;
 		}
-		offer(best, &run);
-		span = gm_table_after(view, span, &off);
 	}
-}
-
-/* What the edits leave of the old best stretch. */
-static struct stretch rest_of_hot(const struct gm_view *old, const struct gm_edit *edits, size_t nr)
-{
-	struct stretch best = {.any = false};
-	struct gm_range rest;
-
-	if (old->hot_starts == 0)
-		return best;
-	rest = (struct gm_range){old->hot_first, old->hot_first + (old->hot_starts + 6)};
-	for (size_t i = 0; i < nr; i++) {
-		const struct gm_range *cut = &edits[i].range;
-
-		if (!gm_range_overlaps(cut, &rest))
-			continue;
-		if (cut->first > rest.first)
-			offer(&best, &(struct stretch){{rest.first, cut->first - 1}, true});
-		if (cut->last >= rest.last)
-			return best;
-		rest.first = cut->last + 1;
-	}
-	offer(&best, &(struct stretch){rest, true});
-	return best;
-}
-
-/* With what was best before at its side, a new stretch becomes longer. */
-static void join(struct stretch *run, const struct stretch *other)
-{
-	if (!run->any || !other->any)
-		return;
-	if (gm_range_precedes(&run->range, &other->range))
-		run->range.last = other->range.last;
-	else if (gm_range_precedes(&other->range, &run->range))
-		run->range.first = other->range.first;
-}
-
-static void pick_hot(struct gm_view_full *view, const struct gm_view_full *old,
-	const struct gm_edit *edits, size_t nr)
-{
-	struct stretch best = rest_of_hot(&old->pub, edits, nr);
-
-	for (size_t i = 0; i < nr; i++) {
-		struct stretch run = {.any = false};
-
-		scan_runs(&view->pub, edits[i].range.first, edits[i].range.last, &run);
-		join(&run, &best);
-		offer(&best, &run);
-	}
-	view->hot_scanned = old->hot_scanned;
-	if ((best.any ? gm_range_extent(&best.range) : 0) < old->hot_scanned / 2) {
-		scan_runs(&view->pub, 0, UINT64_MAX, &best);
-		view->hot_scanned = best.any ? gm_range_extent(&best.range) : 0;
-	}
-	if (!best.any)
-		return;
-	if (gm_range_extent(&best.range) > view->hot_scanned)
-		view->hot_scanned = gm_range_extent(&best.range);
-	view->pub.hot_first = best.range.first;
-	/* extent + 1 bytes, of which the last 7 cannot begin an access of 8. */
-	if (gm_range_extent(&best.range) >= 7)
-		view->pub.hot_starts = gm_range_extent(&best.range) - 6;
+	return false;
 }
 
 void gm_view_finish(struct gm_view_full *view, const struct gm_view_full *old,
@@ -649,9 +573,14 @@ void gm_view_finish(struct gm_view_full *view, const struct gm_view_full *old,
 		}
 	}
 	view->finished = true;
+	view->dirty = old->dirty;
+	view->aliases_came = shows_twice(edits, nr);
+	view->aliased = old->aliased || view->aliases_came;
+	if (view->dirty)
+		view->pub.filter = gm_dirty_filter(view->dirty, view->aliased);
 	view->pub.window_base = window ? (uintptr_t)window->base : 0;
 	view->pub.generation = generation;
-	pick_hot(view, old, edits, nr);
+	gm_hot_pick(view, old, edits, nr);
 }
 
 /* ---- questions ---- */

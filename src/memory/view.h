@@ -11,9 +11,11 @@
 
 #include <guestmem/view.h>
 
+#include "core/rangeset.h"
 #include "core/table.h"
 #include "memory/reclaim.h"
 
+struct gm_dirty;
 struct gm_map;
 struct gm_node;
 struct gm_window;
@@ -54,8 +56,13 @@ struct gm_view_full {
 	struct gm_parts fresh;   /* made for this view */
 	struct gm_parts garbage; /* of the one before, not in this one */
 	bool finished;
+	struct gm_dirty *dirty;      /* of its space, or NULL: an empty one's */
+	bool aliased;                /* memory may show under more names than one */
+	bool aliases_came;           /* that is new for some */
 	struct gm_deferred deferred; /* when it is retired: */
 	struct gm_parts dropped;     /* parts that go with it */
+	struct gm_rangeset changed;  /* what the next one changed, for the logs */
+	bool all_changed;
 };
 
 /* A view of nothing. */
@@ -67,6 +74,9 @@ struct gm_view_full *gm_view_empty(void);
  */
 struct gm_view_full *gm_view_edit(
 	const struct gm_view_full *old, const struct gm_edit *edits, size_t nr);
+
+/* The same once more; NULL without memory. To be finished without edits. */
+struct gm_view_full *gm_view_copy(const struct gm_view_full *old);
 
 /* Fills in where the pieces' memory lies, by their maps as they are now. */
 void gm_view_finish(struct gm_view_full *view, const struct gm_view_full *old,

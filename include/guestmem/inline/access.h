@@ -74,6 +74,8 @@ GM_INLINE int gm_write(
 				     gm_guard_copy_to(hva, buf, len, NULL),
 		    0))
 		return gm_write_slow(view, gpa, buf, len, done);
+	if (__builtin_expect(!gm_view_marked(view, gpa, len), 0))
+		gm_view_mark(view, gpa, len);
 	if (done)
 		*done = len;
 	return 0;
@@ -106,8 +108,11 @@ GM_INLINE int gm_write(
 			    gm_view_find(view, gpa, bits / 8, GM_PERM_W, &hva) &&                  \
 				    gm_guarded_store_u##bits(                                      \
 					    hva, gm_swap_u##bits(value, how), __ATOMIC_RELAXED),   \
-			    1))                                                                    \
+			    1)) {                                                                  \
+			if (__builtin_expect(!gm_view_marked(view, gpa, bits / 8), 0))             \
+				gm_view_mark(view, gpa, bits / 8);                                 \
 			return 0;                                                                  \
+		}                                                                                  \
 		return gm_store_slow(view, gpa, bits / 8 | (how), value);                          \
 	}
 

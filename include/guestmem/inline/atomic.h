@@ -33,8 +33,11 @@
 		if (__builtin_expect(gpa % (bits / 8) == 0 &&                                      \
 					     gm_view_find(view, gpa, bits / 8, GM_PERM_W, &hva) && \
 					     gm_guarded_store_u##bits(hva, value, order),          \
-			    1))                                                                    \
+			    1)) {                                                                  \
+			if (__builtin_expect(!gm_view_marked(view, gpa, bits / 8), 0))             \
+				gm_view_mark(view, gpa, bits / 8);                                 \
 			return 0;                                                                  \
+		}                                                                                  \
 		return gm_store_slow(view, gpa, GM_HOW_MAKE_ATOMIC(bits / 8, order), value);       \
 	}
 

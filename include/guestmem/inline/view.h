@@ -7,10 +7,10 @@
 
 #ifdef __cplusplus
 static_assert(sizeof(struct gm_span) == 40, "frozen");
-static_assert(sizeof(struct gm_view) == 56, "frozen");
+static_assert(sizeof(struct gm_view) == 64, "frozen");
 #else
 _Static_assert(sizeof(struct gm_span) == 40, "frozen");
-_Static_assert(sizeof(struct gm_view) == 56, "frozen");
+_Static_assert(sizeof(struct gm_view) == 64, "frozen");
 #endif
 
 /*
@@ -63,6 +63,24 @@ static inline __attribute__((unused, always_inline)) int gm_view_find(
 		return 0;
 	*ret_hva = (void *)(uintptr_t)(view->window_base + gpa);
 	return 1;
+}
+
+/*
+ * Behind a write of @len bytes, not 0, to direct memory: 1 if all is done, 0 if gm_view_mark() is to
+ * be told. The look at the filter comes after the data in the program; who clears a bit of it makes
+ * sure that it did in memory as well.
+ */
+static inline __attribute__((unused, always_inline)) int gm_view_marked(
+	const struct gm_view *view, uint64_t gpa, uint64_t len)
+{
+	uint64_t page = gpa >> 12;
+
+	if (__builtin_expect(!view->filter, 1))
+		return 1;
+	__asm__ volatile("" ::: "memory");
+	return ((gpa + (len - 1)) >> 12 == page) &
+	       (int)(__atomic_load_n(&view->filter[page / 64], __ATOMIC_RELAXED) >> (page % 64) &
+		       1);
 }
 
 /* The same as a pointer, or NULL. */

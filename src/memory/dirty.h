@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * dirty.h - marking what was written: the logs of a space, and the filter in front of them.
+ *
+ * Writers go through the list of logs in a section; one that was taken off it is freed after their
+ * grace period. The filter is a bitmap of 4 KiB pages: a bit says that all logs have all of its page
+ * marked, so nothing is to be done. Views carry a pointer to it, NULL without logs.
+ *
+ * A pin outlives sections and perhaps the space: it holds a reference.
+ */
+#ifndef GM_MEMORY_DIRTY_H
+#define GM_MEMORY_DIRTY_H
+
+#include <guestmem/log.h>
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "core/bits.h"
+#include "core/rangeset.h"
+#include "memory/reclaim.h"
+
+#define GM_FILTER_SHIFT 12
+
+struct gm_view_full;
+
+struct gm_log {
+	struct gm_log *next; /* atomic */
+	struct gm_deferred deferred;
+	struct gm_dirty *dirty;
+	struct gm_pages pages;
+	uint64_t nr;      /* pages */
+	uint64_t *words;  /* its own, or NULL: */
+	uint8_t *storage; /* the consumer's */
+	void (*release)(void *ctx);
+	void *ctx;
+	uint64_t taken;             /* atomic */
+	uint64_t outside;           /* atomic */
+	uint64_t faults;            /* atomic */
+	bool ready;                 /* atomic */
+	struct gm_deferred settled; /* with GM_LOG_NOWAIT: all readers mark */
+	uint64_t rate_since;        /* ns; with the lock */
+	uint64_t rate_pages;
+	char name[32];
+};
+
+struct gm_dirty {
+	uint32_t refs;            /* atomic */
+	struct gm_log *logs;      /* atomic: the list */
+	uint64_t *filter;         /* or NULL, if there never was a log */
+	struct gm_range filtered; /* addresses that it knows */
+	bool has_filtered;
+	bool moved_fence;         /* takers issue membarrier, writers have no fence */
+	bool refilled;            /* atomic: the filter may have bits */
+	pthread_mutex_t lock;     /* list, filter and reader are changed; pins mark */
+	struct gm_space *space;   /* NULL when it is gone */
+	struct gm_reader *reader; /* of marks that are made in no section; with the lock */
+};
+
+struct gm_dirty *gm_dirty_create(struct gm_space *space);
+/* The space goes: nothing is marked from now on. */
+void gm_dirty_close(struct gm_dirty *dirty);
+void gm_dirty_get(struct gm_dirty *dirty);
+void gm_dirty_put(struct gm_dirty *dirty);
+
+/* What a view is to have as its filter. */
+const uint64_t *gm_dirty_filter(const struct gm_dirty *dirty, bool aliased);
+
+/* Marks without a section, by the map of now. */
+void gm_dirty_mark_later(struct gm_dirty *dirty, uint64_t gpa, uint64_t len);
+
+/*
+ * A change of the map put something new at these addresses (@all: everywhere), perhaps under names that
+ * are not the only ones (@aliased).
+ */
+void gm_dirty_settle(
+	struct gm_dirty *dirty, const struct gm_rangeset *changed, bool all, bool aliased);
+
+/* Marks in one log. */
+void gm_log_mark_range(struct gm_log *log, const struct gm_range *range);
+/* All threads' stores that came before a look at a cleared bit are seen from now on. */
+void gm_dirty_barrier(const struct gm_dirty *dirty);
+/* Bits of the filter are to be asked for again. */
+void gm_dirty_forget(struct gm_dirty *dirty, const struct gm_range *range);
+
+/* Are writes through a view looked at? */
+static inline bool gm_view_is_logged(const struct gm_view *view)
+{
+	return __builtin_expect(view->filter != NULL, 0);
+}
+
+#endif

@@ -1,0 +1,504 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * log.c - logs as their consumers see them: made, taken, merged, asked, destroyed.
+ *
+ * A log is put on the list first, then a view is published whose filter is the right one for the list;
+ * after the readers of older views have left every writer marks in it. It comes off the list before such a view is
+ * published, and is freed after the same wait, by whoever finds that it is over.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/membarrier.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "core/error.h"
+#include "memory/dirty.h"
+#include "memory/space.h"
+#include "sys/sys.h"
+
+#define PAGE_DEFAULT 4096u
+#define NS_PER_S UINT64_C(1000000000)
+
+/* ---- making ---- */
+
+static int map_bits(uint64_t nr_bits, uint64_t **ret)
+{
+	size_t page = gm_sys_page_size();
+	size_t len = (gm_bits_words(nr_bits) * 8 + page - 1) & ~(page - 1);
+	void *words;
+	int rc = gm_sys_mmap(NULL, len, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, &words);
+
+	if (!rc)
+		*ret = words;
+	return rc;
+}
+
+static void unmap_bits(uint64_t *words, uint64_t nr_bits)
+{
+	size_t page = gm_sys_page_size();
+
+	if (words)
+		gm_sys_munmap(words, (gm_bits_words(nr_bits) * 8 + page - 1) & ~(page - 1));
+}
+
+/* The filter and the reader of a space's first log. */
+static int prepare(struct gm_space *space, struct gm_error *err)
+{
+	struct gm_dirty *dirty = space->dirty;
+	uint64_t nr_bits = 1;
+	int rc;
+
+	if (dirty->reader)
+		return 0;
+	if (space->window) {
+		dirty->filtered = (struct gm_range){0, space->window->limit - 1};
+		dirty->has_filtered = true;
+		nr_bits = space->window->limit >> GM_FILTER_SHIFT;
+	}
+	if (!dirty->filter) {
+		rc = map_bits(nr_bits, &dirty->filter);
+		if (rc)
+			return gm_error_set(err, rc, 0, 0,
+				"%s: no addresses for a log's filter: %s", space->name,
+				gm_error_word(rc));
+	}
+	dirty->moved_fence = gm_sys_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0;
+	rc = gm_reclaim_add_reader(&space->reclaim, "log", &dirty->reader);
+	if (rc)
+		return gm_error_set(err, rc, 0, 0, "%s: log: out of memory", space->name);
+	dirty->reader->view = &space->view;
+	return 0;
+}
+
+static int check_opts(
+	const struct gm_space *space, const struct gm_log_opts *opts, struct gm_error *err)
+{
+	if ((opts->flags & ~(GM_LOG_ALL | GM_LOG_NOWAIT)) || opts->reserved)
+		return gm_error_set(err, -EINVAL, 0, 0, "%s: log: unknown flags 0x%x", space->name,
+			opts->flags);
+	if (!opts->storage != !opts->storage_len)
+		return gm_error_set(err, -EINVAL, 0, 0,
+			"%s: log: storage and its length go together", space->name);
+	if (space->over && __atomic_load_n(&space->nr_above, __ATOMIC_ACQUIRE))
+		return gm_error_set(err, -ENOTSUP, 0, 0,
+			"%s: a space that is over one and under another has no log: make it in the "
+			"one above or below",
+			space->name);
+	return 0;
+}
+
+/* What it covers: as asked, up to what the storage has bits for. */
+static int set_pages(const struct gm_space *space, const struct gm_log_opts *opts,
+	struct gm_log *log, struct gm_error *err)
+{
+	uint64_t size = opts->page_size ? opts->page_size : PAGE_DEFAULT;
+	struct gm_range range = {opts->first, UINT64_MAX};
+	uint64_t bytes;
+
+	if (opts->len == 0 && space->window && opts->first < space->window->limit)
+		range.last = space->window->limit - 1;
+	if (opts->len && !gm_range_make(opts->first, opts->len, &range))
+		return gm_error_set(err, -ERANGE, opts->first, opts->len,
+			"%s: log: %" PRIu64 " bytes at 0x%" PRIx64 " pass 2^64", space->name,
+			opts->len, opts->first);
+	if (opts->storage && opts->storage_len < UINT64_MAX / 8 &&
+		!__builtin_mul_overflow(opts->storage_len * 8, size, &bytes) &&
+		bytes - 1 < gm_range_extent(&range))
+		range.last = range.first + (bytes - 1);
+	gm_pages_init(&log->pages, &range, size);
+	log->nr = gm_pages_count(&log->pages);
+	return 0;
+}
+
+static void free_log(struct gm_log *log)
+{
+	if (log->words)
+		unmap_bits(log->words, log->nr);
+	else if (log->release)
+		log->release(log->ctx);
+	gm_sys_free(log);
+}
+
+static int make_log(struct gm_space *space, const struct gm_log_opts *opts, struct gm_log **ret,
+	struct gm_error *err)
+{
+	struct gm_log *log = gm_sys_alloc(sizeof(*log));
+	int rc;
+
+	if (!log)
+		return gm_error_set(err, -ENOMEM, 0, 0, "%s: log: out of memory", space->name);
+	gm_copy_name(log->name, sizeof(log->name), opts->name ? opts->name : "log");
+	log->dirty = space->dirty;
+	rc = set_pages(space, opts, log, err);
+	if (!rc && !opts->storage) {
+		rc = map_bits(log->nr, &log->words);
+		if (rc)
+			gm_error_set(err, rc, log->pages.range.first, 0,
+				"%s: log: no addresses for %" PRIu64 " bits: %s (a range of less "
+				"is given by first and len)",
+				space->name, log->nr, gm_error_word(rc));
+	}
+	if (rc) {
+		gm_sys_free(log);
+		return rc;
+	}
+	log->storage = opts->storage;
+	log->release = opts->release;
+	log->ctx = opts->ctx;
+	log->rate_since = gm_sys_now_ns();
+	if (opts->flags & GM_LOG_ALL)
+		gm_log_mark_range(log, &log->pages.range);
+	*ret = log;
+	return 0;
+}
+
+/* ---- on and off the list; with the space held ---- */
+
+static void link_log(struct gm_dirty *dirty, struct gm_log *log)
+{
+	struct gm_range everything = {0, UINT64_MAX};
+
+	pthread_mutex_lock(&dirty->lock);
+	log->next = dirty->logs;
+	__atomic_store_n(&dirty->logs, log, __ATOMIC_RELEASE);
+	gm_dirty_forget(dirty, &everything);
+	pthread_mutex_unlock(&dirty->lock);
+}
+
+static void unlink_log(struct gm_dirty *dirty, struct gm_log *log)
+{
+	struct gm_log **at = &dirty->logs;
+
+	pthread_mutex_lock(&dirty->lock);
+	while (*at != log)
+		at = &(*at)->next;
+	__atomic_store_n(at, log->next, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&dirty->lock);
+}
+
+static void free_deferred(struct gm_deferred *deferred)
+{
+	free_log((struct gm_log *)(void *)((char *)deferred - offsetof(struct gm_log, deferred)));
+}
+
+/* All readers know it. One of an older view may have set a bit of the filter without it. */
+static void settle(struct gm_log *log)
+{
+	struct gm_range everything = {0, UINT64_MAX};
+
+	gm_dirty_forget(log->dirty, &everything);
+	gm_dirty_barrier(log->dirty);
+	__atomic_store_n(&log->ready, true, __ATOMIC_RELEASE);
+}
+
+static void settle_deferred(struct gm_deferred *deferred)
+{
+	settle((struct gm_log *)(void *)((char *)deferred - offsetof(struct gm_log, settled)));
+}
+
+static struct gm_view_full *copy_view(const struct gm_space *space)
+{
+	return gm_view_copy((const struct gm_view_full *)(const void *)space->view);
+}
+
+static void drop(struct gm_space *space, struct gm_log *log, struct gm_view_full *copy)
+{
+	unlink_log(space->dirty, log);
+	gm_space_republish(space, copy);
+	log->deferred.run = free_deferred;
+	gm_reclaim_defer(&space->reclaim, &log->deferred);
+	gm_reclaim_poll(&space->reclaim);
+}
+
+/* @there and @back: copies of the view, taken; the second is for the case that readers do not leave. */
+static int attach(struct gm_space *space, struct gm_log *log, struct gm_view_full *there,
+	struct gm_view_full *back, struct gm_error *err)
+{
+	int rc;
+
+	link_log(space->dirty, log);
+	gm_space_republish(space, there);
+	if (!back) {
+		log->settled.run = settle_deferred;
+		gm_reclaim_defer(&space->reclaim, &log->settled);
+		return 0;
+	}
+	rc = gm_reclaim_wait(&space->reclaim, space->timeout_ns, err);
+	if (rc) {
+		drop(space, log, back);
+		return rc;
+	}
+	gm_view_discard(back);
+	settle(log);
+	return 0;
+}
+
+/* With the space held. */
+static int create(struct gm_space *space, const struct gm_log_opts *opts, struct gm_log **ret_log,
+	struct gm_error *err)
+{
+	bool wait = !(opts->flags & GM_LOG_NOWAIT);
+	struct gm_view_full *there;
+	struct gm_view_full *back;
+	struct gm_log *log = NULL;
+	int rc = prepare(space, err);
+
+	if (rc)
+		return rc;
+	there = copy_view(space);
+	back = wait ? copy_view(space) : NULL;
+	if (there && (back || !wait))
+		rc = make_log(space, opts, &log, err);
+	else
+		rc = gm_error_set(err, -ENOMEM, 0, 0, "%s: log: out of memory", space->name);
+	if (rc) {
+		gm_view_discard(there);
+		gm_view_discard(back);
+		return rc;
+	}
+	rc = attach(space, log, there, back, err);
+	if (!rc)
+		*ret_log = log;
+	return rc;
+}
+
+int gm_log_create(struct gm_space *space, const struct gm_log_opts *user, struct gm_log **ret_log,
+	struct gm_error *err)
+{
+	struct gm_log_opts opts = {.size = sizeof(opts)};
+	int rc = user ? gm_opts_copy(&opts, sizeof(opts), user, sizeof(opts)) : 0;
+
+	if (rc)
+		return gm_opts_error(err, rc, "log");
+	rc = check_opts(space, &opts, err);
+	if (!rc)
+		rc = gm_space_hold(space, err);
+	if (rc)
+		return rc;
+	rc = create(space, &opts, ret_log, err);
+	gm_space_release(space);
+	return rc;
+}
+
+int gm_log_destroy(struct gm_log *log, struct gm_error *err)
+{
+	struct gm_view_full *copy;
+	struct gm_space *space;
+	int rc;
+
+	if (!log)
+		return 0;
+	space = log->dirty->space;
+	rc = gm_space_hold(space, err);
+	if (rc)
+		return rc;
+	copy = copy_view(space);
+	if (copy)
+		drop(space, log, copy);
+	else
+		rc = gm_error_set(err, -ENOMEM, 0, 0, "%s: log \"%s\": out of memory", space->name,
+			log->name);
+	gm_space_release(space);
+	return rc;
+}
+
+/* ---- taking ---- */
+
+/* Which words hold @nr pages from @page on, up to the end. */
+static int check_words(
+	const struct gm_log *log, uint64_t page, uint64_t nr, struct gm_range *ret_bits)
+{
+	if (page % 64 || nr == 0)
+		return -EINVAL;
+	if (page >= log->nr)
+		return -ERANGE;
+	if (nr > log->nr - page)
+		nr = log->nr - page;
+	*ret_bits = (struct gm_range){page, page + (nr - 1)};
+	return 0;
+}
+
+int gm_log_take(
+	struct gm_log *log, uint64_t page, uint64_t nr, uint64_t *words, uint64_t *ret_count)
+{
+	struct gm_range range;
+	struct gm_range bits;
+	uint64_t sum = 0;
+	size_t whole;
+	int rc = check_words(log, page, nr, &bits);
+
+	if (rc)
+		return rc;
+	if (!log->words)
+		return -ENOTSUP;
+	range = gm_pages_range(&log->pages, &bits);
+	whole = (size_t)((bits.last + 1) / 64 - page / 64);
+	pthread_mutex_lock(&log->dirty->lock);
+	sum = gm_bits_take(log->words + page / 64, whole, words);
+	if ((bits.last + 1) % 64) {
+		words[whole] = gm_bits_take_some(
+			log->words + page / 64 + whole, UINT64_MAX >> (63 - bits.last % 64));
+		sum += (uint64_t)__builtin_popcountll(words[whole]);
+	}
+	/* The logs first, then the filter. */
+	gm_dirty_forget(log->dirty, &range);
+	pthread_mutex_unlock(&log->dirty->lock);
+	gm_dirty_barrier(log->dirty);
+	__atomic_fetch_add(&log->taken, sum, __ATOMIC_RELAXED);
+	/* Of what was asked for behind the end. */
+	for (uint64_t i = (bits.last - page) / 64 + 1; i < gm_bits_words(nr); i++)
+		words[i] = 0;
+	if (ret_count)
+		*ret_count = sum;
+	return 0;
+}
+
+int gm_log_put_back(struct gm_log *log, uint64_t page, uint64_t nr, const uint64_t *words)
+{
+	struct gm_range bits;
+	struct gm_range run;
+	uint64_t from = 0;
+	int rc = check_words(log, page, nr, &bits);
+
+	if (rc)
+		return rc;
+	while (gm_bits_next(words, from, bits.last - page, &run)) {
+		struct gm_range pages = {page + run.first, page + run.last};
+		struct gm_range range = gm_pages_range(&log->pages, &pages);
+
+		gm_log_mark_range(log, &range);
+		from = run.last + 1;
+	}
+	return 0;
+}
+
+int gm_log_merge(
+	struct gm_log *log, uint64_t gpa, uint64_t page_size, uint64_t nr, const uint64_t *words)
+{
+	struct gm_pages pages;
+	struct gm_range all;
+	struct gm_range run;
+	uint64_t from = 0;
+	uint64_t len;
+
+	if (page_size == 0 || nr == 0)
+		return -EINVAL;
+	if (__builtin_mul_overflow(nr, page_size, &len) || !gm_range_make(gpa, len, &all))
+		return -ERANGE;
+	gm_pages_init(&pages, &all, page_size);
+	while (gm_bits_next(words, from, nr - 1, &run)) {
+		struct gm_range range = gm_pages_range(&pages, &run);
+
+		gm_log_mark_range(log, &range);
+		from = run.last + 1;
+	}
+	return 0;
+}
+
+/* ---- single ranges ---- */
+
+/* A range that is cut at 2^64. */
+static struct gm_range cut(uint64_t gpa, uint64_t len)
+{
+	uint64_t extent = len - 1;
+
+	return (struct gm_range){gpa, extent > UINT64_MAX - gpa ? UINT64_MAX : gpa + extent};
+}
+
+void gm_log_mark(struct gm_log *log, uint64_t gpa, uint64_t len)
+{
+	struct gm_range range;
+
+	if (len == 0)
+		return;
+	range = cut(gpa, len);
+	gm_log_mark_range(log, &range);
+}
+
+void gm_log_reset(struct gm_log *log, uint64_t gpa, uint64_t len)
+{
+	struct gm_range range;
+	struct gm_range bits;
+
+	if (len == 0 || !log->words)
+		return;
+	range = cut(gpa, len);
+	if (!gm_pages_inside(&log->pages, &range, &bits))
+		return;
+	pthread_mutex_lock(&log->dirty->lock);
+	gm_bits_clear(log->words, &bits);
+	gm_dirty_forget(log->dirty, &range);
+	pthread_mutex_unlock(&log->dirty->lock);
+	gm_dirty_barrier(log->dirty);
+}
+
+int gm_log_next(const struct gm_log *log, uint64_t gpa, uint64_t *ret_first, uint64_t *ret_last)
+{
+	struct gm_range from = {gpa, UINT64_MAX};
+	struct gm_range bits;
+	struct gm_range run;
+
+	if (!log->words || !gm_pages_touched(&log->pages, &from, &bits) ||
+		!gm_bits_next(log->words, bits.first, bits.last, &run))
+		return -ENOENT;
+	run = gm_pages_range(&log->pages, &run);
+	*ret_first = run.first;
+	*ret_last = run.last;
+	return 0;
+}
+
+uint64_t gm_log_count(const struct gm_log *log, uint64_t gpa, uint64_t len)
+{
+	struct gm_range range = {gpa, UINT64_MAX};
+	struct gm_range bits;
+
+	if (len)
+		range = cut(gpa, len);
+	if (!log->words || !gm_pages_touched(&log->pages, &range, &bits))
+		return 0;
+	return gm_bits_count(log->words, &bits);
+}
+
+uint64_t gm_log_rate(struct gm_log *log)
+{
+	uint64_t pages = gm_log_count(log, 0, 0);
+	uint64_t now = gm_sys_now_ns();
+	uint64_t since;
+	uint64_t before;
+
+	pages += __atomic_load_n(&log->taken, __ATOMIC_RELAXED);
+	pthread_mutex_lock(&log->dirty->lock);
+	since = log->rate_since;
+	before = log->rate_pages;
+	log->rate_since = now;
+	log->rate_pages = pages;
+	pthread_mutex_unlock(&log->dirty->lock);
+	if (now <= since || pages <= before)
+		return 0;
+	return (uint64_t)((double)(pages - before) * (double)log->pages.size /
+			  ((double)(now - since) / (double)NS_PER_S));
+}
+
+int gm_log_info(struct gm_log *log, struct gm_log_info *ret_info)
+{
+	struct gm_log_info info = {
+		.size = ret_info->size,
+		.first = log->pages.range.first,
+		.last = log->pages.range.last,
+		.page_size = log->pages.size,
+		.pages = log->nr,
+		.taken = __atomic_load_n(&log->taken, __ATOMIC_RELAXED),
+		.outside = __atomic_load_n(&log->outside, __ATOMIC_RELAXED),
+		.faults = __atomic_load_n(&log->faults, __ATOMIC_RELAXED),
+		.ready = __atomic_load_n(&log->ready, __ATOMIC_ACQUIRE),
+	};
+
+	if (ret_info->size < sizeof(info))
+		return -EINVAL;
+	memcpy(info.name, log->name, sizeof(info.name));
+	*ret_info = info;
+	return 0;
+}

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_bits.c - bitmaps of pages: geometry against division done by hand, words against arrays of bools,
+ * and nothing lost between threads that set and one that takes.
+ */
+#include <pthread.h>
+#include <string.h>
+
+#include "core/bits.h"
+#include "random.h"
+#include "support.h"
+
+#define NR 200
+
+static struct gm_pages pages_of(uint64_t first, uint64_t last, uint64_t size)
+{
+	struct gm_range range = {first, last};
+	struct gm_pages pages;
+
+	gm_pages_init(&pages, &range, size);
+	return pages;
+}
+
+/* Every range of 40 addresses, every part of it, page sizes that are and are no powers of two. */
+static void test_pages_are_what_division_says(void **state)
+{
+	static const uint64_t sizes[] = {1, 2, 3, 4, 5, 7, 8, 16, 40, 64};
+
+	(void)state;
+	for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
+		for (uint64_t len = 1; len <= 40; len++) {
+			struct gm_pages pages = pages_of(100, 100 + len - 1, sizes[s]);
+
+			assert_int_equal(gm_pages_count(&pages), (len + sizes[s] - 1) / sizes[s]);
+			for (uint64_t a = 90; a < 150; a++) {
+				for (uint64_t b = a; b < 150; b++) {
+					struct gm_range range = {a, b};
+					struct gm_range touched = {99, 0};
+					struct gm_range inside = {99, 0};
+					uint64_t first = UINT64_MAX;
+					uint64_t last = 0;
+					uint64_t in_first = UINT64_MAX;
+					uint64_t in_last = 0;
+
+					for (uint64_t p = 0; p < gm_pages_count(&pages); p++) {
+						uint64_t from = 100 + p * sizes[s];
+						uint64_t to = from + sizes[s] - 1;
+
+						if (to > pages.range.last)
+							to = pages.range.last;
+						if (from <= b && to >= a) {
+							first = p < first ? p : first;
+							last = p;
+						}
+						if (from >= a && to <= b) {
+							in_first = p < in_first ? p : in_first;
+							in_last = p;
+						}
+					}
+					assert_int_equal(gm_pages_touched(&pages, &range, &touched),
+						first != UINT64_MAX);
+					if (first != UINT64_MAX) {
+						assert_int_equal(touched.first, first);
+						assert_int_equal(touched.last, last);
+					}
+					assert_int_equal(gm_pages_inside(&pages, &range, &inside),
+						in_first != UINT64_MAX);
+					if (in_first != UINT64_MAX) {
+						assert_int_equal(inside.first, in_first);
+						assert_int_equal(inside.last, in_last);
+					}
+				}
+			}
+		}
+	}
+}
+
+static void test_pages_at_the_end_of_all_addresses(void **state)
+{
+	struct gm_pages pages = pages_of(0, UINT64_MAX, 4096);
+	struct gm_range all = {0, UINT64_MAX};
+	struct gm_range bits;
+	struct gm_range range;
+
+	(void)state;
+	assert_int_equal(gm_pages_count(&pages), UINT64_C(1) << 52);
+	assert_true(gm_pages_inside(&pages, &all, &bits));
+	assert_int_equal(bits.last, (UINT64_C(1) << 52) - 1);
+	range = gm_pages_range(&pages, &bits);
+	assert_int_equal(range.first, 0);
+	assert_int_equal(range.last, UINT64_MAX);
+	/* No power of two: the last page is cut by 2^64. */
+	pages = pages_of(5, UINT64_MAX, 5000);
+	assert_true(gm_pages_touched(&pages, &(struct gm_range){UINT64_MAX, UINT64_MAX}, &bits));
+	assert_int_equal(bits.last, gm_pages_count(&pages) - 1);
+	assert_int_equal(gm_pages_range(&pages, &bits).last, UINT64_MAX);
+}
+
+/* ---- words against bools ---- */
+
+static uint64_t words[NR / 64 + 2];
+static bool oracle[NR];
+
+static void assert_same(void)
+{
+	for (uint64_t i = 0; i < NR; i++)
+		assert_int_equal(words[i / 64] >> (i % 64) & 1, oracle[i]);
+}
+
+static void test_every_range_is_set_cleared_and_found(void **state)
+{
+	(void)state;
+	for (uint64_t a = 0; a < NR; a++) {
+		for (uint64_t b = a; b < NR; b++) {
+			struct gm_range bits = {a, b};
+			struct gm_range run;
+
+			memset(words, 0, sizeof(words));
+			gm_bits_set(words, &bits);
+			for (uint64_t i = 0; i < NR; i++)
+				oracle[i] = i >= a && i <= b;
+			assert_same();
+			assert_int_equal(
+				gm_bits_count(words, &(struct gm_range){0, NR - 1}), b - a + 1);
+			assert_true(gm_bits_all(words, &bits));
+			if (b + 1 < NR)
+				assert_false(gm_bits_all(words, &(struct gm_range){a, b + 1}));
+			assert_true(gm_bits_next(words, 0, NR - 1, &run));
+			assert_int_equal(run.first, a);
+			assert_int_equal(run.last, b);
+			assert_false(gm_bits_next(words, b + 1, NR - 1, &run));
+			memset(words, 0xff, sizeof(words));
+			gm_bits_clear(words, &bits);
+			for (uint64_t i = 0; i < NR; i++)
+				oracle[i] = i < a || i > b;
+			assert_same();
+		}
+	}
+}
+
+static void test_taking_says_what_was_there(void **state)
+{
+	struct rng rng = {test_seed(7)};
+	uint64_t many[100];
+	uint64_t was[100];
+	uint64_t out[100];
+
+	(void)state;
+	for (unsigned long n = 0; n < support_scale(3000); n++) {
+		size_t nr = rng_below(&rng, 101);
+		uint64_t want = 0;
+
+		for (size_t i = 0; i < 100; i++) {
+			/* Runs of zeros and of ones, so that groups are alike. */
+			uint64_t sort = rng_below(&rng, 40);
+
+			many[i] = i && sort < 34 ? many[i - 1]
+				  : sort < 37    ? 0
+				  : sort < 39    ? UINT64_MAX
+						 : rng_next(&rng);
+			was[i] = many[i];
+			want += i < nr ? (uint64_t)__builtin_popcountll(many[i]) : 0;
+		}
+		assert_int_equal(gm_bits_take(many, nr, out), want);
+		assert_memory_equal(out, was, nr * 8);
+		for (size_t i = 0; i < 100; i++)
+			assert_int_equal(many[i], i < nr ? 0 : was[i]);
+		/* What is put back is there again. */
+		gm_bits_merge(many, out, nr);
+		assert_memory_equal(many, was, sizeof(was));
+	}
+}
+
+/* ---- threads ---- */
+
+#define THREADS 3
+#define SHARED_WORDS 40
+
+static uint64_t shared[SHARED_WORDS];
+static uint64_t set_by[THREADS][SHARED_WORDS]; /* how often, summed up by words */
+static uint32_t rounds[SHARED_WORDS * 64];     /* of each bit: how often it was set */
+static bool stop_threads;
+
+/* A bit is set again only after it was seen taken: its number counts the rounds. */
+static void *setter(void *arg)
+{
+	uintptr_t me = (uintptr_t)arg;
+	struct rng rng = {test_seed(100 + me)};
+
+	while (!__atomic_load_n(&stop_threads, __ATOMIC_RELAXED)) {
+		uint64_t bit = rng_below(&rng, SHARED_WORDS * 64) / THREADS * THREADS + me;
+		struct gm_range one = {bit, bit};
+
+		if (bit >= SHARED_WORDS * 64 || gm_bits_all(shared, &one))
+			continue;
+		__atomic_fetch_add(&rounds[bit], 1, __ATOMIC_RELAXED);
+		gm_bits_set(shared, &one);
+		set_by[me][bit / 64]++;
+	}
+	return NULL;
+}
+
+static void test_no_bit_is_lost_between_threads(void **state)
+{
+	static uint32_t taken[SHARED_WORDS * 64];
+	uint64_t out[SHARED_WORDS];
+	pthread_t threads[THREADS];
+	uint64_t sum = 0;
+
+	(void)state;
+	stop_threads = false;
+	for (uintptr_t i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, setter, (void *)i), 0);
+	for (unsigned long n = 0; n < support_scale(20000) || sum < 1000; n++) {
+		if (n == support_scale(20000) - 1)
+			__atomic_store_n(&stop_threads, true, __ATOMIC_RELAXED);
+		sum += gm_bits_take(shared, SHARED_WORDS, out);
+		for (uint64_t i = 0; i < SHARED_WORDS * 64; i++)
+			taken[i] += out[i / 64] >> (i % 64) & 1;
+		if (n > support_scale(20000) * 100)
+			break;
+	}
+	__atomic_store_n(&stop_threads, true, __ATOMIC_RELAXED);
+	for (size_t i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	sum += gm_bits_take(shared, SHARED_WORDS, out);
+	for (uint64_t i = 0; i < SHARED_WORDS * 64; i++) {
+		taken[i] += out[i / 64] >> (i % 64) & 1;
+		assert_int_equal(taken[i], rounds[i]);
+	}
+	assert_true(sum > 1000);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_pages_are_what_division_says),
+		cmocka_unit_test(test_pages_at_the_end_of_all_addresses),
+		cmocka_unit_test(test_every_range_is_set_cleared_and_found),
+		cmocka_unit_test(test_taking_says_what_was_there),
+		cmocka_unit_test(test_no_bit_is_lost_between_threads),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
