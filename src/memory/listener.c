@@ -104,6 +104,7 @@ static int give(struct gm_listener *l, struct gm_section *has, const struct gm_s
 		if (rc >= 0)
 			gm_sections_add(&l->told.has, want);
 	} else if (has->perms != want->perms) {
+		l->told.changed = true;
 		rc = l->ops.change(l->ops.ctx, want, has->perms, err);
 		if (rc >= 0)
 			has->perms = want->perms;
