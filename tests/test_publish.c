@@ -196,7 +196,29 @@ static void *read_the_ledger(void *arg)
 	return NULL;
 }
 
-/* Memory that is exchanged under its readers: what is there now, or, in between, nothing. */
+/* What is there now, or, in between, nothing; but for as long as the section lasts the same. */
+static void one_swapped_section(struct worker *self, struct gm_reader *own)
+{
+	uint64_t before = __atomic_load_n(&published, __ATOMIC_ACQUIRE);
+	const struct gm_view *view = gm_reader_enter(own);
+	uint64_t first = 0;
+	uint64_t again = 0;
+	uint64_t after;
+	int rc = gm_read_u64(view, SWAPPED_AT, &first);
+
+	if (++self->sections % 32 == self->number) {
+		rest(200000);
+		self->dwelt++;
+	}
+	wrong(self, gm_read_u64(view, SWAPPED_AT, &again) != rc || again != first, "not one map");
+	gm_reader_leave(own);
+	after = __atomic_load_n(&begun, __ATOMIC_ACQUIRE);
+	wrong(self, rc ? rc != -EFAULT : !is_between(first, before, after, 0),
+		"neither old nor new");
+	self->reads += 2;
+	self->refused += rc != 0;
+}
+
 static void *read_the_swapped(void *arg)
 {
 	struct worker *self = arg;
@@ -206,26 +228,12 @@ static void *read_the_swapped(void *arg)
 	pthread_barrier_wait(&all_read);
 	wrong(self, rc != 0, "no reader");
 	while (!self->wrong && !__atomic_load_n(&stop_reading, __ATOMIC_RELAXED)) {
-		uint64_t before = __atomic_load_n(&published, __ATOMIC_ACQUIRE);
-		uint64_t value = 0;
-
-		rc = gm_read_u64(gm_reader_enter(own), SWAPPED_AT, &value);
-		if (++self->sections % 128 == self->number) {
-			rest(200000);
-			self->dwelt++;
-		}
-		gm_reader_leave(own);
-		self->reads++;
-		self->refused += rc != 0;
-		wrong(self,
-			rc ? rc != -EFAULT
-			   : !is_between(
-				     value, before, __atomic_load_n(&begun, __ATOMIC_ACQUIRE), 0),
-			"neither old nor new");
+		one_swapped_section(self, own);
 		if (self->sections % 16 == 0)
 			rest(50000);
 	}
-	gm_reader_destroy(own);
+	if (!rc)
+		gm_reader_destroy(own);
 	return NULL;
 }
 
