@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * test_defects.c - what goes wrong in other libraries of this kind must be impossible here. Each case
- * is the opposite of a defect that was found in the crate vm-memory; its number there (vm-memory D4
- * and so on) stands above it. test_iotlb.c has the same for the table of translations alone.
+ * is the opposite of a defect that was found in vm-memory; its number (vm-memory D4 and so on) stands
+ * above it. test_iotlb.c has the same for the table of translations alone.
  *
  * Every function that touches memory is tried, on guest physical addresses and on I/O virtual ones.
  */
