@@ -9,6 +9,7 @@
 #include "fault.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -559,14 +560,15 @@ void __wrap_gm_sys_sleep_ns(uint64_t ns)
 	void *__wrap_##name params                                                                 \
 	{                                                                                          \
 		struct fault_event ev = EVENT(name, __VA_ARGS__);                                  \
+		size_t was = malloc_usable_size(ptr_old);                                          \
 		bool fresh = (ptr_old) == NULL;                                                    \
 		void *new = NULL;                                                                  \
                                                                                                    \
 		(void)fault_before(&ev, NULL);                                                     \
 		if (!ev.injected)                                                                  \
 			new = __real_##name args;                                                  \
-		if (new &&fresh)                                                                   \
-			fault_ledger_blocks(1);                                                    \
+		if (new)                                                                           \
+			fault_ledger_blocks(fresh, (long)(malloc_usable_size(new) - was));         \
 		fault_after(&ev, new ? 0 : -ENOMEM);                                               \
 		return new;                                                                        \
 	}
@@ -587,7 +589,7 @@ void __wrap_gm_sys_free(void *ptr)
 
 	(void)fault_before(&ev, NULL);
 	if (ptr)
-		fault_ledger_blocks(-1);
+		fault_ledger_blocks(-1, -(long)malloc_usable_size(ptr));
 	__real_gm_sys_free(ptr);
 	fault_after(&ev, 0);
 }

@@ -107,6 +107,7 @@ void fault_log_print(void);
 /* ---- what is held: to be the same before and after ---- */
 
 long fault_blocks(void);     /* allocations of gm_sys_alloc*() that are not freed */
+long fault_bytes(void);      /* bytes of these, as the allocator rounds them */
 uint64_t fault_mapped(void); /* bytes mapped through gm_sys_mmap() and not unmapped */
 size_t fault_open_fds(void); /* entries of /proc/self/fd */
 

@@ -7,6 +7,6 @@
 
 void fault_ledger_map(uint64_t addr, uint64_t len);
 void fault_ledger_unmap(uint64_t addr, uint64_t len);
-void fault_ledger_blocks(long nr);
+void fault_ledger_blocks(long nr, long len);
 
 #endif

@@ -40,6 +40,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct gm_range ranges[LEDGER_MAX];
 static struct gm_rangeset ledger = {.ranges = ranges, .cap = LEDGER_MAX};
 static long blocks;
+static long bytes; /* atomic */
 
 /* ---- the ledger ---- */
 
@@ -80,9 +81,15 @@ void fault_ledger_unmap(uint64_t addr, uint64_t len)
 	pthread_mutex_unlock(&lock);
 }
 
-void fault_ledger_blocks(long nr)
+void fault_ledger_blocks(long nr, long len)
 {
 	__atomic_add_fetch(&blocks, nr, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&bytes, len, __ATOMIC_RELAXED);
+}
+
+long fault_bytes(void)
+{
+	return __atomic_load_n(&bytes, __ATOMIC_RELAXED);
 }
 
 long fault_blocks(void)

@@ -120,8 +120,63 @@ static void parts_of_a_dump_are_those_asked_for(void **state)
 	assert_string_equal(dumped(GM_DUMP_TREE), tree);
 	assert_string_equal(dumped(GM_DUMP_TREE | GM_DUMP_HOST), tree);
 	assert_string_equal(dumped(GM_DUMP_TREE | GM_DUMP_FLAT) + strlen(tree), flat);
-	assert_int_equal(gm_space_dump(space, 8, take_text, &text), -EINVAL);
+	assert_int_equal(gm_space_dump(space, 16, take_text, &text), -EINVAL);
 	assert_int_equal(text.len, 0);
+	stop();
+}
+
+static int agree(void *ctx, const struct gm_section *section, struct gm_error *error)
+{
+	(void)section;
+	(void)error;
+	/* A callback may ask for what is published. */
+	assert_non_null(strstr(dumped(GM_DUMP_LISTENERS), "first (prio -2)"));
+	*(int *)ctx += 1;
+	return 0;
+}
+
+static void listeners_and_what_they_cannot_enforce_are_written(void **state)
+{
+	struct gm_listener *listeners[3];
+	int added = 0;
+
+	(void)state;
+	start_small();
+	build_machine();
+	assert_string_equal(dumped(GM_DUMP_LISTENERS), "");
+	assert_ok(gm_listener_create(space,
+		GM_OPTS(gm_listener_ops, .name = "first", .priority = -2, .enforces = GM_PERM_RWX),
+		&listeners[0], &err));
+	assert_ok(gm_listener_create(space,
+		GM_OPTS(gm_listener_ops, .name = "slots", .priority = 7, .enforces = GM_PERM_W,
+			.kinds = GM_KINDS_ALL, .max_sections = 9, .add = agree, .ctx = &added),
+		&listeners[1], &err));
+	assert_ok(gm_listener_create(space,
+		GM_OPTS(gm_listener_ops, .name = "peer", .join = GM_JOIN_HOST,
+			.kinds = GM_KIND_BIT(GM_REGION_ROM)),
+		&listeners[2], &err));
+	assert_int_equal(added, 5);
+	assert_string_equal(dumped(GM_DUMP_LISTENERS),
+		"listeners of \"pc\":\n"
+		"  first (prio -2): 4 sections\n"
+		"  peer (prio 0): 1 section\n"
+		"    w not enforced for 1 section, the first at 00000000000f0000\n"
+		"  slots (prio 7): 5 of 9 sections\n"
+		"    r not enforced for 1 section, the first at 0000000000300000\n"
+		"    x not enforced for 1 section, the first at 0000000000300000\n");
+	/* It is part of what is dumped when nothing is said. */
+	assert_non_null(strstr(dumped(0), "listeners of \"pc\""));
+	assert_int_equal(gm_listener_destroy(listeners[2], &err), 0);
+	add_desc(DESC(.gpa = MIB(16), .perms = GM_PERM_R, .backing = BLOCK(.len = KIB(4))));
+	add_desc(DESC(.gpa = MIB(20), .perms = GM_PERM_RX, .backing = BLOCK(.len = KIB(4))));
+	assert_string_equal(dumped(GM_DUMP_LISTENERS),
+		"listeners of \"pc\":\n"
+		"  first (prio -2): 6 sections\n"
+		"  slots (prio 7): 7 of 9 sections\n"
+		"    r not enforced for 1 section, the first at 0000000000300000\n"
+		"    x not enforced for 2 sections, the first at 0000000000300000\n");
+	assert_int_equal(gm_listener_destroy(listeners[0], &err), 0);
+	assert_int_equal(gm_listener_destroy(listeners[1], &err), 0);
 	stop();
 }
 
@@ -535,6 +590,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_machine_is_written_down),
 		cmocka_unit_test(parts_of_a_dump_are_those_asked_for),
+		cmocka_unit_test(listeners_and_what_they_cannot_enforce_are_written),
 		cmocka_unit_test(an_empty_space_has_headings_only),
 		cmocka_unit_test(the_edges_of_the_addresses_are_shown),
 		cmocka_unit_test(names_cannot_move_the_cursor),

@@ -40,9 +40,13 @@ static void a_change_of_permissions_is_one_call(void **state)
 	attach(&with, 0, true);
 	attach(&without, 1, false);
 	with.calls = without.calls = 0;
+	with.commits = without.commits = 0;
 	assert_int_equal(protect(id, GM_PERM_R), 0);
 	assert_int_equal(with.calls, 1);
 	assert_int_equal(without.calls, 2);
+	/* Both hear that it is published. */
+	assert_int_equal(with.commits, 1);
+	assert_int_equal(without.commits, 1);
 	check_same(&with);
 	check_same(&without);
 	/* What changes nothing for it is not told. */

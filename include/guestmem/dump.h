@@ -59,17 +59,20 @@ GM_API int gm_space_walk(
 #define GM_DUMP_TREE 0x1u /* the tree of regions */
 #define GM_DUMP_FLAT 0x2u /* what shows: the flattened map */
 #define GM_DUMP_HOST 0x4u /* in the flattened map also the blocks, and what lies in the window */
+/* the listeners, by rising priority: how many sections each has, and which permissions are withheld
+ * by some of them but not enforced by it (gm_listener_ops.enforces) */
+#define GM_DUMP_LISTENERS 0x8u
 
 /**
  * gm_space_dump() - write a space down as text
  * @space: borrowed
- * @flags: GM_DUMP_* bits; 0 = tree and flattened map with blocks
+ * @flags: GM_DUMP_* bits; 0 = all of it
  * @write: called with pieces of the text: @len bytes at @text, which do not end with a zero; if it
  *         returns other than 0 the dump ends
  * @ctx:   passed to @write
  *
- * The text is for people and may change. It is ASCII but for bytes above 127 in names. Tree and
- * flattened map are of the same moment.
+ * The text is for people and may change. It is ASCII but for bytes above 127 in names. All parts
+ * are of the same moment. It may be called in a callback of a listener.
  *
  * Returns 0, -EINVAL (unknown flags), -ENOMEM, or what @write returned.
  * Threads: any. Since: 0.1.

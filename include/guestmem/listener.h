@@ -92,7 +92,8 @@ enum gm_join {
  * @add:          optional: the section comes; may refuse. After a refusal, its own or a later one's,
  *                the listener loses what it was given and is given again what it had lost: then it
  *                must not refuse; if it does all the same, gm_listener_info() tells
- * @change:       optional: other permissions; may refuse; if NULL it is a remove and an add
+ * @change:       optional: other permissions; may refuse; if NULL it is a remove and an add, unless
+ *                these are NULL too
  * @commit:       optional: the new map is published
  * @abort:        optional: after a prepare that was not refused: nothing has changed after all
  * @ctx:          passed to each

@@ -105,19 +105,74 @@ static int put_flat(const struct dump *d, const struct gm_region_info *info)
 	return rc ? rc : put(d, "\n");
 }
 
-static int put_all(struct dump *d, struct gm_snapshot *snapshot)
+/* ---- who is told ---- */
+
+static int put_unenforced(const struct dump *d, const struct gm_listener_line *listener)
 {
 	char line[LINE_CAP];
 	int rc = 0;
 
-	if (d->flags & GM_DUMP_TREE) {
-		snprintf(line, sizeof(line), "tree of \"%s\":\n", snapshot->name);
+	for (unsigned int bit = 0; bit < 3 && !rc; bit++) {
+		if (listener->unenforced[bit].sections == 0)
+			continue;
+		snprintf(line, sizeof(line),
+			"    %c not enforced for %" PRIu64 " section%s, the first at %016" PRIx64
+			"\n",
+			"rwx"[bit], listener -> unenforced[bit].sections,
+			listener->unenforced[bit].sections == 1 ? "" : "s",
+			listener->unenforced[bit].first);
 		rc = put(d, line);
-		if (!rc)
-			rc = gm_snapshot_walk(snapshot, put_step, d);
 	}
-	if (rc || !(d->flags & GM_DUMP_FLAT))
-		return rc;
+	return rc;
+}
+
+static int put_listener(const struct dump *d, const struct gm_listener_line *listener)
+{
+	char line[LINE_CAP];
+	char most[32] = "";
+	char lost[48] = "";
+	int rc;
+
+	if (listener->max_sections)
+		snprintf(most, sizeof(most), " of %" PRIu64, listener->max_sections);
+	if (listener->lost)
+		snprintf(lost, sizeof(lost), ", %" PRIu64 " lost", listener->lost);
+	snprintf(line, sizeof(line), "  %s (prio %" PRId32 "): %" PRIu64 "%s section%s%s\n",
+		listener->name, listener->priority, listener->sections, most,
+		listener->sections == 1 && !listener->max_sections ? "" : "s", lost);
+	rc = put(d, line);
+	return rc ? rc : put_unenforced(d, listener);
+}
+
+static int put_listeners(const struct dump *d, const struct gm_snapshot *snapshot)
+{
+	char line[LINE_CAP];
+	int rc;
+
+	if (snapshot->nr_listeners == 0)
+		return 0;
+	snprintf(line, sizeof(line), "listeners of \"%s\":\n", snapshot->name);
+	rc = put(d, line);
+	for (size_t i = 0; i < snapshot->nr_listeners && !rc; i++)
+		rc = put_listener(d, &snapshot->listeners[i]);
+	return rc;
+}
+
+static int put_tree(struct dump *d, struct gm_snapshot *snapshot)
+{
+	char line[LINE_CAP];
+	int rc;
+
+	snprintf(line, sizeof(line), "tree of \"%s\":\n", snapshot->name);
+	rc = put(d, line);
+	return rc ? rc : gm_snapshot_walk(snapshot, put_step, d);
+}
+
+static int put_map(const struct dump *d, const struct gm_snapshot *snapshot)
+{
+	char line[LINE_CAP];
+	int rc;
+
 	snprintf(line, sizeof(line), "flat map of \"%s\":\n", snapshot->name);
 	rc = put(d, line);
 	for (size_t i = 0; i < snapshot->nr_flat && !rc; i++)
@@ -125,17 +180,30 @@ static int put_all(struct dump *d, struct gm_snapshot *snapshot)
 	return rc;
 }
 
+static int put_all(struct dump *d, struct gm_snapshot *snapshot)
+{
+	int rc = 0;
+
+	if (d->flags & GM_DUMP_TREE)
+		rc = put_tree(d, snapshot);
+	if (!rc && d->flags & GM_DUMP_FLAT)
+		rc = put_map(d, snapshot);
+	if (!rc && d->flags & GM_DUMP_LISTENERS)
+		rc = put_listeners(d, snapshot);
+	return rc;
+}
+
 int gm_space_dump(struct gm_space *space, uint32_t flags,
 	int (*write)(void *ctx, const char *text, size_t len), void *ctx)
 {
-	const uint32_t all = GM_DUMP_TREE | GM_DUMP_FLAT | GM_DUMP_HOST;
+	const uint32_t all = GM_DUMP_TREE | GM_DUMP_FLAT | GM_DUMP_HOST | GM_DUMP_LISTENERS;
 	struct dump d = {.write = write, .ctx = ctx, .flags = flags ? flags : all};
 	struct gm_snapshot snapshot;
 	int rc;
 
 	if (flags & ~all)
 		return -EINVAL;
-	rc = gm_snapshot_take(space, (d.flags & GM_DUMP_FLAT) != 0, &snapshot);
+	rc = gm_snapshot_take(space, d.flags, &snapshot);
 	if (rc)
 		return rc;
 	rc = put_all(&d, &snapshot);

@@ -104,6 +104,7 @@ static int give(struct gm_listener *l, struct gm_section *has, const struct gm_s
 		if (rc >= 0)
 			gm_sections_add(&l->told.has, want);
 	} else if (has->perms != want->perms) {
+		l->told.changed = true;
 		rc = l->ops.change(l->ops.ctx, want, has->perms, err);
 		if (rc >= 0)
 			has->perms = want->perms;
@@ -135,22 +136,22 @@ static int refused(
 	return rc;
 }
 
-/* Makes what it has @target. With @lost nothing stops it, refusals are counted. */
-static int bring(struct gm_listener *l, const struct gm_sections *target, uint64_t *lost,
-	struct gm_error *err)
+/* Makes what it has @target. With @force nothing stops it, refusals are counted. */
+static int bring(
+	struct gm_listener *l, const struct gm_sections *target, bool force, struct gm_error *err)
 {
 	size_t nr;
 
 	take_away(l, target);
 	nr = l->told.has.nr;
-	if (!lost && !make_room(&l->told.has, target->nr))
+	if (!force && !make_room(&l->told.has, target->nr))
 		return no_memory(l, err);
 	for (size_t i = 0; i < target->nr; i++) {
 		const struct gm_section *want = &target->items[i];
 		int rc = give(l, find(&l->told.has, nr, want->gpa), want, err);
 
-		if (rc && lost)
-			(*lost)++;
+		if (rc && force)
+			__atomic_fetch_add(&l->lost, 1, __ATOMIC_RELAXED);
 		else if (rc)
 			return refused(l, want, rc, err);
 	}
@@ -313,7 +314,7 @@ int gm_listeners_give(struct commit *c, struct gm_error *err)
 		gm_sections_free(&l->told.new);
 		if (!gm_sections_of_reach(c, &l->ops, &l->told.reach, GM_SIDE_NEW, &l->told.new))
 			return no_memory(l, err);
-		rc = bring(l, &l->told.new, NULL, err);
+		rc = bring(l, &l->told.new, false, err);
 	}
 	return rc;
 }
@@ -326,7 +327,7 @@ void gm_listeners_restore(struct commit *c)
 		/* Memory that could not be moved back is where it is now. There is room. */
 		l->told.back.nr = 0;
 		gm_sections_of_reach(c, &l->ops, &l->told.reach, GM_SIDE_OLD, &l->told.back);
-		bring(l, &l->told.back, &l->lost, NULL);
+		bring(l, &l->told.back, true, NULL);
 		l->nr_sections = l->nr_sections - l->told.old.nr + l->told.has.nr;
 	}
 	each_reverse(c->space->listeners, NULL, tell_abort);
@@ -346,6 +347,16 @@ void gm_listeners_commit(struct commit *c)
 
 /* ---- life ---- */
 
+static int no_objection(
+	void *ctx, const struct gm_section *section, uint32_t old_perms, struct gm_error *err)
+{
+	(void)ctx;
+	(void)section;
+	(void)old_perms;
+	(void)err;
+	return 0;
+}
+
 static int copy_ops(const struct gm_listener_ops *user, struct gm_listener *l, struct gm_error *err)
 {
 	int rc = gm_opts_copy(&l->ops, sizeof(l->ops), user, sizeof(*user));
@@ -359,6 +370,9 @@ static int copy_ops(const struct gm_listener_ops *user, struct gm_listener *l, s
 	l->ops.name = l->name;
 	if (l->ops.kinds == 0)
 		l->ops.kinds = GM_KINDS_MEMORY;
+	/* Who only looks has nothing to take away and give again. */
+	if (!l->ops.add && !l->ops.remove && !l->ops.change)
+		l->ops.change = no_objection;
 	return 0;
 }
 
@@ -376,7 +390,7 @@ static int introduce(struct gm_listener *l, struct gm_error *err)
 		rc = prepare(l, err);
 	if (rc)
 		return rc;
-	rc = bring(l, &told->new, NULL, err);
+	rc = bring(l, &told->new, false, err);
 	if (rc) {
 		take_away(l, &told->old);
 		tell_abort(l);
@@ -388,14 +402,28 @@ static int introduce(struct gm_listener *l, struct gm_error *err)
 	return 0;
 }
 
+/* Whoever holds the space walks the list without the lock, others with it. */
 static void link_listener(struct gm_listener *l)
 {
 	struct gm_listener **link = &l->space->listeners;
 
+	pthread_mutex_lock(&l->space->lock);
 	while (*link && (*link)->ops.priority <= l->ops.priority)
 		link = &(*link)->next;
 	l->next = *link;
 	*link = l;
+	pthread_mutex_unlock(&l->space->lock);
+}
+
+static void unlink_listener(const struct gm_listener *l)
+{
+	struct gm_listener **link = &l->space->listeners;
+
+	pthread_mutex_lock(&l->space->lock);
+	while (*link != l)
+		link = &(*link)->next;
+	*link = l->next;
+	pthread_mutex_unlock(&l->space->lock);
 }
 
 int gm_listener_create(struct gm_space *space, const struct gm_listener_ops *ops,
@@ -426,7 +454,6 @@ int gm_listener_create(struct gm_space *space, const struct gm_listener_ops *ops
 
 int gm_listener_destroy(struct gm_listener *l, struct gm_error *err)
 {
-	struct gm_listener **link;
 	struct gm_sections all = {0};
 	int rc;
 
@@ -443,9 +470,7 @@ int gm_listener_destroy(struct gm_listener *l, struct gm_error *err)
 	for (size_t i = all.nr; i > 0 && l->ops.remove; i--)
 		l->ops.remove(l->ops.ctx, &all.items[i - 1]);
 	gm_sections_free(&all);
-	for (link = &l->space->listeners; *link != l; link = &(*link)->next)
-		;
-	*link = l->next;
+	unlink_listener(l);
 	gm_space_release(l->space);
 	gm_sys_free(l);
 	return 0;
@@ -458,6 +483,46 @@ void gm_listeners_free(struct gm_space *space)
 
 		space->listeners = l->next;
 		gm_sys_free(l);
+	}
+}
+
+/* ---- questions ---- */
+
+size_t gm_listeners_count(const struct gm_space *space)
+{
+	size_t nr = 0;
+
+	for (const struct gm_listener *l = space->listeners; l; l = l->next)
+		nr++;
+	return nr;
+}
+
+static void count_unenforced(const struct gm_listener *l, const struct gm_section *section,
+	struct gm_listener_line *line)
+{
+	uint32_t perms = GM_PERM_RWX & ~section->perms & ~l->ops.enforces;
+
+	for (unsigned int bit = 0; bit < 3; bit++) {
+		if ((perms & 1u << bit) && line->unenforced[bit].sections++ == 0)
+			line->unenforced[bit].first = section->gpa;
+	}
+}
+
+void gm_listeners_list(
+	struct gm_space *space, struct gm_sections *room, struct gm_listener_line *ret)
+{
+	for (const struct gm_listener *l = space->listeners; l; l = l->next, ret++) {
+		room->nr = 0;
+		gm_sections_of_view(space, &l->ops, room);
+		*ret = (struct gm_listener_line){
+			.priority = l->ops.priority,
+			.sections = room->nr,
+			.max_sections = l->ops.max_sections,
+			.lost = __atomic_load_n(&l->lost, __ATOMIC_RELAXED),
+		};
+		memcpy(ret->name, l->name, sizeof(ret->name));
+		for (size_t i = 0; i < room->nr; i++)
+			count_unenforced(l, &room->items[i], ret);
 	}
 }
 

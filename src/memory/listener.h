@@ -31,8 +31,21 @@ struct gm_listener {
 	struct gm_listener_ops ops;
 	struct gm_told told; /* during a commit */
 	uint64_t nr_sections;
-	uint64_t lost;
+	uint64_t lost; /* atomic: dumps read it */
 	char name[32];
+};
+
+/* A listener in a dump. */
+struct gm_listener_line {
+	char name[32];
+	int32_t priority;
+	uint64_t sections;
+	uint64_t max_sections;
+	uint64_t lost;
+	struct {
+		uint64_t sections; /* that withhold a permission which it does not enforce */
+		uint64_t first;    /* address of the first of them */
+	} unenforced[3];           /* by bit of the permission */
 };
 
 /* Computes the differences, counts, and asks. On failure nothing is left to be done. */
@@ -49,6 +62,14 @@ void gm_listeners_restore(struct commit *c);
 
 /* The new map is published. */
 void gm_listeners_commit(struct commit *c);
+
+/*
+ * Writes the listeners down as they are with the published map, with the space's lock held; @room has
+ * as many items as the map has spans, so that nothing is allocated.
+ */
+size_t gm_listeners_count(const struct gm_space *space);
+void gm_listeners_list(
+	struct gm_space *space, struct gm_sections *room, struct gm_listener_line *ret);
 
 /* The space goes. */
 void gm_listeners_free(struct gm_space *space);

@@ -19,8 +19,8 @@ static struct gm_reader *new_reader(void)
 	return gm_sys_alloc_aligned(CK_MD_CACHELINE, sizeof(struct gm_reader));
 }
 
-/* A record that is free, or a new one. */
-static struct gm_reader *take_reader(struct gm_domain *domain)
+/* A record that is free, or a new one. Its name is read under the lock, so it is written there. */
+static struct gm_reader *take_reader(struct gm_domain *domain, const char *name)
 {
 	struct gm_reader *reader;
 
@@ -37,8 +37,10 @@ static struct gm_reader *take_reader(struct gm_domain *domain)
 			domain->readers = reader;
 		}
 	}
-	if (reader)
+	if (reader) {
+		gm_copy_name(reader->name, sizeof(reader->name), name);
 		reader->in_use = true;
+	}
 	pthread_mutex_unlock(&domain->lock);
 	return reader;
 }
@@ -97,7 +99,7 @@ int gm_reclaim_init(struct gm_reclaim *reclaim, const struct gm_section_ops *ops
 	}
 	if (!reclaim->domain)
 		return -ENOMEM;
-	reclaim->writer = take_reader(reclaim->domain);
+	reclaim->writer = take_reader(reclaim->domain, "writer");
 	if (reclaim->writer)
 		return 0;
 	put_domain(reclaim->domain);
@@ -246,11 +248,10 @@ void gm_reclaim_fini(struct gm_reclaim *reclaim)
 int gm_reclaim_add_reader(
 	struct gm_reclaim *reclaim, const char *name, struct gm_reader **ret_reader)
 {
-	struct gm_reader *reader = take_reader(reclaim->domain);
+	struct gm_reader *reader = take_reader(reclaim->domain, name ? name : "reader");
 
 	if (!reader)
 		return -ENOMEM;
-	gm_copy_name(reader->name, sizeof(reader->name), name ? name : "reader");
 	*ret_reader = reader;
 	return 0;
 }

@@ -87,34 +87,78 @@ static int by_place(const void *a, const void *b)
 	return x->id < y->id ? -1 : 1;
 }
 
-int gm_snapshot_take(struct gm_space *space, bool flat, struct gm_snapshot *ret)
+/* Items of each list. */
+struct room {
+	size_t nodes;
+	size_t flat;
+	size_t spans; /* for the sections of a listener */
+	size_t listeners;
+};
+
+static struct room needed(const struct gm_space *space, uint32_t what)
 {
-	size_t cap_nodes = 0;
-	size_t cap_flat = 0;
+	bool listeners = what & GM_DUMP_LISTENERS;
+
+	return (struct room){
+		.nodes = space->nodes.nr,
+		.flat = what & GM_DUMP_FLAT ? nr_spans(space) : 0,
+		.spans = listeners ? nr_spans(space) : 0,
+		.listeners = listeners ? gm_listeners_count(space) : 0,
+	};
+}
+
+static bool make_room(
+	const struct room *room, struct gm_snapshot *snapshot, struct gm_sections *sections)
+{
+	gm_sys_free(snapshot->nodes);
+	gm_sys_free(snapshot->flat);
+	gm_sys_free(snapshot->listeners);
+	gm_sections_free(sections);
+	snapshot->nodes = gm_sys_alloc_array(room->nodes, sizeof(*snapshot->nodes));
+	snapshot->flat = gm_sys_alloc_array(room->flat, sizeof(*snapshot->flat));
+	snapshot->listeners = gm_sys_alloc_array(room->listeners, sizeof(*snapshot->listeners));
+	sections->items = gm_sys_alloc_array(room->spans, sizeof(*sections->items));
+	sections->cap = room->spans;
+	return snapshot->nodes && snapshot->flat && snapshot->listeners && sections->items;
+}
+
+int gm_snapshot_take(struct gm_space *space, uint32_t what, struct gm_snapshot *ret)
+{
+	struct gm_sections sections = {0};
+	struct room room = {0};
 	bool fits = false;
+	int rc = 0;
 
 	*ret = (struct gm_snapshot){0};
 	while (!fits) {
-		gm_sys_free(ret->nodes);
-		gm_sys_free(ret->flat);
+		struct room need;
+
 		/* Never of length 0, and with some room for what comes meanwhile. */
-		ret->nodes = gm_sys_alloc_array(cap_nodes + 16, sizeof(*ret->nodes));
-		ret->flat = gm_sys_alloc_array(cap_flat + 16, sizeof(*ret->flat));
-		if (!ret->nodes || !ret->flat) {
-			gm_snapshot_drop(ret);
-			return -ENOMEM;
+		room = (struct room){
+			room.nodes + 16, room.flat + 16, room.spans + 16, room.listeners + 4};
+		if (!make_room(&room, ret, &sections)) {
+			rc = -ENOMEM;
+			break;
 		}
 		pthread_mutex_lock(&space->lock);
-		fits = space->nodes.nr <= cap_nodes + 16 &&
-		       (!flat || nr_spans(space) <= cap_flat + 16);
-		if (fits)
-			copy(space, flat, ret);
-		cap_nodes = space->nodes.nr;
-		cap_flat = flat ? nr_spans(space) : 0;
+		need = needed(space, what);
+		fits = need.nodes <= room.nodes && need.flat <= room.flat &&
+		       need.spans <= room.spans && need.listeners <= room.listeners;
+		if (fits) {
+			copy(space, (what & GM_DUMP_FLAT) != 0, ret);
+			ret->nr_listeners = need.listeners;
+			if (what & GM_DUMP_LISTENERS)
+				gm_listeners_list(space, &sections, ret->listeners);
+		}
 		pthread_mutex_unlock(&space->lock);
+		room = need;
 	}
-	qsort(ret->nodes, ret->nr_nodes, sizeof(*ret->nodes), by_place);
-	return 0;
+	gm_sections_free(&sections);
+	if (rc)
+		gm_snapshot_drop(ret);
+	else
+		qsort(ret->nodes, ret->nr_nodes, sizeof(*ret->nodes), by_place);
+	return rc;
 }
 
 void gm_snapshot_drop(struct gm_snapshot *snapshot)
@@ -125,6 +169,7 @@ void gm_snapshot_drop(struct gm_snapshot *snapshot)
 		gm_block_put(snapshot->flat[i].block);
 	gm_sys_free(snapshot->nodes);
 	gm_sys_free(snapshot->flat);
+	gm_sys_free(snapshot->listeners);
 	*snapshot = (struct gm_snapshot){0};
 }
 
@@ -229,7 +274,7 @@ int gm_space_walk(
 	struct gm_space *space, int (*fn)(void *ctx, const struct gm_walk_step *step), void *ctx)
 {
 	struct gm_snapshot snapshot;
-	int rc = gm_snapshot_take(space, false, &snapshot);
+	int rc = gm_snapshot_take(space, 0, &snapshot);
 
 	if (rc)
 		return rc;

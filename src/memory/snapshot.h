@@ -10,6 +10,8 @@
 
 #include <guestmem/dump.h>
 
+#include "memory/listener.h"
+
 /* A region, in the order of a walk. */
 struct gm_snapshot_node {
 	struct gm_region_info info;
@@ -26,10 +28,12 @@ struct gm_snapshot {
 	size_t nr_nodes;
 	struct gm_region_info *flat; /* what shows, as gm_space_next() tells it */
 	size_t nr_flat;
+	struct gm_listener_line *listeners; /* by rising priority */
+	size_t nr_listeners;
 };
 
-/* 0 or -ENOMEM. */
-int gm_snapshot_take(struct gm_space *space, bool flat, struct gm_snapshot *ret);
+/* What is wanted besides the regions: GM_DUMP_FLAT, GM_DUMP_LISTENERS. Returns 0 or -ENOMEM. */
+int gm_snapshot_take(struct gm_space *space, uint32_t what, struct gm_snapshot *ret);
 void gm_snapshot_drop(struct gm_snapshot *snapshot);
 
 /* Calls @fn for each region as gm_space_walk() does. */
