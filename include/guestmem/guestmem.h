@@ -17,6 +17,7 @@
 #include <guestmem/layout.h>
 #include <guestmem/listener.h>
 #include <guestmem/memmap.h>
+#include <guestmem/part.h>
 #include <guestmem/residency.h>
 #include <guestmem/slice.h>
 #include <guestmem/space.h>

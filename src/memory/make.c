@@ -253,7 +253,7 @@ int gm_txn_check_desc(
 	if (desc->kind > GM_REGION_IOMMU)
 		return gm_error_set(
 			err, -EINVAL, desc->gpa, desc->len, "%s: no such kind of region", name);
-	if (desc->flags & ~GM_REGION_DISABLED)
+	if (desc->flags & ~(GM_REGION_DISABLED | GM_REGION_HOTPLUGGABLE))
 		return gm_error_set(err, -EINVAL, desc->gpa, desc->len,
 			"%s: unknown flags 0x%x of a region", name, desc->flags);
 	if (memory && !desc->block == !desc->backing)
@@ -276,7 +276,7 @@ int gm_txn_check_desc(
 	if (desc->kind != GM_REGION_ALIAS && desc->target)
 		return gm_error_set(
 			err, -EINVAL, desc->gpa, desc->len, "%s: only an alias has a target", name);
-	return 0;
+	return gm_txn_check_part_desc(txn, desc, err);
 }
 
 /* What it shows must not show it. Marks nodes with @mark, so that none is gone through twice. */
@@ -446,11 +446,15 @@ int gm_txn_make_node(struct gm_txn *txn, const struct gm_region_desc *desc, stru
 	node->kind = (uint8_t)desc->kind;
 	pthread_mutex_unlock(&txn->space->lock);
 	node->label = desc->label;
+	node->numa_plus = desc->numa_plus;
+	node->hotpluggable = desc->flags & GM_REGION_HOTPLUGGABLE;
 	node->s.enabled = !(desc->flags & GM_REGION_DISABLED);
 	if (!rc)
 		rc = check_early(txn, desc, node->s.parent, err);
 	if (!rc)
 		rc = gm_txn_fill_node(txn, desc, node, err);
+	if (!rc)
+		rc = gm_txn_make_parts(txn, desc, node, err);
 	if (!rc && node->s.enabled)
 		rc = gm_txn_check_free(
 			txn, node->s.parent, &node->s.range, node->s.priority, NULL, err);

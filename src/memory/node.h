@@ -14,6 +14,7 @@
 #include "core/kinds.h"
 #include "core/range.h"
 #include "memory/block.h"
+#include "memory/partset.h"
 #include "memory/view.h"
 
 #define GM_NODE_DEPTH_MAX 64u
@@ -28,9 +29,10 @@ struct gm_node_state {
 		struct gm_device *device; /* MMIO */
 		struct gm_iommu *iommu;
 	};
-	uint64_t block_off; /* or the target's offset */
-	struct gm_map *map; /* through which memory is reached but by way of an alias */
-	char *name;         /* the state's own, or NULL: that of the block or the kind */
+	uint64_t block_off;       /* or the target's offset */
+	struct gm_map *map;       /* through which memory is reached but by way of an alias */
+	char *name;               /* the state's own, or NULL: that of the block or the kind */
+	struct gm_partset *parts; /* of a region that has parts, or NULL */
 	int32_t priority;
 	uint8_t perms;
 	bool enabled;
@@ -49,7 +51,9 @@ struct gm_node {
 	struct gm_touch *touch; /* by the open transaction, or NULL */
 	uint64_t label;
 	uint32_t mark; /* of the search that has been here last */
+	uint32_t numa_plus;
 	uint8_t kind;
+	bool hotpluggable;
 };
 
 /* What the open transaction did to a node. */
@@ -132,6 +136,14 @@ int gm_tree_each(const struct gm_node *parent, const struct gm_range *range,
 	int (*fn)(void *ctx, struct gm_node *child), void *ctx);
 
 /* ---- piece: how a stretch of memory is reached ---- */
+
+/* What shows of memory by a span or piece with these bits: enum gm_part. */
+static inline uint32_t gm_part_of(uint32_t perms)
+{
+	if (perms & GM_SPAN_PRIVATE)
+		return GM_PART_PRIVATE;
+	return perms & GM_SPAN_HOLE ? GM_PART_UNPLUGGED : GM_PART_SHARED;
+}
 
 static inline uint64_t gm_piece_hva(const struct gm_piece *piece)
 {

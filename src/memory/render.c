@@ -165,6 +165,17 @@ static int walk(struct render *r, const struct gm_node *node, struct place place
 	return rc;
 }
 
+/* Bits for what readers do not reach of memory. */
+static uint16_t part_bits(uint32_t state)
+{
+	static const uint16_t bits[GM_PART_STATES] = {
+		[GM_PART_UNPLUGGED] = GM_SPAN_HOLE,
+		[GM_PART_PRIVATE] = GM_SPAN_PRIVATE,
+	};
+
+	return bits[state];
+}
+
 static struct gm_piece piece_of(const struct input *input, const struct gm_range *range)
 {
 	uint64_t off = range->first - input->base;
@@ -174,6 +185,7 @@ static struct gm_piece piece_of(const struct input *input, const struct gm_range
 		.node = (struct gm_node *)(uintptr_t)input->node,
 		.perms = input->perms,
 		.primary = input->primary,
+		.parts = input->node->s.parts,
 	};
 
 	if (gm_node_is_memory(input->node))
@@ -210,8 +222,39 @@ static void append(struct gm_pieces *pieces, const struct gm_piece *piece)
 	last->primary |= piece->primary;
 }
 
+/* Calls append() for each run of parts, or only counts them if there is no room yet. */
+static size_t add_runs(
+	const struct input *input, const struct gm_range *range, struct gm_pieces *pieces)
+{
+	struct gm_range run = *range;
+	size_t nr = 1;
+
+	for (;; nr++) {
+		const struct gm_partset *parts = input->node->s.parts;
+		struct gm_piece piece;
+		uint32_t state = GM_PART_SHARED;
+		uint64_t len;
+
+		run.last = range->last;
+		if (parts) {
+			state = gm_partset_run(
+				parts, run.first - input->base, range->last - run.first + 1, &len);
+			run.last = run.first + (len - 1);
+		}
+		if (pieces) {
+			piece = piece_of(input, &run);
+			piece.perms |= part_bits(state);
+			append(pieces, &piece);
+		}
+		if (run.last == range->last)
+			return nr;
+		run.first = run.last + 1;
+	}
+}
+
 static int flatten(struct render *r, struct gm_pieces *ret)
 {
+	size_t nr_pieces = 0;
 	size_t nr = 0;
 	uint32_t *heap = gm_sys_alloc_array(r->nr, sizeof(*heap));
 	struct gm_flat_out *out = gm_sys_alloc_array(2 * r->nr, sizeof(*out));
@@ -219,14 +262,13 @@ static int flatten(struct render *r, struct gm_pieces *ret)
 
 	if (heap && out) {
 		nr = gm_flatten(r->flat, r->nr, heap, out);
-		ret->items = gm_sys_alloc_array(nr, sizeof(*ret->items));
+		for (size_t i = 0; i < nr; i++)
+			nr_pieces += add_runs(&r->inputs[out[i].item], &out[i].range, NULL);
+		ret->items = gm_sys_alloc_array(nr_pieces, sizeof(*ret->items));
 	}
 	if (ret->items) {
-		for (size_t i = 0; i < nr; i++) {
-			struct gm_piece piece = piece_of(&r->inputs[out[i].item], &out[i].range);
-
-			append(ret, &piece);
-		}
+		for (size_t i = 0; i < nr; i++)
+			add_runs(&r->inputs[out[i].item], &out[i].range, ret);
 		rc = 0;
 	}
 	gm_sys_free(heap);

@@ -22,7 +22,7 @@ enum gm_side {
 };
 
 /*
- * Where a listener's sections may differ: around the edits, out to where nothing is joined. @ret has
+ * Where a listener's sections may differ: around the edits that are some for it, out to where nothing is joined. @ret has
  * room for as many ranges as there are edits.
  */
 void gm_sections_reach(
