@@ -58,7 +58,7 @@ static void climb(
 	}
 	if (!node->s.enabled || !gm_range_intersect(&range, &whole, &range))
 		return;
-	for (const struct gm_node *alias = node->aliases; alias; alias = alias->next_alias) {
+	for (const struct gm_node *alias = node->aliases; alias; alias = alias->s.next_alias) {
 		uint64_t off = alias->s.block_off;
 		struct gm_range part = {off, UINT64_MAX};
 

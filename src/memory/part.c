@@ -137,7 +137,7 @@ int gm_txn_resize_parts(const struct gm_txn *txn, const struct gm_node *node, ui
 	int rc;
 
 	*ret = NULL;
-	if (!node->s.parts || len == gm_range_len(&node->s.range))
+	if (!gm_node_parts(node, &node->s) || len == gm_range_len(&node->s.range))
 		return 0;
 	desc = desc_of(node->s.parts);
 	rc = check_parts(txn, node, gpa, len, &desc, err);
@@ -152,7 +152,7 @@ int gm_txn_resize_parts(const struct gm_txn *txn, const struct gm_node *node, ui
 static int check_set(const struct gm_txn *txn, const struct gm_node *node, uint64_t off,
 	uint64_t len, uint32_t state, struct gm_error *err)
 {
-	const struct gm_partset *parts = node->s.parts;
+	const struct gm_partset *parts = gm_node_parts(node, &node->s);
 	uint64_t gpa = node->s.range.first;
 	uint64_t all = gm_range_len(&node->s.range);
 	const char *space = txn->space->name;
@@ -236,7 +236,7 @@ int gm_space_part(
 		state = gm_space_state(node);
 	if (!state)
 		rc = -ENOENT;
-	else if (!state->parts)
+	else if (!gm_node_parts(node, state))
 		rc = -EINVAL;
 	else if (off > gm_range_extent(&state->range))
 		rc = -ERANGE;

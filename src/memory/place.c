@@ -237,14 +237,22 @@ static bool may_join(const struct gm_piece *piece, const struct gm_map *own)
 	return !own && gm_block_is_shareable(piece->node->s.block);
 }
 
+static bool other_serves(
+	const struct gm_placing *pl, const struct gm_piece *other, const struct gm_piece *piece)
+{
+	(void)pl;
+	return serves(other->map, piece);
+}
+
 static struct gm_map *find_map(const struct gm_placing *pl, const struct gm_piece *piece)
 {
-	const struct gm_piece *old = find_old(pl, piece);
+	const struct gm_piece *old = find_sibling(pl, pl->olds, piece, other_serves);
 	struct gm_map *own = piece->primary ? piece->node->s.map : NULL;
 
 	/* What showed in its place stays as it was, although it could not be placed. */
-	if (old && (!piece->primary || own == old->map || may_join(piece, own)) &&
-		serves(old->map, piece) &&
+	if (old &&
+		(!piece->primary || own == old->map || may_join(piece, own) ||
+			lies_right(pl, old->map, piece)) &&
 		(may_keep(pl, old->map, piece) || is_as_before(pl, piece)))
 		return old->map;
 	if (may_keep(pl, own, piece))

@@ -361,7 +361,7 @@ void gm_space_describe(const struct gm_space *space, const struct gm_node *node,
 		.numa_plus = node->numa_plus,
 	};
 
-	describe_parts(s->parts, &info);
+	describe_parts(gm_node_parts(node, s), &info);
 	if (s->parent)
 		info.parent = s->parent == space->root ? 0 : s->parent->id;
 	if (memory && span) {

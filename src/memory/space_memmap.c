@@ -31,7 +31,7 @@ static struct gm_memmap_entry entry_of(const struct gm_node *node, const struct 
 		.first = span->first,
 		.last = span->last,
 		.kind = kind_of(node->kind),
-		.node = node->numa_plus ? node->numa_plus - 1 : GM_MEMMAP_NO_NODE,
+		.node = node->numa_plus ? node->numa_plus - 1u : GM_MEMMAP_NO_NODE,
 		.flags = node->hotpluggable ? GM_MEMMAP_HOTPLUG : 0,
 	};
 

@@ -64,7 +64,7 @@ static void link_alias(struct gm_node *alias)
 {
 	struct gm_node *target = alias->s.target;
 
-	alias->next_alias = target->aliases;
+	alias->s.next_alias = target->aliases;
 	target->aliases = alias;
 }
 
@@ -73,9 +73,9 @@ static void unlink_alias(struct gm_node *alias)
 	struct gm_node **link = &alias->s.target->aliases;
 
 	while (*link != alias)
-		link = &(*link)->next_alias;
-	*link = alias->next_alias;
-	alias->next_alias = NULL;
+		link = &(*link)->s.next_alias;
+	*link = alias->s.next_alias;
+	alias->s.next_alias = NULL;
 }
 
 static void link_node(struct gm_node *node)
