@@ -32,8 +32,8 @@ static int set_up(void **state)
 	fault_set(NULL);
 	start(GM_OPTS(gm_space_opts, .gpa_limit = GIB(16), .timeout_ns = 50000000));
 	assert_ok(gm_block_create(BLOCK(.len = 64 * PAGE, .flags = GM_BLOCK_SHARE), &memory, &err));
-	assert_ok(gm_block_create(
-		BLOCK(.len = 64 * PAGE, .flags = GM_BLOCK_SHARE, .name = "own"), &guests_own, &err));
+	assert_ok(gm_block_create(BLOCK(.len = 64 * PAGE, .flags = GM_BLOCK_SHARE, .name = "own"),
+		&guests_own, &err));
 	return 0;
 }
 
@@ -128,20 +128,19 @@ static void descriptions_that_make_no_sense_are_refused(void **state)
 	assert_fails(try(PARTED(.granule = 3 * PAGE)), EINVAL, "no power of two");
 	assert_fails(try(PARTED(.granule = PAGE / 2)), EINVAL, "multiple of the page size");
 	assert_fails(try(PARTED(.granule = 32 * PAGE)), EINVAL, "its length one of the granule");
-	assert_fails(
-		try(BARE(.granule = PAGE, .part = PRIVATE)), EINVAL, "need a private block");
+	assert_fails(try(BARE(.granule = PAGE, .part = PRIVATE)), EINVAL, "need a private block");
 	assert_fails(try(PARTED(.private_off = 1)), EINVAL, "private block's page size");
 	assert_fails(try(PARTED(.private_off = 49 * PAGE)), ERANGE, "end of its private block");
 	assert_fails(try(PARTED(.private_off = UINT64_MAX)), ERANGE, "end of its private block");
-	assert_fails(try(DESC(.gpa = AT, .len = PAGE, .kind = GM_REGION_RESERVED,
-			     .granule = PAGE)),
+	assert_fails(try(DESC(.gpa = AT, .len = PAGE, .kind = GM_REGION_RESERVED, .granule = PAGE)),
 		EINVAL, "only memory");
 	assert_fails(try(DESC(.len = 0, .kind = GM_REGION_CONTAINER, .granule = PAGE)), EINVAL,
 		"only memory");
-	assert_fails(try(PARTED(.kind = GM_REGION_ROMD, .device = GM_OPTS(gm_device_ops, .min_size = 1))),
+	assert_fails(try(PARTED(.kind = GM_REGION_ROMD,
+			     .device = GM_OPTS(gm_device_ops, .min_size = 1))),
 		EINVAL, "that is no ROM device");
-	assert_int_equal(
-		gm_space_next(space, 0, &(struct gm_region_info){.size = sizeof(struct gm_region_info)}),
+	assert_int_equal(gm_space_next(space, 0,
+				 &(struct gm_region_info){.size = sizeof(struct gm_region_info)}),
 		-ENOENT);
 }
 
@@ -150,22 +149,23 @@ static void states_that_make_no_sense_are_refused(void **state)
 	uint64_t id = put(PARTED());
 	uint64_t plain = add(GIB(2), PAGE);
 	uint64_t poor = put(DESC(.gpa = GIB(3), .len = 2 * PAGE, .block = memory, .granule = PAGE));
-	uint64_t alias = put(
-		DESC(.gpa = GIB(4), .len = PAGE, .kind = GM_REGION_ALIAS, .target = id));
+	uint64_t alias =
+		put(DESC(.gpa = GIB(4), .len = PAGE, .kind = GM_REGION_ALIAS, .target = id));
 	uint32_t part = 7;
 
 	(void)state;
 	assert_fails(gm_space_set_part(space, 999, 0, PAGE, UNPLUGGED, &err), ENOENT, "999");
 	assert_fails(gm_space_set_part(space, plain, 0, PAGE, UNPLUGGED, &err), EINVAL, "no parts");
 	assert_fails(gm_space_set_part(space, alias, 0, PAGE, UNPLUGGED, &err), EINVAL, "no parts");
-	assert_fails(gm_space_set_part(space, poor, 0, PAGE, PRIVATE, &err), EINVAL,
-		"no private block");
+	assert_fails(
+		gm_space_set_part(space, poor, 0, PAGE, PRIVATE, &err), EINVAL, "no private block");
 	assert_fails(gm_space_set_part(space, id, 0, PAGE, 3, &err), EINVAL, "no such state");
 	assert_fails(gm_space_set_part(space, id, 0, 0, UNPLUGGED, &err), EINVAL, "granule");
 	assert_fails(gm_space_set_part(space, id, 1, PAGE, UNPLUGGED, &err), EINVAL, "granule");
 	assert_fails(gm_space_set_part(space, id, 0, PAGE + 1, UNPLUGGED, &err), EINVAL, "granule");
 	assert_fails(gm_space_set_part(space, id, 0, 17 * PAGE, UNPLUGGED, &err), ERANGE, "ends");
-	assert_fails(gm_space_set_part(space, id, 16 * PAGE, PAGE, UNPLUGGED, &err), ERANGE, "ends");
+	assert_fails(
+		gm_space_set_part(space, id, 16 * PAGE, PAGE, UNPLUGGED, &err), ERANGE, "ends");
 	assert_fails(gm_space_set_part(space, id, UINT64_MAX - PAGE + 1, 2 * PAGE, UNPLUGGED, &err),
 		ERANGE, "ends");
 	assert_int_equal(gm_space_part(space, 999, 0, &part, NULL), -ENOENT);
@@ -251,8 +251,8 @@ static void what_is_unplugged_hides_what_lies_below(void **state)
 
 static void aliases_show_the_parts_of_their_target(void **state)
 {
-	uint64_t box = put(DESC(.len = MIB(1), .kind = GM_REGION_CONTAINER,
-		.parent = GM_REGION_DETACHED));
+	uint64_t box =
+		put(DESC(.len = MIB(1), .kind = GM_REGION_CONTAINER, .parent = GM_REGION_DETACHED));
 	uint64_t id = put(PARTED(.gpa = 4 * PAGE, .parent = box));
 
 	(void)state;
@@ -325,8 +325,9 @@ static void nothing_is_mapped_and_nobody_waited_for(void **state)
 		bool anonymous;
 		bool outside; /* of the window */
 		bool crowded; /* others hold a part of its addresses there */
-	} cases[] = {{SHARED, false, false, false}, {UNPLUGGED, false, false, false}, {PRIVATE, false, false, false},
-		{SHARED, true, false, false}, {UNPLUGGED, true, false, false}, {UNPLUGGED, false, true, false},
+	} cases[] = {{SHARED, false, false, false}, {UNPLUGGED, false, false, false},
+		{PRIVATE, false, false, false}, {SHARED, true, false, false},
+		{UNPLUGGED, true, false, false}, {UNPLUGGED, false, true, false},
 		{UNPLUGGED, true, true, false}, {SHARED, false, false, true},
 		{UNPLUGGED, false, false, true}};
 
@@ -340,7 +341,8 @@ static void nothing_is_mapped_and_nobody_waited_for(void **state)
 		if (cases[i].crowded)
 			other = put(DESC(.gpa = AT + 7 * PAGE, .len = PAGE, .priority = 1,
 				.block = guests_own));
-		id = put(PARTED(.gpa = gpa, .backing = cases[i].anonymous ? BLOCK(.len = 16 * PAGE) : NULL,
+		id = put(PARTED(.gpa = gpa,
+			.backing = cases[i].anonymous ? BLOCK(.len = 16 * PAGE) : NULL,
 			.part = cases[i].initial));
 		view = gm_reader_enter(reader);
 		fault_log_start();
@@ -395,8 +397,8 @@ static int protect(struct gm_txn *txn, uint64_t id)
 
 static int replace(struct gm_txn *txn, uint64_t id)
 {
-	return gm_txn_replace(txn, id,
-		DESC(.gpa = GIB(2), .backing = BLOCK(.flags = GM_BLOCK_SHARE)), &err);
+	return gm_txn_replace(
+		txn, id, DESC(.gpa = GIB(2), .backing = BLOCK(.flags = GM_BLOCK_SHARE)), &err);
 }
 
 static int replace_private(struct gm_txn *txn, uint64_t id)
@@ -463,7 +465,8 @@ static uint64_t allocated(void)
 	for (size_t i = 0; i < nr; i++) {
 		if (events[i].fn == FAULT_gm_sys_alloc)
 			sum += events[i].len;
-		if (events[i].fn == FAULT_gm_sys_alloc_array || events[i].fn == FAULT_gm_sys_realloc)
+		if (events[i].fn == FAULT_gm_sys_alloc_array ||
+			events[i].fn == FAULT_gm_sys_realloc)
 			sum += events[i].len * events[i].off;
 	}
 	return sum;
@@ -525,8 +528,8 @@ static void check_set(const struct set_model *m)
 
 		while (end < m->nr && m->states[end] == m->states[at])
 			end++;
-		assert_int_equal(gm_partset_run(m->set, at * 2, (m->nr - at) * 2, &len),
-			m->states[at]);
+		assert_int_equal(
+			gm_partset_run(m->set, at * 2, (m->nr - at) * 2, &len), m->states[at]);
 		assert_int_equal(len, (end - at) * 2);
 		at = end;
 	}
@@ -646,7 +649,8 @@ static void a_layout_has_the_parts_that_a_peer_may_use(void **state)
 	gm_reader_leave(reader);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sock), 0);
 	assert_ok(gm_layout_send(space, sock[0], 0, &err));
-	assert_ok(gm_layout_recv(sock[1], GM_OPTS(gm_space_opts, .gpa_limit = GIB(2)), &peer, &err));
+	assert_ok(
+		gm_layout_recv(sock[1], GM_OPTS(gm_space_opts, .gpa_limit = GIB(2)), &peer, &err));
 	assert_ok(gm_reader_create(peer, "peer", &peers, &err));
 	view = gm_reader_enter(peers);
 	assert_int_equal(gm_read_u8(view, AT + 4 * PAGE, &byte), 0);

@@ -146,7 +146,8 @@ static void readers_find_right_bytes_or_clean_errors(void **state)
 	build();
 	__atomic_store_n(&over, false, __ATOMIC_RELAXED);
 	for (int i = 0; i < READERS + 1; i++) {
-		workers[i] = (struct worker){.rng = {test_seed(100) + (uint64_t)i}, .stamps = i == 1};
+		workers[i] =
+			(struct worker){.rng = {test_seed(100) + (uint64_t)i}, .stamps = i == 1};
 		assert_ok(gm_reader_create(space, "worker", &workers[i].reader, &err));
 		assert_int_equal(pthread_create(&workers[i].thread, NULL,
 					 i < READERS ? read_on : ask_on, &workers[i]),

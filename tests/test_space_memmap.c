@@ -158,8 +158,9 @@ static void check_map(void)
 	}
 	/* As long as they can be. */
 	for (size_t i = 1; i < nr; i++)
-		assert_false(map[i].first == map[i - 1].last + 1 && map[i].kind == map[i - 1].kind &&
-			     map[i].node == map[i - 1].node && map[i].flags == map[i - 1].flags);
+		assert_false(map[i].first == map[i - 1].last + 1 &&
+			     map[i].kind == map[i - 1].kind && map[i].node == map[i - 1].node &&
+			     map[i].flags == map[i - 1].flags);
 }
 
 static void a_map_says_of_each_page_what_shows_there(void **state)

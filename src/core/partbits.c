@@ -36,6 +36,7 @@ static uint64_t others(uint64_t word, uint32_t state)
 uint64_t gm_partbits_run(const uint64_t *words, uint64_t from, uint64_t nr)
 {
 	uint32_t state = gm_partbits_get(words, from);
+	uint64_t all = all_of(state);
 	uint64_t end = from + nr;
 	uint64_t at = from;
 
@@ -48,6 +49,9 @@ uint64_t gm_partbits_run(const uint64_t *words, uint64_t from, uint64_t nr)
 			return word * GM_PARTBITS_WORD + (uint64_t)__builtin_ctzll(found) / 2 -
 			       from;
 		at += n;
+		/* Most words are whole and of one state. */
+		while (end - at >= GM_PARTBITS_WORD && words[at / GM_PARTBITS_WORD] == all)
+			at += GM_PARTBITS_WORD;
 	}
 	return nr;
 }

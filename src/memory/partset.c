@@ -153,17 +153,27 @@ static bool is_whole(const struct gm_partset *set, const struct stretch *s)
 	return s->nr == in_slot(set, s->slot);
 }
 
+static void make_uniform(struct gm_partset *set, uint64_t i, uint32_t state)
+{
+	put_slot(set->slots[i]);
+	set->slots[i] = uniform(state);
+}
+
 static void set_stretch(struct gm_partset *set, const struct stretch *s, uint32_t state)
 {
+	uint64_t *words;
+
 	for (uint32_t other = 0; other < GM_PART_STATES; other++)
 		set->counts[other] -= count(set, s->slot, s->from, s->nr, other);
 	set->counts[state] += s->nr;
 	if (is_whole(set, s)) {
-		put_slot(set->slots[s->slot]);
-		set->slots[s->slot] = uniform(state);
-	} else {
-		gm_partbits_set(chunk_of(set->slots[s->slot])->words, s->from, s->nr, state);
+		make_uniform(set, s->slot, state);
+		return;
 	}
+	words = chunk_of(set->slots[s->slot])->words;
+	gm_partbits_set(words, s->from, s->nr, state);
+	if (gm_partbits_run(words, 0, in_slot(set, s->slot)) == in_slot(set, s->slot))
+		make_uniform(set, s->slot, state);
 }
 
 bool gm_partset_set(struct gm_partset *set, uint64_t off, uint64_t len, uint32_t state)

@@ -209,30 +209,46 @@ static bool joins(const struct gm_piece *a, const struct gm_piece *b)
 	       b->off - a->off == b->range.first - a->range.first;
 }
 
-static void append(struct gm_pieces *pieces, const struct gm_piece *piece)
+/* Pieces that are listed, and room for more. */
+struct listing {
+	struct gm_pieces *pieces;
+	size_t cap;
+};
+
+static bool append(struct listing *list, const struct gm_piece *piece)
 {
+	struct gm_pieces *pieces = list->pieces;
 	struct gm_piece *last = pieces->nr ? &pieces->items[pieces->nr - 1] : NULL;
 
-	if (!last || !joins(last, piece)) {
-		pieces->items[pieces->nr++] = *piece;
-		return;
+	if (last && joins(last, piece)) {
+		/* Where an alias shows it at its own addresses it might as well do without. */
+		last->range.last = piece->range.last;
+		last->primary |= piece->primary;
+		return true;
 	}
-	/* Where an alias shows it at its own addresses it might as well do without. */
-	last->range.last = piece->range.last;
-	last->primary |= piece->primary;
+	if (pieces->nr == list->cap) {
+		size_t cap = list->cap * 2;
+		struct gm_piece *items = gm_sys_realloc(pieces->items, cap, sizeof(*items));
+
+		if (!items)
+			return false;
+		pieces->items = items;
+		list->cap = cap;
+	}
+	pieces->items[pieces->nr++] = *piece;
+	return true;
 }
 
-/* Calls append() for each run of parts, or only counts them if there is no room yet. */
-static size_t add_runs(
-	const struct input *input, const struct gm_range *range, struct gm_pieces *pieces)
+/* One piece for each run of parts, or only one. */
+static bool append_runs(
+	struct listing *list, const struct input *input, const struct gm_range *range)
 {
+	const struct gm_partset *parts = input->node->s.parts;
 	struct gm_range run = *range;
-	size_t nr = 1;
 
-	for (;; nr++) {
-		const struct gm_partset *parts = input->node->s.parts;
-		struct gm_piece piece;
+	for (;;) {
 		uint32_t state = GM_PART_SHARED;
+		struct gm_piece piece;
 		uint64_t len;
 
 		run.last = range->last;
@@ -241,35 +257,34 @@ static size_t add_runs(
 				parts, run.first - input->base, range->last - run.first + 1, &len);
 			run.last = run.first + (len - 1);
 		}
-		if (pieces) {
-			piece = piece_of(input, &run);
-			piece.perms |= part_bits(state);
-			append(pieces, &piece);
-		}
+		piece = piece_of(input, &run);
+		piece.perms |= part_bits(state);
+		if (!append(list, &piece))
+			return false;
 		if (run.last == range->last)
-			return nr;
+			return true;
 		run.first = run.last + 1;
 	}
 }
 
 static int flatten(struct render *r, struct gm_pieces *ret)
 {
-	size_t nr_pieces = 0;
-	size_t nr = 0;
+	struct listing list = {.pieces = ret};
 	uint32_t *heap = gm_sys_alloc_array(r->nr, sizeof(*heap));
 	struct gm_flat_out *out = gm_sys_alloc_array(2 * r->nr, sizeof(*out));
+	size_t nr = 0;
 	int rc = -ENOMEM;
 
 	if (heap && out) {
 		nr = gm_flatten(r->flat, r->nr, heap, out);
-		for (size_t i = 0; i < nr; i++)
-			nr_pieces += add_runs(&r->inputs[out[i].item], &out[i].range, NULL);
-		ret->items = gm_sys_alloc_array(nr_pieces, sizeof(*ret->items));
+		list.cap = nr;
+		ret->items = gm_sys_alloc_array(nr, sizeof(*ret->items));
 	}
 	if (ret->items) {
-		for (size_t i = 0; i < nr; i++)
-			add_runs(&r->inputs[out[i].item], &out[i].range, ret);
 		rc = 0;
+		for (size_t i = 0; i < nr && !rc; i++)
+			rc = append_runs(&list, &r->inputs[out[i].item], &out[i].range) ? 0
+											: -ENOMEM;
 	}
 	gm_sys_free(heap);
 	gm_sys_free(out);
