@@ -12,9 +12,9 @@ static uint64_t all_of(uint32_t state)
 /* The lower bits of the @nr states of a word from @from on. */
 static uint64_t lower_bits(uint64_t from, uint64_t nr)
 {
-	uint64_t upto = nr < GM_PARTBITS_WORD ? (UINT64_C(1) << nr * 2) - 1 : UINT64_MAX;
+	uint64_t below = nr < GM_PARTBITS_WORD ? (UINT64_C(1) << nr * 2) - 1 : UINT64_MAX;
 
-	return (upto & EACH) << from * 2;
+	return (below & EACH) << from * 2;
 }
 
 /* How many of [at, end) lie in the word of @at. */
