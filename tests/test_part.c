@@ -314,6 +314,21 @@ static void what_does_not_change_the_state_changes_nothing(void **state)
 	assert_ok(gm_txn_commit(txn, &err));
 }
 
+static void change(uint64_t id, int (*plan)(struct gm_txn *, uint64_t))
+{
+	struct gm_txn *txn;
+
+	assert_ok(gm_txn_begin(space, &txn, &err));
+	assert_ok(plan(txn, id));
+	assert_ok(gm_txn_commit(txn, &err));
+}
+
+static int other_bytes(struct gm_txn *txn, uint64_t id)
+{
+	return gm_txn_replace(
+		txn, id, DESC(.gpa = AT, .block = memory, .block_off = 32 * PAGE), &err);
+}
+
 /* A reader stands in a section of the old map meanwhile. */
 static void nothing_is_mapped_and_nobody_waited_for(void **state)
 {
@@ -344,6 +359,11 @@ static void nothing_is_mapped_and_nobody_waited_for(void **state)
 		id = put(PARTED(.gpa = gpa,
 			.backing = cases[i].anonymous ? BLOCK(.len = 16 * PAGE) : NULL,
 			.part = cases[i].initial));
+		/* Mapped in stretches between the others, however it is cut up at that moment. */
+		if (cases[i].crowded) {
+			set(id, 2, 3, PRIVATE);
+			change(id, other_bytes);
+		}
 		view = gm_reader_enter(reader);
 		fault_log_start();
 		for (uint32_t round = 0; round < 12; round++) {
@@ -365,15 +385,6 @@ static void nothing_is_mapped_and_nobody_waited_for(void **state)
 }
 
 /* ---- what else is done to the region ---- */
-
-static void change(uint64_t id, int (*plan)(struct gm_txn *, uint64_t))
-{
-	struct gm_txn *txn;
-
-	assert_ok(gm_txn_begin(space, &txn, &err));
-	assert_ok(plan(txn, id));
-	assert_ok(gm_txn_commit(txn, &err));
-}
 
 static int shrink(struct gm_txn *txn, uint64_t id)
 {

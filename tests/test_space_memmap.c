@@ -88,6 +88,8 @@ static void parts_make_e820_and_srat(void **state)
 {
 	struct gm_memmap_entry map[8];
 	struct gm_e820_entry e820[8];
+	struct gm_acpi_ids ids = {.oem_revision = 1};
+	uint8_t srat[256];
 	uint64_t id = put(DESC(.gpa = GIB(4), .len = 8 * PAGE, .block = memory, .granule = PAGE,
 		.private_block = memory, .numa_plus = 1, .part = GM_PART_UNPLUGGED));
 	size_t nr;
@@ -111,6 +113,11 @@ static void parts_make_e820_and_srat(void **state)
 	assert_int_equal(e820[0].addr, GIB(4));
 	assert_int_equal(e820[0].len, 3 * PAGE);
 	assert_int_equal(e820[0].type, GM_E820_RAM);
+	assert_ok(gm_acpi_srat(&ids, map, 2, NULL, 0, srat, sizeof(srat), &nr, &err));
+	/* A head of 48 bytes, 40 for each stretch, flags at byte 28: enabled, then hotpluggable too. */
+	assert_int_equal(nr, 48 + 2 * 40);
+	assert_int_equal(srat[48 + 28], 1);
+	assert_int_equal(srat[48 + 40 + 28], 3);
 }
 
 /* ---- at random, against each page by itself ---- */
