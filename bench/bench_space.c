@@ -12,6 +12,7 @@
 #include "bench.h"
 
 #define PAGE UINT64_C(4096)
+#define PART (UINT64_C(2) << 20)
 
 struct map {
 	struct gm_space *space;
@@ -105,6 +106,46 @@ static void replace(void *ctx, uint64_t iters)
 	}
 }
 
+/* A region of 1 TiB in parts of 2 MiB. */
+static struct map *make_parted(bool cut)
+{
+	struct map *map = calloc(1, sizeof(*map));
+	struct gm_error err;
+
+	map->ids = calloc(1, sizeof(*map->ids));
+	check(gm_space_create(
+		      GM_OPTS(gm_space_opts, .gpa_limit = UINT64_C(1) << 41), &map->space, &err),
+		&err);
+	check(gm_space_add(map->space,
+		      GM_OPTS(gm_region_desc, .len = UINT64_C(1) << 40, .granule = PART,
+			      .backing = GM_OPTS(gm_block_opts, .flags = GM_BLOCK_SHARE,
+				      .reserve = GM_RESERVE_NONE)),
+		      map->ids, &err),
+		&err);
+	for (uint64_t i = 0; cut && i < 5000; i++)
+		check(gm_space_set_part(
+			      map->space, map->ids[0], 2 * i * PART, PART, GM_PART_UNPLUGGED, &err),
+			&err);
+	map->nr = cut ? 10000 : 1 << 19;
+	return map;
+}
+
+/* It is as before after two: the number of rounds is made even. */
+static void set_part(void *ctx, uint64_t iters)
+{
+	struct map *map = ctx;
+	struct gm_error err;
+	uint64_t at = 0;
+
+	for (uint64_t i = 0; i < iters + iters % 2; i++) {
+		if (i % 2 == 0)
+			at = pick(map);
+		check(gm_space_set_part(map->space, map->ids[0], at * PART, PART,
+			      i % 2 ? GM_PART_SHARED : GM_PART_UNPLUGGED, &err),
+			&err);
+	}
+}
+
 #define ROW(text, fn, map)                                                                         \
 	{                                                                                          \
 		text, fn, map, "limit", NULL, NULL, 50000.0, 1.0, NULL                             \
@@ -122,6 +163,8 @@ int main(int argc, char **argv)
 		ROW("remove or add one of 10 000 regions", replace, many),
 		ROW("change one of 10 000, in the window", protect, placed),
 		ROW("remove or add one of 10 000, in the window", replace, placed),
+		ROW("plug or unplug one part of 524 288", set_part, make_parted(false)),
+		ROW("plug or unplug one part, region cut into 10 000", set_part, make_parted(true)),
 	};
 
 	bench_head();

@@ -31,6 +31,8 @@ enum {
 	INSIDE,
 	APART,  /* a detached region with memory */
 	WINDOW, /* an alias of it */
+	PARTED, /* a region with parts */
+	PEEP,   /* an alias of some of them */
 	NR_LABELS,
 	FRESH = NR_LABELS, /* what a change adds has labels from here on */
 };
@@ -39,6 +41,7 @@ struct scene {
 	struct gm_space *space;
 	struct gm_reader *reader;
 	uint64_t ids[NR_LABELS];
+	struct gm_block *own; /* private memory */
 };
 
 /* What there is to see, but for addresses of the host and numbers of regions. */
@@ -47,6 +50,7 @@ struct sight {
 	struct {
 		uint64_t label, gpa, len, off;
 		uint32_t perms;
+		uint32_t part;
 		int code;
 		uint8_t byte;
 	} shown[SHOWN_MAX];
@@ -83,6 +87,7 @@ static void build(struct scene *scene)
 	assert_ok(gm_space_create(
 		GM_OPTS(gm_space_opts, .timeout_ns = 100000000), &scene->space, &err));
 	assert_ok(gm_reader_create(scene->space, "r", &scene->reader, &err));
+	assert_ok(gm_block_create(BLOCK(.len = MIB(1)), &scene->own, &err));
 	put(scene, BOX, DESC(.gpa = MIB(16), .len = MIB(4), .kind = GM_REGION_CONTAINER));
 	put(scene, ANON, DESC(.parent = ids[BOX], .backing = BLOCK(.len = MIB(1))));
 	put(scene, SHARED,
@@ -107,16 +112,28 @@ static void build(struct scene *scene)
 	put(scene, WINDOW,
 		DESC(.gpa = GIB(3), .len = 4 * CHUNK, .kind = GM_REGION_ALIAS, .block_off = CHUNK,
 			.target = ids[APART]));
+	put(scene, PARTED,
+		DESC(.gpa = GIB(4), .len = MIB(1), .granule = CHUNK, .part = GM_PART_UNPLUGGED,
+			.backing = BLOCK(.len = MIB(1)), .private_block = scene->own));
+	put(scene, PEEP,
+		DESC(.gpa = GIB(6), .len = 8 * CHUNK, .kind = GM_REGION_ALIAS, .block_off = CHUNK,
+			.target = ids[PARTED]));
+	assert_ok(gm_space_set_part(
+		scene->space, ids[PARTED], 2 * CHUNK, 4 * CHUNK, GM_PART_SHARED, &err));
+	assert_ok(gm_space_set_part(
+		scene->space, ids[PARTED], 3 * CHUNK, CHUNK, GM_PART_PRIVATE, &err));
 	mark(scene, ANON);
 	mark(scene, SHARED);
 	mark(scene, INSIDE);
 	mark(scene, APART);
+	mark(scene, PARTED);
 }
 
 static void tear_down(struct scene *scene)
 {
 	gm_reader_destroy(scene->reader);
 	gm_space_destroy(scene->space);
+	gm_block_put(scene->own);
 }
 
 static void see(struct scene *scene, struct sight *ret)
@@ -133,6 +150,7 @@ static void see(struct scene *scene, struct sight *ret)
 		ret->shown[ret->nr].len = info.len;
 		ret->shown[ret->nr].off = info.off;
 		ret->shown[ret->nr].perms = info.perms;
+		ret->shown[ret->nr].part = info.part;
 		ret->shown[ret->nr].code = gm_read_u8(view, info.gpa, &ret->shown[ret->nr].byte);
 		ret->nr++;
 	}
@@ -146,6 +164,7 @@ static void see(struct scene *scene, struct sight *ret)
 		/* Blocks differ from scene to scene; a mapping that could not be moved back is
 		 * elsewhere. */
 		region->block = NULL;
+		region->private_block = NULL;
 		region->hva = NULL;
 		region->placed = 0;
 	}
@@ -320,6 +339,29 @@ static int other_memory(struct gm_txn *txn, struct scene *scene)
 	return rc;
 }
 
+static int plug_and_convert(struct gm_txn *txn, struct scene *scene)
+{
+	uint64_t id = scene->ids[PARTED];
+	int rc = gm_txn_set_part(txn, id, 0, 3 * CHUNK, GM_PART_PRIVATE, &err);
+
+	if (!rc)
+		rc = gm_txn_set_part(txn, id, CHUNK, 8 * CHUNK, GM_PART_SHARED, &err);
+	if (!rc)
+		rc = gm_txn_resize(txn, id, 12 * CHUNK, &err);
+	if (!rc)
+		rc = gm_txn_set_part(txn, id, 10 * CHUNK, 2 * CHUNK, GM_PART_PRIVATE, &err);
+	if (!rc)
+		rc = gm_txn_retarget(txn, scene->ids[PEEP], 3 * CHUNK, &err);
+	if (!rc)
+		rc = gm_txn_add(txn,
+			DESC(.gpa = GIB(5), .len = 4 * CHUNK, .granule = CHUNK, .label = FRESH,
+				.backing = BLOCK(.len = 4 * CHUNK)),
+			&id, &err);
+	if (!rc)
+		rc = gm_txn_set_part(txn, id, CHUNK, CHUNK, GM_PART_UNPLUGGED, &err);
+	return rc;
+}
+
 static void moving_a_container_survives_every_fault(void **state)
 {
 	(void)state;
@@ -344,6 +386,12 @@ static void clearing_a_tree_survives_every_fault(void **state)
 	sweep(clear_and_fill);
 }
 
+static void plugging_and_converting_survives_every_fault(void **state)
+{
+	(void)state;
+	sweep(plug_and_convert);
+}
+
 static void other_memory_behind_aliases_survives_every_fault(void **state)
 {
 	(void)state;
@@ -357,6 +405,7 @@ int main(void)
 		cmocka_unit_test(covering_and_uncovering_survives_every_fault),
 		cmocka_unit_test(showing_otherwise_survives_every_fault),
 		cmocka_unit_test(clearing_a_tree_survives_every_fault),
+		cmocka_unit_test(plugging_and_converting_survives_every_fault),
 		cmocka_unit_test(other_memory_behind_aliases_survives_every_fault),
 	};
 

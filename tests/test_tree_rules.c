@@ -230,7 +230,7 @@ static void descriptions_that_make_no_sense_are_refused(void **state)
 	box = put(CONTAINER(.len = 0, .name = "everything", .parent = NOWHERE));
 	assert_int_equal(region(box).len, 0);
 	assert_fails(try_add(DESC(.kind = 99, .len = 1)), EINVAL, "no such kind");
-	assert_fails(try_add(RESERVED(.len = 1, .flags = 2)), EINVAL, "unknown flags 0x2");
+	assert_fails(try_add(RESERVED(.len = 1, .flags = 4)), EINVAL, "unknown flags 0x4");
 	assert_fails(try_add(RESERVED(.len = 1, .perms = GM_PERM_R)), EINVAL, "permissions");
 	assert_fails(try_add(CONTAINER(.len = 1, .perms = 8)), EINVAL, "permissions");
 	assert_fails(try_add(RESERVED(.len = 1, .target = box)), EINVAL, "only an alias");

@@ -56,6 +56,9 @@ static void check_stretch(const struct gm_region_info *info, const struct model_
 			(unsigned long)tree.seed, tree.step, info->id, info->gpa, info->len,
 			info->off, info->perms, node->id, shown->first,
 			shown->last - shown->first + 1, shown->off, shown->perms);
+	tree_check(info->part == shown->part && info->granule == node->granule);
+	tree_check(info->private_block == (node->has_private ? tree.blocks[0] : NULL));
+	tree_check(info->private_off == (node->has_private ? TREE_PRIVATE_OFF + shown->off : 0));
 	tree_check(info->kind == node->kind && info->label == node->label);
 	tree_check(info->priority == node->priority && info->flags == 0);
 	if (model_is_memory(node))
@@ -83,8 +86,11 @@ static void check_walk(const struct model_shown *shown, unsigned int nr)
 
 static int code_for(const struct model_shown *shown, uint32_t perms)
 {
-	if (shown->node < 0 || !model_is_memory(&tree.map.nodes[shown->node]))
+	if (shown->node < 0 || !model_is_memory(&tree.map.nodes[shown->node]) ||
+		shown->part == GM_PART_UNPLUGGED)
 		return -EFAULT;
+	if (shown->part == GM_PART_PRIVATE)
+		return -EACCES;
 	return perms & ~shown->perms ? -EACCES : 0;
 }
 
@@ -147,6 +153,29 @@ static uint64_t parent_id(const struct model *m, int parent)
 	return parent == MODEL_DETACHED ? GM_REGION_DETACHED : m->nodes[parent].id;
 }
 
+static void check_parts(const struct model_node *node, const struct gm_region_info *info)
+{
+	uint64_t bytes[3] = {0};
+	uint64_t nr = node->granule ? (node->last - node->first + 1) / node->granule : 0;
+
+	tree_check(info->granule == node->granule && info->part == node->part);
+	for (uint64_t i = 0; i < nr; i++)
+		bytes[node->parts[i]] += node->granule;
+	tree_check(info->unplugged == bytes[GM_PART_UNPLUGGED]);
+	tree_check(info->private_len == bytes[GM_PART_PRIVATE]);
+	for (uint64_t i = 0; i < nr; i++) {
+		uint64_t end = i + 1;
+		uint64_t len = 0;
+		uint32_t state = 9;
+
+		while (end < nr && node->parts[end] == node->parts[i])
+			end++;
+		tree_check(gm_space_part(
+				   tree.space, node->id, i * node->granule + i, &state, &len) == 0);
+		tree_check(state == node->parts[i] && len == (end - i) * node->granule - i);
+	}
+}
+
 static void check_region(const struct model_node *node)
 {
 	struct gm_region_info info = {.size = sizeof(info)};
@@ -157,6 +186,7 @@ static void check_region(const struct model_node *node)
 	tree_check(info.perms == node->perms && info.priority == node->priority);
 	tree_check(info.flags == (node->enabled ? 0 : GM_REGION_DISABLED));
 	tree_check(info.label == node->label);
+	check_parts(node, &info);
 	tree_check(info.parent == parent_id(&tree.map, node->parent));
 	if (node->kind == GM_REGION_ALIAS)
 		tree_check(info.target == tree.map.nodes[node->target].id);

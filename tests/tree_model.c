@@ -86,6 +86,7 @@ static bool descend(
 	ret->node = index;
 	ret->off = addr;
 	ret->perms = perms;
+	ret->part = node->granule ? node->parts[addr / node->granule] : GM_PART_SHARED;
 	return true;
 }
 
@@ -99,8 +100,8 @@ struct model_shown model_show(const struct model *m, uint64_t addr)
 
 static bool joins(const struct model_shown *a, const struct model_shown *b)
 {
-	return a->node == b->node && a->perms == b->perms && b->first == a->last + 1 &&
-	       b->off - a->off == b->first - a->first;
+	return a->node == b->node && a->perms == b->perms && a->part == b->part &&
+	       b->first == a->last + 1 && b->off - a->off == b->first - a->first;
 }
 
 unsigned int model_stretches(const struct model *m, struct model_shown ret[MODEL_POINTS])

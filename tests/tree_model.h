@@ -9,11 +9,12 @@
 #ifndef GM_TESTS_TREE_MODEL_H
 #define GM_TESTS_TREE_MODEL_H
 
-#include <guestmem/space.h>
+#include <guestmem/part.h>
 
 #include "universe.h"
 
 #define MODEL_NODES 24
+#define MODEL_PARTS 16
 #define MODEL_POINTS (U_SIZE * (unsigned int)NR_UNIVERSES)
 
 /* As parents, beside the index of a node. */
@@ -33,6 +34,10 @@ struct model_node {
 	uint32_t kind;
 	uint32_t perms;
 	bool enabled;
+	uint64_t granule; /* 0: no parts */
+	uint32_t part;    /* of what it grows by */
+	bool has_private;
+	uint8_t parts[MODEL_PARTS];
 };
 
 struct model {
@@ -46,6 +51,7 @@ struct model_shown {
 	uint64_t last;
 	uint64_t off;
 	uint32_t perms;
+	uint32_t part;
 	int node;
 };
 

@@ -179,6 +179,7 @@ static void judge_place(
 		model_is_memory(node) &&
 			((range->first | (range->last + 1) | node->off) & (TREE_PAGE - 1)),
 		-EINVAL);
+	wrong(v, node->granule && (range->last - range->first + 1) & (node->granule - 1), -EINVAL);
 }
 
 static void judge_block(struct verdict *v, const struct model_node *node)
@@ -224,6 +225,28 @@ static void pick_memory(struct model_node *node)
 	node->last = pages * TREE_PAGE - 1;
 }
 
+static uint32_t any_part(const struct model_node *node)
+{
+	return tree_below(node->has_private ? 3 : 2);
+}
+
+static void fill_parts(struct model_node *node, uint64_t from, uint64_t to, uint32_t state)
+{
+	for (uint64_t i = from / node->granule; i < to / node->granule; i++)
+		node->parts[i] = (uint8_t)state;
+}
+
+/* A region of no more parts than the model can keep. */
+static void pick_parts(struct model_node *node)
+{
+	if (!model_is_memory(node) || tree_below(2))
+		return;
+	node->granule = TREE_PAGE << (tree_below(4) == 0);
+	node->has_private = tree_below(2);
+	node->part = tree_below(2) ? GM_PART_SHARED : any_part(node);
+	memset(node->parts, (int)node->part, sizeof(node->parts));
+}
+
 static struct model_node draw_node(void)
 {
 	int parent = any_parent();
@@ -251,6 +274,7 @@ static struct model_node draw_node(void)
 		node.last = UINT64_MAX;
 	}
 	pick_memory(&node);
+	pick_parts(&node);
 	return node;
 }
 
@@ -276,6 +300,10 @@ static void op_add(struct gm_txn *txn, unsigned int which)
 		.priority = node.priority,
 		.flags = node.enabled ? 0 : GM_REGION_DISABLED,
 		.label = node.label,
+		.granule = node.granule,
+		.part = node.part,
+		.private_block = node.has_private ? tree.blocks[0] : NULL,
+		.private_off = node.has_private ? TREE_PRIVATE_OFF : 0,
 	};
 	struct verdict v = {.nr = 0};
 	int rc;
@@ -346,6 +374,10 @@ static void change_range(struct gm_txn *txn, unsigned int which, bool move)
 	check_clash(&v, rc, node, &range, at);
 	if (!judge(&v, rc, which))
 		return;
+	/* Behind its end all is as what it may grow by. */
+	if (node->granule)
+		fill_parts(node, range.last - range.first + 1, MODEL_PARTS * node->granule,
+			node->part);
 	node->first = range.first;
 	node->last = range.last;
 }
@@ -463,6 +495,34 @@ static void op_replace(struct gm_txn *txn, unsigned int which)
 	node->off = other.off;
 }
 
+static bool has_parts(const struct model_node *node)
+{
+	return node->granule;
+}
+
+static void op_set_part(struct gm_txn *txn, unsigned int which)
+{
+	int at = any_such(has_parts);
+	struct verdict v = {.nr = 0};
+	struct model_node *node = &tree.plan.nodes[at < 0 ? 0 : at];
+	uint64_t granule = node->granule ? node->granule : TREE_PAGE;
+	uint64_t off = tree_below(MODEL_PARTS) * TREE_PAGE;
+	uint64_t len = (1 + tree_below(tree_below(2) ? 2 : MODEL_PARTS)) * granule;
+	uint32_t state = tree_below(3);
+
+	if (at < 0)
+		return;
+	off &= tree_below(8) ? ~(granule - 1) : UINT64_MAX;
+	if (tree_below(2) && off < extent(node) && len > extent(node) + 1 - off)
+		len = extent(node) + 1 - off;
+	wrong(&v, !node->granule, -EINVAL);
+	wrong(&v, state == GM_PART_PRIVATE && !node->has_private, -EINVAL);
+	wrong(&v, (off | len) & (granule - 1), -EINVAL);
+	wrong(&v, node->granule && (off > extent(node) || len - 1 > extent(node) - off), -ERANGE);
+	if (judge(&v, gm_txn_set_part(txn, node->id, off, len, state, &err), which))
+		fill_parts(node, off, off + len, state);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(struct gm_txn *txn, unsigned int which);
@@ -476,6 +536,7 @@ static const struct {
 	{"prioritize", op_prioritize},
 	{"retarget", op_retarget},
 	{"replace", op_replace},
+	{"set_part", op_set_part},
 };
 
 #define NR_OPERATIONS (sizeof(operations) / sizeof(*operations))

@@ -14,6 +14,7 @@
 
 #define TREE_PAGE UINT64_C(4096)
 #define TREE_BLOCK_PAGES 48u
+#define TREE_PRIVATE_OFF (4 * TREE_PAGE) /* of parts, in block 0 */
 
 /* Block 0 has an fd and may be in many regions, the others are in one at a time. */
 #define TREE_BLOCKS 3

@@ -45,6 +45,7 @@ struct map_node {
 	uint64_t id; /* in the space */
 	bool disabled;
 	bool detached;
+	bool hotplug;
 };
 
 /* A stretch of what shows. */

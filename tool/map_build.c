@@ -153,7 +153,9 @@ static bool add_node(struct building *b, struct gm_txn *txn, struct map_node *no
 		.block_off = memory ? b->offsets[node - layout->nodes] : node->alias_off, /* or 0 */
 		.name = node->name,
 		.priority = node->priority,
-		.flags = node->disabled ? GM_REGION_DISABLED : 0,
+		.flags = (node->disabled ? GM_REGION_DISABLED : 0) |
+			 (node->hotplug ? GM_REGION_HOTPLUGGABLE : 0),
+		.numa_plus = node->numa == MAP_NONE ? 0 : node->numa + 1,
 		.label = node->label};
 	struct gm_error err;
 

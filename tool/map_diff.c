@@ -16,7 +16,7 @@ static bool same(const struct map_stretch *a, const struct map_stretch *b, uint6
 		return a == b;
 	return strcmp(a->node->name, b->node->name) == 0 && a->node->kind == b->node->kind &&
 	       a->perms == b->perms && a->node->label == b->node->label &&
-	       a->node->numa == b->node->numa &&
+	       a->node->numa == b->node->numa && a->node->hotplug == b->node->hotplug &&
 	       a->off + (at - a->first) == b->off + (at - b->first);
 }
 

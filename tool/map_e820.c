@@ -5,43 +5,16 @@
 
 #include "map.h"
 
-/* GM_MEMMAP_HOLE: it is not in the table. */
-static uint32_t memmap_kind(uint32_t kind)
-{
-	switch (kind) {
-	case GM_REGION_RAM:
-		return GM_MEMMAP_RAM;
-	case GM_REGION_PMEM:
-		return GM_MEMMAP_PMEM;
-	case GM_REGION_ACPI:
-		return GM_MEMMAP_ACPI_RECLAIM;
-	case GM_REGION_MMIO:
-		return GM_MEMMAP_HOLE;
-	default:
-		return GM_MEMMAP_RESERVED;
-	}
-}
-
 bool map_make_e820(const struct map_layout *layout, struct map_e820 *ret, struct gm_error *ret_err)
 {
+	/* No more entries than stretches, and no more records than entries. */
 	struct gm_memmap_entry *map = tool_alloc(layout->nr_flat, sizeof(*map));
 	size_t nr = 0;
-	int rc;
+	int rc = gm_space_memmap(layout->space, map, layout->nr_flat, &nr, ret_err);
 
-	for (size_t i = 0; i < layout->nr_flat; i++) {
-		const struct map_stretch *s = &layout->flat[i];
-		uint32_t kind = memmap_kind(s->node->kind);
-
-		if (kind == GM_MEMMAP_HOLE)
-			continue;
-		map[nr++] = (struct gm_memmap_entry){.first = s->first,
-			.last = s->last,
-			.kind = kind,
-			.node = GM_MEMMAP_NO_NODE};
-	}
-	/* No more records than entries. */
 	ret->table = tool_alloc(nr, sizeof(*ret->table));
-	rc = gm_memmap_e820(map, nr, ret->table, nr, &ret->nr, ret_err);
+	if (!rc)
+		rc = gm_memmap_e820(map, nr, ret->table, nr, &ret->nr, ret_err);
 	free(map);
 	if (rc) {
 		free(ret->table);

@@ -45,6 +45,8 @@ static json_t *json_node(const struct map_layout *layout, const struct map_node 
 		json_object_set_new(json, "label", hex(node->label));
 	if (node->numa != MAP_NONE)
 		json_object_set_new(json, "numa", json_integer(node->numa));
+	if (node->hotplug)
+		json_object_set_new(json, "hotplug", json_true());
 	return json;
 }
 
@@ -78,10 +80,12 @@ static json_t *json_stretch(const struct map_stretch *s, uint64_t first)
 
 	if (!s)
 		return json_null();
-	return json_pack("{s:o, s:s, s:s, s:o, s:o, s:o}", "name", tool_json_text(s->node->name),
-		"kind", gm_region_kind_name(s->node->kind), "perms", map_perms(s->perms, perms),
-		"offset", hex(s->off + (first - s->first)), "label", hex(s->node->label), "numa",
-		s->node->numa == MAP_NONE ? json_null() : json_integer(s->node->numa));
+	return json_pack("{s:o, s:s, s:s, s:o, s:o, s:o, s:b}", "name",
+		tool_json_text(s->node->name), "kind", gm_region_kind_name(s->node->kind), "perms",
+		map_perms(s->perms, perms), "offset", hex(s->off + (first - s->first)), "label",
+		hex(s->node->label), "numa",
+		s->node->numa == MAP_NONE ? json_null() : json_integer(s->node->numa), "hotplug",
+		s->node->hotplug);
 }
 
 static json_t *json_flat(const struct map_layout *layout)

@@ -188,12 +188,13 @@ enum {
 	MEMBER_DETACHED,
 	MEMBER_LABEL,
 	MEMBER_NUMA,
+	MEMBER_HOTPLUG,
 	MEMBER_REGIONS,
 	MEMBER_COMMENT,
 };
 
 static const char *const node_members[] = {"name", "kind", "at", "size", "priority", "perms",
-	"alias", "enabled", "detached", "label", "numa", "regions", "comment", NULL};
+	"alias", "enabled", "detached", "label", "numa", "hotplug", "regions", "comment", NULL};
 
 static bool read_regions(struct reading *r, uint32_t parent, uint32_t depth);
 
@@ -215,6 +216,8 @@ static bool read_small(struct json_in *in, struct map_node *node, int member)
 		node->numa = (uint32_t)n;
 	else if (member == MEMBER_ENABLED)
 		node->disabled = !yes;
+	else if (member == MEMBER_HOTPLUG)
+		node->hotplug = yes;
 	else
 		node->detached = yes;
 	return true;

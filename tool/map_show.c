@@ -42,6 +42,8 @@ static void print_side(char sign, const struct map_change *c, const struct map_s
 		printf(", label 0x%" PRIx64, s->node->label);
 	if (s->node->numa != MAP_NONE)
 		printf(", node %" PRIu32, s->node->numa);
+	if (s->node->hotplug)
+		printf(", hotpluggable");
 	putchar('\n');
 }
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * dump.h - a space as a tree and as text, to be looked at.
+ * dump.h - a space as a tree, as text and as a memory map, to be looked at and handed on.
  *
- * Both functions take one snapshot of what is published and then call the caller without any lock:
+ * Walk and text take one snapshot of what is published and then call the caller without any lock:
  * what they tell is of one moment, also while another thread changes the space.
  */
 #ifndef GUESTMEM_DUMP_H
 #define GUESTMEM_DUMP_H
 
+#include <guestmem/memmap.h>
 #include <guestmem/space.h>
 
 #ifdef __cplusplus
@@ -79,6 +80,26 @@ GM_API int gm_space_walk(
  */
 GM_API int gm_space_dump(struct gm_space *space, uint32_t flags,
 	int (*write)(void *ctx, const char *text, size_t len), void *ctx);
+
+/**
+ * gm_space_memmap() - what shows of a space as a memory map for its guest (memmap.h)
+ * @space:      borrowed
+ * @ret:        @cap entries, filled in from the lowest address on; NULL if @cap is 0
+ * @cap:        their number
+ * @ret_needed: number of entries of the map, also with -ENOBUFS
+ * @err:        optional
+ *
+ * RAM, persistent memory and ACPI tables are what they are called; ROM, ROM devices and reserved
+ * regions are GM_MEMMAP_RESERVED; MMIO and IOMMUs are left out, as firmware leaves device windows out.
+ * Node and GM_MEMMAP_HOTPLUG are those of the region. Private parts are memory as others; unplugged
+ * ones are GM_MEMMAP_ABSENT and GM_MEMMAP_HOTPLUG. Neighbours that are the same are one entry.
+ * All is of one moment.
+ *
+ * Returns 0, or -ENOBUFS: as many as there was room for are filled in.
+ * Threads: any. Since: 0.1.
+ */
+GM_API int gm_space_memmap(struct gm_space *space, struct gm_memmap_entry *ret, size_t cap,
+	size_t *ret_needed, struct gm_error *err);
 
 /**
  * gm_region_kind_name() - a word for a kind of region

@@ -19,6 +19,7 @@
 #include <guestmem/listener.h>
 #include <guestmem/log.h>
 #include <guestmem/memmap.h>
+#include <guestmem/part.h>
 #include <guestmem/residency.h>
 #include <guestmem/slice.h>
 #include <guestmem/space.h>

@@ -24,7 +24,8 @@ extern "C" {
  * @perms: permissions that the peer is to get at most, GM_PERM_* bits, 0 = those of each region
  * @err:   optional
  *
- * A file of which no region may be written travels as an fd that is open for reading only. After a
+ * Parts of regions (part.h) go as they are: what is unplugged is not sent, what is private is reserved at
+ * the peer. A file of which no region may be written travels as an fd that is open for reading only. After a
  * failure the peer may have got a part: close the connection. The library sets no deadline; the
  * caller sets one on the socket (SO_SNDTIMEO, SO_RCVTIMEO) and then gets -EAGAIN when it passes.
  *

@@ -30,6 +30,10 @@ struct gm_listener;
  * @id:        number of the region that shows; of the first, if sections were joined
  * @off:       where in that region it begins
  * @label:     of that region
+ * @private_block: its private block, borrowed as @block; NULL if none
+ * @private_off: byte of @private_block at @gpa
+ * @part:      with GM_LISTENER_PARTS: enum gm_part, shared or private; if private, @block is the
+ *             private block and @hva NULL. Else 0
  */
 struct gm_section {
 	uint64_t gpa;
@@ -42,6 +46,10 @@ struct gm_section {
 	uint64_t id;
 	uint64_t off;
 	uint64_t label;
+	struct gm_block *private_block;
+	uint64_t private_off;
+	uint32_t part;
+	uint32_t reserved;
 };
 
 /* What a difference does with a section. */
@@ -70,6 +78,13 @@ enum gm_join {
 	GM_JOIN_FILE,     /* if they are also neighbours in one block */
 };
 
+/*
+ * It is told parts of regions (part.h) by their state: one section for each run that is shared or
+ * private, none for what is unplugged. Without it a region is told as if all of it were shared, so
+ * that it takes one section however it is cut up.
+ */
+#define GM_LISTENER_PARTS 0x1u
+
 #define GM_KIND_BIT(kind) (1u << (kind))
 #define GM_KINDS_MEMORY                                                                            \
 	(GM_KIND_BIT(GM_REGION_RAM) | GM_KIND_BIT(GM_REGION_ROM) | GM_KIND_BIT(GM_REGION_ROMD) |   \
@@ -97,6 +112,7 @@ enum gm_join {
  * @commit:       optional: the new map is published
  * @abort:        optional: after a prepare that was not refused: nothing has changed after all
  * @ctx:          passed to each
+ * @flags:        GM_LISTENER_* bits
  */
 struct gm_listener_ops {
 	size_t size;
@@ -114,6 +130,8 @@ struct gm_listener_ops {
 	void (*commit)(void *ctx, uint64_t generation);
 	void (*abort)(void *ctx);
 	void *ctx;
+	uint32_t flags;
+	uint32_t reserved;
 };
 
 /**

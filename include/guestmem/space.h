@@ -82,7 +82,8 @@ struct gm_space_opts {
 
 #define GM_SPACE_NO_WINDOW UINT64_MAX
 
-#define GM_REGION_DISABLED 0x1u /* does not show until gm_txn_enable() */
+#define GM_REGION_DISABLED 0x1u     /* does not show until gm_txn_enable() */
+#define GM_REGION_HOTPLUGGABLE 0x2u /* for memory maps: may go while the guest runs, or come */
 
 /* As gm_region_desc.parent: in no other region; it shows by aliases only. */
 #define GM_REGION_DETACHED UINT64_MAX
@@ -109,6 +110,13 @@ struct gm_space_opts {
  * @priority:  the highest shows; regions of equal priority in one parent must not overlap
  * @flags:     GM_REGION_* bits
  * @label:     the caller's own, told again
+ * @granule:   memory, but no ROM device: bytes of a part (part.h), a power of two and a multiple of
+ *             the page size, of which @len is a multiple; 0 = the region has no parts
+ * @private_block: optional: bytes that only the guest may use, such as those of a guest_memfd; borrowed
+ *             (the region takes a reference)
+ * @private_off: byte of @private_block where the region begins
+ * @part:      enum gm_part: state of all its parts at first, and of those that it grows by
+ * @numa_plus: 1 + NUMA node, for memory maps; 0 = none
  */
 struct gm_region_desc {
 	size_t size;
@@ -127,6 +135,11 @@ struct gm_region_desc {
 	int32_t priority;
 	uint32_t flags;
 	uint64_t label;
+	uint64_t granule;
+	struct gm_block *private_block;
+	uint64_t private_off;
+	uint32_t part;
+	uint32_t numa_plus;
 };
 
 /**
@@ -148,7 +161,14 @@ struct gm_region_desc {
  * @target:    of an alias: number of the region that it shows
  * @off:       of what shows: where in the region it begins
  * @priority:  as given
+ * @part:      enum gm_part: of what shows; of a region: as given. Readers reach what is shared only
  * @label:     as given
+ * @granule:   as given
+ * @private_block: borrowed until the region is removed; NULL if it has none
+ * @private_off: byte of @private_block that is at @gpa
+ * @unplugged: bytes of the region that are unplugged
+ * @private_len: bytes of the region that are private
+ * @numa_plus: as given
  */
 struct gm_region_info {
 	size_t size;
@@ -167,8 +187,15 @@ struct gm_region_info {
 	uint64_t target;
 	uint64_t off;
 	int32_t priority;
-	uint32_t reserved;
+	uint32_t part;
 	uint64_t label;
+	uint64_t granule;
+	struct gm_block *private_block;
+	uint64_t private_off;
+	uint64_t unplugged;
+	uint64_t private_len;
+	uint32_t numa_plus;
+	uint32_t reserved;
 };
 
 /**
@@ -230,27 +257,6 @@ GM_API int gm_space_add(struct gm_space *space, const struct gm_region_desc *des
  * Threads: any (-EBUSY while a transaction is open). Since: 0.1.
  */
 GM_API int gm_space_remove(struct gm_space *space, uint64_t id, struct gm_error *err);
-
-/**
- * gm_space_reclaim() - give back what no reader uses any more
- * @space: borrowed
- *
- * Does not wait. Returns the number of old views that are still held, or -EBUSY (transaction open).
- * Threads: any. Since: 0.1.
- */
-GM_API int gm_space_reclaim(struct gm_space *space);
-
-/**
- * gm_space_wait() - wait until nothing is held back
- * @space:      borrowed
- * @timeout_ns: at most so long; 0 = the space's default
- * @err:        optional; names the readers that hold it up
- *
- * Must not be called in a section or by a thread that serves page faults.
- * Returns 0, -ETIMEDOUT, -EBUSY.
- * Threads: any. Since: 0.1.
- */
-GM_API int gm_space_wait(struct gm_space *space, uint64_t timeout_ns, struct gm_error *err);
 
 /**
  * gm_space_region() - describe the region with a number

@@ -74,7 +74,8 @@ GM_API int gm_txn_move(struct gm_txn *txn, uint64_t id, uint64_t gpa, struct gm_
  * gm_txn_resize() - plan another length for a region
  * @txn: borrowed
  * @id:  of the region
- * @len: new length in bytes, within its block; the bytes that stay are not touched
+ * @len: new length in bytes, within its block; the bytes that stay are not touched, parts keep their
+ *       states
  * @err: optional
  *
  * Returns 0, -ENOENT, -EINVAL, -ERANGE, -EEXIST.
@@ -135,7 +136,8 @@ GM_API int gm_txn_retarget(struct gm_txn *txn, uint64_t id, uint64_t off, struct
  * gm_txn_replace() - plan other memory behind a region's addresses
  * @txn:     borrowed
  * @id:      of the region, which keeps its number, address, kind and permissions
- * @desc:    block or backing, block_off, name; gpa must be the region's; len 0 or the region's
+ * @desc:    block or backing, block_off, name, private_block (NULL: the one it has) and private_off; gpa
+ *           must be the region's; len 0 or the region's. The states of its parts stay
  * @err:     optional
  *
  * At commit readers see the old memory, then for a moment none (-EFAULT), then the new.

@@ -248,6 +248,27 @@ GM_API int gm_space_synchronize(struct gm_space *space, uint64_t timeout_ns, str
 GM_API int gm_space_defer(
 	struct gm_space *space, void (*fn)(void *ctx), void *ctx, struct gm_error *err);
 
+/**
+ * gm_space_reclaim() - give back what no reader uses any more
+ * @space: borrowed
+ *
+ * Does not wait. Returns the number of old views that are still held, or -EBUSY (transaction open).
+ * Threads: any. Since: 0.1.
+ */
+GM_API int gm_space_reclaim(struct gm_space *space);
+
+/**
+ * gm_space_wait() - wait until nothing is held back
+ * @space:      borrowed
+ * @timeout_ns: at most so long; 0 = the space's default
+ * @err:        optional; names the readers that hold it up
+ *
+ * Must not be called in a section or by a thread that serves page faults.
+ * Returns 0, -ETIMEDOUT, -EBUSY.
+ * Threads: any. Since: 0.1.
+ */
+GM_API int gm_space_wait(struct gm_space *space, uint64_t timeout_ns, struct gm_error *err);
+
 #include <guestmem/inline/view.h>
 
 #ifdef __cplusplus

@@ -18,13 +18,14 @@
 #include "core/range.h"
 
 /* Bits of gm_span.perms above GM_PERM_*. */
-#define GM_SPAN_HOLE 0x100u    /* nothing is there: an access is -EFAULT */
-#define GM_SPAN_DEVICE 0x200u  /* @owner is a struct gm_device, @delta leads to its offset */
-#define GM_SPAN_ROMD 0x800u    /* writes go to the device of the mapping's block */
-#define GM_SPAN_IOMMU 0x1000u  /* @owner is a struct gm_iommu, @delta leads to its IOVA */
-#define GM_SPAN_FAR 0x2000u    /* memory without a host address: @delta leads to its block's byte */
-#define GM_SPAN_DEVMEM 0x8000u /* memory of a device: single accesses of 1 to 8 bytes */
-#define GM_SPAN_PLANNED 0x400u /* being built: @owner is a struct gm_piece */
+#define GM_SPAN_HOLE 0x100u   /* nothing is there: an access is -EFAULT */
+#define GM_SPAN_DEVICE 0x200u /* @owner is a struct gm_device, @delta leads to its offset */
+#define GM_SPAN_ROMD 0x800u   /* writes go to the device of the mapping's block */
+#define GM_SPAN_IOMMU 0x1000u /* @owner is a struct gm_iommu, @delta leads to its IOVA */
+#define GM_SPAN_FAR 0x2000u   /* memory without a host address: @delta leads to its block's byte */
+#define GM_SPAN_PRIVATE 0x4000u /* a part that is private: an access is -EACCES */
+#define GM_SPAN_DEVMEM 0x8000u  /* memory of a device: single accesses of 1 to 8 bytes */
+#define GM_SPAN_PLANNED 0x400u  /* being built: @owner is a struct gm_piece */
 
 #define GM_LEAF_MAX 64u /* spans in a leaf */
 

@@ -64,10 +64,12 @@ int gm_access_spot(const struct gm_view *view, uint64_t gpa, uint64_t extent, ui
 			return -EACCES;
 		if (extent > span->last - gpa)
 			extent = span->last - gpa;
-		if (__builtin_expect(!(span->perms & GM_SPAN_IOMMU), 1)) {
+		if (__builtin_expect(!(span->perms & (GM_SPAN_IOMMU | GM_SPAN_PRIVATE)), 1)) {
 			*ret = (struct gm_spot){span, view, gpa, extent};
 			return 0;
 		}
+		if (span->perms & GM_SPAN_PRIVATE)
+			return -EACCES;
 		rc = gm_iommu_hop(span, gpa, extent, perms, &hop);
 		if (rc)
 			return rc;

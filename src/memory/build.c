@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* build.c - changes of one step, and a space from a list. */
+#include <guestmem/part.h>
+
 #include <errno.h>
 #include <inttypes.h>
 
@@ -37,6 +39,15 @@ int gm_space_remove(struct gm_space *space, uint64_t id, struct gm_error *err)
 	int rc = gm_txn_begin(space, &txn, err);
 
 	return rc ? rc : end(txn, gm_txn_remove(txn, id, err), err);
+}
+
+int gm_space_set_part(struct gm_space *space, uint64_t id, uint64_t off, uint64_t len,
+	uint32_t state, struct gm_error *err)
+{
+	struct gm_txn *txn;
+	int rc = gm_txn_begin(space, &txn, err);
+
+	return rc ? rc : end(txn, gm_txn_set_part(txn, id, off, len, state, err), err);
 }
 
 /* Each block is checked against what is available when it is made, untouched; here against all of

@@ -58,7 +58,7 @@ static void climb(
 	}
 	if (!node->s.enabled || !gm_range_intersect(&range, &whole, &range))
 		return;
-	for (const struct gm_node *alias = node->aliases; alias; alias = alias->next_alias) {
+	for (const struct gm_node *alias = node->aliases; alias; alias = alias->s.next_alias) {
 		uint64_t off = alias->s.block_off;
 		struct gm_range part = {off, UINT64_MAX};
 
@@ -77,9 +77,16 @@ static void climb(
 
 void gm_txn_changed(struct gm_txn *txn, const struct gm_node *node)
 {
+	struct gm_range whole = {0, gm_node_extent(node)};
+
+	gm_txn_changed_in(txn, node, &whole);
+}
+
+void gm_txn_changed_in(struct gm_txn *txn, const struct gm_node *node, const struct gm_range *range)
+{
 	struct climb c = {.txn = txn};
 
-	climb(&c, node, (struct gm_range){0, gm_node_extent(node)}, 0);
+	climb(&c, node, *range, 0);
 }
 
 bool gm_node_address(const struct gm_space *space, const struct gm_node *node, uint64_t *ret_addr)

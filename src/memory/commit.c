@@ -31,7 +31,9 @@ struct gm_piece gm_commit_old_piece(
 		.perms = span->perms,
 		.map = (struct gm_map *)(uintptr_t)span->owner,
 	};
+	const struct gm_node_state *state = gm_space_state(piece.node);
 
+	piece.parts = state ? gm_node_parts(piece.node, state) : NULL;
 	if (piece.map)
 		piece.block_off = span->delta + span->first - (uintptr_t)piece.map->hva +
 				  piece.map->block_off;

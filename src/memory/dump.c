@@ -5,6 +5,8 @@
  * Names have no control characters from the day they were given (gm_copy_name()), and at most 31
  * bytes; so a line has its bound, but for the blanks before it.
  */
+#include <guestmem/part.h>
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -47,6 +49,30 @@ static const char *perms_text(uint32_t perms, char buf[4])
 
 /* ---- the tree ---- */
 
+/* What more there is to say of a region, each in brackets. */
+static int put_notes(const struct dump *d, const struct gm_region_info *info)
+{
+	char line[LINE_CAP];
+	int rc = 0;
+
+	if (info->granule) {
+		snprintf(line, sizeof(line),
+			" [parts of 0x%" PRIx64 ": 0x%" PRIx64 " plugged, 0x%" PRIx64
+			" of it private]",
+			info->granule, info->len - info->unplugged, info->private_len);
+		rc = put(d, line);
+	}
+	if (!rc && info->numa_plus) {
+		snprintf(line, sizeof(line), " [node %" PRIu32 "]", info->numa_plus - 1);
+		rc = put(d, line);
+	}
+	if (!rc && info->flags & GM_REGION_HOTPLUGGABLE)
+		rc = put(d, " [hotpluggable]");
+	if (!rc && info->flags & GM_REGION_DISABLED)
+		rc = put(d, " [disabled]");
+	return rc ? rc : put(d, "\n");
+}
+
 static int put_step(void *ctx, const struct gm_walk_step *step)
 {
 	const struct gm_region_info *info = step->info;
@@ -64,14 +90,14 @@ static int put_step(void *ctx, const struct gm_walk_step *step)
 	}
 	if (rc)
 		return rc;
-	snprintf(line, sizeof(line), "%*s%s (prio %" PRId32 ", %s %s): %s%s%s%s%s%s\n", (int)indent,
-		"", range_text(step->addr, info->len, range), info->priority,
+	snprintf(line, sizeof(line), "%*s%s (prio %" PRId32 ", %s %s): %s%s%s%s%s", (int)indent, "",
+		range_text(step->addr, info->len, range), info->priority,
 		gm_region_kind_name(info->kind), perms_text(info->perms, perms), info->name,
 		step->target_name ? " -> " : "", step->target_name ? step->target_name : "",
 		step->target_name ? " @" : "",
-		step->target_name ? range_text(info->block_off, info->len, target) : "",
-		info->flags & GM_REGION_DISABLED ? " [disabled]" : "");
-	return put(d, line);
+		step->target_name ? range_text(info->block_off, info->len, target) : "");
+	rc = put(d, line);
+	return rc ? rc : put_notes(d, info);
 }
 
 /* ---- what shows ---- */
@@ -100,6 +126,8 @@ static int put_flat(const struct dump *d, const struct gm_region_info *info)
 		range_text(info->gpa, info->len, range), gm_region_kind_name(info->kind),
 		perms_text(info->perms, perms), info->name, info->off);
 	rc = put(d, line);
+	if (!rc && info->part != GM_PART_SHARED)
+		rc = put(d, info->part == GM_PART_PRIVATE ? " [private]" : " [unplugged]");
 	if (!rc && d->flags & GM_DUMP_HOST)
 		rc = put_host(d, info);
 	return rc ? rc : put(d, "\n");

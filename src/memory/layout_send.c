@@ -7,6 +7,7 @@
  * regions use travels once.
  */
 #include <guestmem/layout.h>
+#include <guestmem/part.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -152,10 +153,12 @@ static int add_memory(struct sender *sender, const struct gm_region_info *region
 	return 0;
 }
 
-/* To the peer a ROM device is ROM, and what only a device answers is reserved. */
+/*
+ * To the peer a ROM device is ROM, and what only a device answers or only the guest may use is reserved.
+ */
 static uint32_t wire_kind(const struct gm_region_info *region)
 {
-	if (!region->block)
+	if (!region->block || region->part == GM_PART_PRIVATE)
 		return GM_WIRE_RESERVED;
 	return region->kind == GM_REGION_ROM || region->kind == GM_REGION_ROMD ? GM_WIRE_ROM
 									       : GM_WIRE_RAM;
@@ -173,7 +176,7 @@ static int add_region(
 		.kind = wire_kind(region),
 	};
 	memcpy(wire->name, region->name, sizeof(wire->name));
-	return region->block ? add_memory(sender, region, wire, err) : 0;
+	return wire->kind == GM_WIRE_RESERVED ? 0 : add_memory(sender, region, wire, err);
 }
 
 /* Passes each region to @each, or only counts them if it is NULL. */
@@ -186,11 +189,12 @@ static int walk(struct sender *sender, struct gm_space *space,
 	uint32_t nr = 0;
 
 	while (gm_space_next(space, gpa, &region) == 0) {
-		int rc = each ? each(sender, &region, err) : 0;
+		bool sent = region.part != GM_PART_UNPLUGGED;
+		int rc = each && sent ? each(sender, &region, err) : 0;
 
 		if (rc)
 			return rc;
-		nr++;
+		nr += sent;
 		if (__builtin_add_overflow(region.gpa, region.len, &gpa))
 			break;
 	}

@@ -363,9 +363,11 @@ static int copy_ops(const struct gm_listener_ops *user, struct gm_listener *l, s
 
 	if (rc)
 		return gm_opts_error(err, rc, "listener");
-	if (l->ops.join > GM_JOIN_FILE || (l->ops.enforces & ~GM_PERM_RWX))
+	if (l->ops.join > GM_JOIN_FILE || (l->ops.enforces & ~GM_PERM_RWX) ||
+		(l->ops.flags & ~GM_LISTENER_PARTS))
 		return gm_error_set(err, -EINVAL, 0, 0,
-			"listener: no such way to join sections, or unknown permissions");
+			"listener: no such way to join sections, unknown permissions or unknown "
+			"flags");
 	gm_copy_name(l->name, sizeof(l->name), l->ops.name ? l->ops.name : "listener");
 	l->ops.name = l->name;
 	if (l->ops.kinds == 0)

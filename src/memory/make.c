@@ -253,9 +253,12 @@ int gm_txn_check_desc(
 	if (desc->kind > GM_REGION_DEVMEM)
 		return gm_error_set(
 			err, -EINVAL, desc->gpa, desc->len, "%s: no such kind of region", name);
-	if (desc->flags & ~GM_REGION_DISABLED)
+	if (desc->flags & ~(GM_REGION_DISABLED | GM_REGION_HOTPLUGGABLE))
 		return gm_error_set(err, -EINVAL, desc->gpa, desc->len,
 			"%s: unknown flags 0x%x of a region", name, desc->flags);
+	if (desc->numa_plus > GM_NODE_NUMA_MAX)
+		return gm_error_set(err, -EINVAL, desc->gpa, desc->len,
+			"%s: NUMA node %u is above 2^23 - 2", name, desc->numa_plus - 1);
 	if (memory && !desc->block == !desc->backing)
 		return gm_error_set(err, -EINVAL, desc->gpa, desc->len,
 			"%s: a region of memory needs either a block or options for one", name);
@@ -276,7 +279,7 @@ int gm_txn_check_desc(
 	if (desc->kind != GM_REGION_ALIAS && desc->target)
 		return gm_error_set(
 			err, -EINVAL, desc->gpa, desc->len, "%s: only an alias has a target", name);
-	return 0;
+	return gm_txn_check_part_desc(txn, desc, err);
 }
 
 /* What it shows must not show it. Marks nodes with @mark, so that none is gone through twice. */
@@ -288,7 +291,7 @@ static bool is_below(
 	if (node == above || depth > GM_NODE_DEPTH_MAX)
 		return true;
 	node->mark = mark;
-	for (struct gm_node *alias = node->aliases; alias; alias = alias->next_alias) {
+	for (struct gm_node *alias = node->aliases; alias; alias = alias->s.next_alias) {
 		if (is_below(alias, above, depth + 1, mark))
 			return true;
 	}
@@ -446,11 +449,15 @@ int gm_txn_make_node(struct gm_txn *txn, const struct gm_region_desc *desc, stru
 	node->kind = (uint8_t)desc->kind;
 	pthread_mutex_unlock(&txn->space->lock);
 	node->label = desc->label;
+	node->numa_plus = desc->numa_plus & GM_NODE_NUMA_MAX;
+	node->hotpluggable = (desc->flags & GM_REGION_HOTPLUGGABLE) != 0;
 	node->s.enabled = !(desc->flags & GM_REGION_DISABLED);
 	if (!rc)
 		rc = check_early(txn, desc, node->s.parent, err);
 	if (!rc)
 		rc = gm_txn_fill_node(txn, desc, node, err);
+	if (!rc)
+		rc = gm_txn_make_parts(txn, desc, node, err);
 	if (!rc && node->s.enabled)
 		rc = gm_txn_check_free(
 			txn, node->s.parent, &node->s.range, node->s.priority, NULL, err);

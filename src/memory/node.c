@@ -140,6 +140,8 @@ bool gm_node_state_copy(struct gm_node_state *to, const struct gm_node_state *fr
 	}
 	*to = *from;
 	to->name = name;
+	if (kind != GM_REGION_ALIAS)
+		gm_partset_get(to->parts);
 	if (kind == GM_REGION_MMIO && to->device)
 		gm_device_get(to->device);
 	if (kind == GM_REGION_IOMMU && to->iommu)
@@ -154,6 +156,8 @@ bool gm_node_state_copy(struct gm_node_state *to, const struct gm_node_state *fr
 void gm_node_state_put(struct gm_node_state *state, uint32_t kind)
 {
 	gm_sys_free(state->name);
+	if (kind != GM_REGION_ALIAS)
+		gm_partset_put(state->parts);
 	/* The map carries a reference of its own, so the block goes last and a home mapping with
 	 * it. */
 	if (kind == GM_REGION_MMIO)

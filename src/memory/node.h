@@ -14,6 +14,7 @@
 #include "core/kinds.h"
 #include "core/range.h"
 #include "memory/block.h"
+#include "memory/partset.h"
 #include "memory/view.h"
 
 #define GM_NODE_DEPTH_MAX 64u
@@ -31,6 +32,10 @@ struct gm_node_state {
 	uint64_t block_off; /* or the target's offset */
 	struct gm_map *map; /* through which memory is reached but by way of an alias */
 	char *name;         /* the state's own, or NULL: that of the block or the kind */
+	union {
+		struct gm_partset *parts;   /* but of an alias, or NULL: gm_node_parts() */
+		struct gm_node *next_alias; /* of an alias: the next of the same target */
+	};
 	int32_t priority;
 	uint8_t perms;
 	bool enabled;
@@ -45,12 +50,18 @@ struct gm_node {
 	uint64_t max_last; /* of itself and those below left and right */
 	struct gm_node *children;
 	struct gm_node *aliases; /* of this one, by next_alias */
-	struct gm_node *next_alias;
-	struct gm_touch *touch; /* by the open transaction, or NULL */
+	struct gm_touch *touch;  /* by the open transaction, or NULL */
 	uint64_t label;
 	uint32_t mark; /* of the search that has been here last */
+	uint32_t numa_plus : 23;
+	uint32_t hotpluggable : 1;
 	uint8_t kind;
 };
+
+/* There are many of them. */
+_Static_assert(sizeof(struct gm_node) <= 144, "no larger than need be");
+
+#define GM_NODE_NUMA_MAX ((1u << 23) - 1)
 
 /* What the open transaction did to a node. */
 struct gm_touch {
@@ -95,6 +106,13 @@ static inline bool gm_node_shows(const struct gm_node *node)
 	return node->kind != GM_REGION_CONTAINER && node->kind != GM_REGION_ALIAS;
 }
 
+/* The parts that a state of the node has, or NULL. */
+static inline struct gm_partset *gm_node_parts(
+	const struct gm_node *node, const struct gm_node_state *state)
+{
+	return node->kind == GM_REGION_ALIAS ? NULL : state->parts;
+}
+
 static inline uint64_t gm_node_extent(const struct gm_node *node)
 {
 	return gm_range_extent(&node->s.range);
@@ -132,6 +150,14 @@ int gm_tree_each(const struct gm_node *parent, const struct gm_range *range,
 	int (*fn)(void *ctx, struct gm_node *child), void *ctx);
 
 /* ---- piece: how a stretch of memory is reached ---- */
+
+/* What shows of memory by a span or piece with these bits: enum gm_part. */
+static inline uint32_t gm_part_of(uint32_t perms)
+{
+	if (perms & GM_SPAN_PRIVATE)
+		return GM_PART_PRIVATE;
+	return perms & GM_SPAN_HOLE ? GM_PART_UNPLUGGED : GM_PART_SHARED;
+}
 
 static inline uint64_t gm_piece_hva(const struct gm_piece *piece)
 {

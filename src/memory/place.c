@@ -34,17 +34,23 @@ static bool whole_region(const struct gm_piece *piece, struct gm_range *ret)
 }
 
 /* Memory of this process alone is placed as a whole, from its first byte. */
+static bool can_begin(const struct gm_piece *piece)
+{
+	return piece->node->s.block_off == 0 || !gm_block_is_exclusive(piece->node->s.block);
+}
+
 static bool belongs_in_window(const struct gm_placing *pl, const struct gm_piece *piece)
 {
 	struct gm_range whole;
 
-	return piece->primary && piece->node->s.block_off == 0 && whole_region(piece, &whole) &&
+	return piece->primary && can_begin(piece) && whole_region(piece, &whole) &&
 	       fits_window(pl, piece, &whole);
 }
 
+/* A region with parts is placed or not as a whole: how it is cut up makes no difference. */
 static bool wants_window(const struct gm_placing *pl, const struct gm_piece *piece)
 {
-	if (gm_block_is_exclusive(piece->node->s.block))
+	if (gm_block_is_exclusive(piece->node->s.block) || (piece->parts && piece->primary))
 		return belongs_in_window(pl, piece);
 	return fits_window(pl, piece, &piece->range);
 }
@@ -67,6 +73,12 @@ static bool lies_right(
 		       (uintptr_t)window->base + piece->range.first;
 }
 
+static bool is_next_part(const struct gm_piece *a, const struct gm_piece *b)
+{
+	return a->node == b->node && origin(a) == origin(b) &&
+	       gm_range_precedes(&a->range, &b->range);
+}
+
 /* The first piece that ends at or after @addr. */
 static size_t first_piece(const struct gm_edit *edit, uint64_t addr)
 {
@@ -82,6 +94,25 @@ static size_t first_piece(const struct gm_edit *edit, uint64_t addr)
 			hi = mid;
 	}
 	return lo;
+}
+
+/* Neighbours of one region in one place that parts of it alone keep asunder: as one. */
+static struct gm_range unparted(const struct gm_placing *pl, const struct gm_piece *piece)
+{
+	size_t i = gm_edit_find(pl->news, pl->nr, piece->range.first);
+	struct gm_range ret = piece->range;
+	const struct gm_edit *edit = &pl->news[i];
+	size_t at;
+
+	if (!piece->parts)
+		return ret;
+	at = first_piece(edit, piece->range.first);
+	for (size_t j = at; j > 0 && is_next_part(&edit->pieces[j - 1], &edit->pieces[j]); j--)
+		ret.first = edit->pieces[j - 1].range.first;
+	for (size_t j = at + 1;
+		j < edit->nr && is_next_part(&edit->pieces[j - 1], &edit->pieces[j]); j++)
+		ret.last = edit->pieces[j].range.last;
+	return fits_window(pl, piece, &ret) ? ret : piece->range;
 }
 
 /* A piece with a mapping of the same region in the same place that @fits, or NULL. */
@@ -133,7 +164,7 @@ static bool is_as_before(const struct gm_placing *pl, const struct gm_piece *pie
 
 	if (!old)
 		return false;
-	if (!gm_block_is_exclusive(piece->node->s.block))
+	if (!gm_block_is_exclusive(piece->node->s.block) && !(piece->parts && piece->primary))
 		return !wants_window(pl, piece) || fits_window(pl, piece, &old->range);
 	if (piece->node->touch && !piece->node->touch->fresh) {
 		struct gm_range was = piece->node->touch->old.range;
@@ -141,8 +172,8 @@ static bool is_as_before(const struct gm_placing *pl, const struct gm_piece *pie
 
 		if (!gm_range_make(origin(piece), len, &was))
 			return false;
-		return belongs_in_window(pl, piece) ==
-		       (piece->node->s.block_off == 0 && fits_window(pl, piece, &was));
+		return wants_window(pl, piece) ==
+		       (can_begin(piece) && fits_window(pl, piece, &was));
 	}
 	return true;
 }
@@ -208,14 +239,22 @@ static bool may_join(const struct gm_piece *piece, const struct gm_map *own)
 	return !own && gm_block_is_shareable(piece->node->s.block);
 }
 
+static bool other_serves(
+	const struct gm_placing *pl, const struct gm_piece *other, const struct gm_piece *piece)
+{
+	(void)pl;
+	return serves(other->map, piece);
+}
+
 static struct gm_map *find_map(const struct gm_placing *pl, const struct gm_piece *piece)
 {
-	const struct gm_piece *old = find_old(pl, piece);
+	const struct gm_piece *old = find_sibling(pl, pl->olds, piece, other_serves);
 	struct gm_map *own = piece->primary ? piece->node->s.map : NULL;
 
 	/* What showed in its place stays as it was, although it could not be placed. */
-	if (old && (!piece->primary || own == old->map || may_join(piece, own)) &&
-		serves(old->map, piece) &&
+	if (old &&
+		(!piece->primary || own == old->map || may_join(piece, own) ||
+			lies_right(pl, old->map, piece)) &&
 		(may_keep(pl, old->map, piece) || is_as_before(pl, piece)))
 		return old->map;
 	if (may_keep(pl, own, piece))
@@ -252,6 +291,7 @@ static int map_again(struct gm_placing *pl, struct gm_piece *piece, const struct
 /* The region as a whole if the window is free there, so that what covers parts of it now may go. */
 static int map_shared(struct gm_placing *pl, struct gm_piece *piece, struct gm_error *err)
 {
+	struct gm_range own = unparted(pl, piece);
 	struct gm_range whole;
 	int rc = -EEXIST;
 
@@ -259,8 +299,8 @@ static int map_shared(struct gm_placing *pl, struct gm_piece *piece, struct gm_e
 		rc = map_again(pl, piece, &whole, err);
 	else
 		whole = (struct gm_range){0};
-	if (rc == -EEXIST && gm_range_extent(&whole) != gm_range_extent(&piece->range))
-		rc = map_again(pl, piece, &piece->range, err);
+	if (rc == -EEXIST && gm_range_extent(&whole) != gm_range_extent(&own))
+		rc = map_again(pl, piece, &own, err);
 	return rc;
 }
 

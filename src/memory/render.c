@@ -165,6 +165,17 @@ static int walk(struct render *r, const struct gm_node *node, struct place place
 	return rc;
 }
 
+/* Bits for what readers do not reach of memory. */
+static uint16_t part_bits(uint32_t state)
+{
+	static const uint16_t bits[GM_PART_STATES] = {
+		[GM_PART_UNPLUGGED] = GM_SPAN_HOLE,
+		[GM_PART_PRIVATE] = GM_SPAN_PRIVATE,
+	};
+
+	return bits[state];
+}
+
 static struct gm_piece piece_of(const struct input *input, const struct gm_range *range)
 {
 	uint64_t off = range->first - input->base;
@@ -174,6 +185,7 @@ static struct gm_piece piece_of(const struct input *input, const struct gm_range
 		.node = (struct gm_node *)(uintptr_t)input->node,
 		.perms = input->perms,
 		.primary = input->primary,
+		.parts = input->node->s.parts,
 	};
 
 	if (gm_node_is_memory(input->node))
@@ -201,37 +213,82 @@ static bool joins(const struct gm_piece *a, const struct gm_piece *b)
 	       b->off - a->off == b->range.first - a->range.first;
 }
 
-static void append(struct gm_pieces *pieces, const struct gm_piece *piece)
+/* Pieces that are listed, and room for more. */
+struct listing {
+	struct gm_pieces *pieces;
+	size_t cap;
+};
+
+static bool append(struct listing *list, const struct gm_piece *piece)
 {
+	struct gm_pieces *pieces = list->pieces;
 	struct gm_piece *last = pieces->nr ? &pieces->items[pieces->nr - 1] : NULL;
 
-	if (!last || !joins(last, piece)) {
-		pieces->items[pieces->nr++] = *piece;
-		return;
+	if (last && joins(last, piece)) {
+		/* Where an alias shows it at its own addresses it might as well do without. */
+		last->range.last = piece->range.last;
+		last->primary |= piece->primary;
+		return true;
 	}
-	/* Where an alias shows it at its own addresses it might as well do without. */
-	last->range.last = piece->range.last;
-	last->primary |= piece->primary;
+	if (pieces->nr == list->cap) {
+		size_t cap = list->cap * 2;
+		struct gm_piece *items = gm_sys_realloc(pieces->items, cap, sizeof(*items));
+
+		if (!items)
+			return false;
+		pieces->items = items;
+		list->cap = cap;
+	}
+	pieces->items[pieces->nr++] = *piece;
+	return true;
+}
+
+/* One piece for each run of parts, or only one. */
+static bool append_runs(
+	struct listing *list, const struct input *input, const struct gm_range *range)
+{
+	const struct gm_partset *parts = input->node->s.parts;
+	struct gm_range run = *range;
+
+	for (;;) {
+		uint32_t state = GM_PART_SHARED;
+		struct gm_piece piece;
+		uint64_t len;
+
+		run.last = range->last;
+		if (parts) {
+			state = gm_partset_run(
+				parts, run.first - input->base, range->last - run.first + 1, &len);
+			run.last = run.first + (len - 1);
+		}
+		piece = piece_of(input, &run);
+		piece.perms |= part_bits(state);
+		if (!append(list, &piece))
+			return false;
+		if (run.last == range->last)
+			return true;
+		run.first = run.last + 1;
+	}
 }
 
 static int flatten(struct render *r, struct gm_pieces *ret)
 {
-	size_t nr = 0;
+	struct listing list = {.pieces = ret};
 	uint32_t *heap = gm_sys_alloc_array(r->nr, sizeof(*heap));
 	struct gm_flat_out *out = gm_sys_alloc_array(2 * r->nr, sizeof(*out));
+	size_t nr = 0;
 	int rc = -ENOMEM;
 
 	if (heap && out) {
 		nr = gm_flatten(r->flat, r->nr, heap, out);
+		list.cap = nr;
 		ret->items = gm_sys_alloc_array(nr, sizeof(*ret->items));
 	}
 	if (ret->items) {
-		for (size_t i = 0; i < nr; i++) {
-			struct gm_piece piece = piece_of(&r->inputs[out[i].item], &out[i].range);
-
-			append(ret, &piece);
-		}
 		rc = 0;
+		for (size_t i = 0; i < nr && !rc; i++)
+			rc = append_runs(&list, &r->inputs[out[i].item], &out[i].range) ? 0
+											: -ENOMEM;
 	}
 	gm_sys_free(heap);
 	gm_sys_free(out);

@@ -29,12 +29,19 @@ bool gm_section_is_same(const struct gm_section *a, const struct gm_section *b)
 {
 	return a->gpa == b->gpa && a->len == b->len && a->kind == b->kind && a->hva == b->hva &&
 	       a->block == b->block && a->block_off == b->block_off && a->id == b->id &&
-	       a->off == b->off && a->label == b->label;
+	       a->off == b->off && a->label == b->label && a->part == b->part &&
+	       a->private_block == b->private_block && a->private_off == b->private_off;
 }
 
 /* ---- joining ---- */
 
-static struct gm_section section_of(const struct gm_placing *pl, const struct gm_piece *piece)
+static bool wants_parts(const struct gm_listener_ops *ops)
+{
+	return ops->flags & GM_LISTENER_PARTS;
+}
+
+static struct gm_section section_of(const struct gm_placing *pl, const struct gm_listener_ops *ops,
+	const struct gm_piece *piece)
 {
 	struct gm_section section = {
 		.gpa = piece->range.first,
@@ -49,6 +56,17 @@ static struct gm_section section_of(const struct gm_placing *pl, const struct gm
 
 	if (!gm_node_is_memory(piece->node))
 		return section;
+	if (piece->parts && piece->parts->private_block) {
+		section.private_block = piece->parts->private_block;
+		section.private_off = piece->parts->private_off + piece->off;
+	}
+	if (wants_parts(ops))
+		section.part = gm_part_of(piece->perms);
+	if (section.part == GM_PART_PRIVATE) {
+		section.block = section.private_block;
+		section.block_off = section.private_off;
+		return section;
+	}
 	section.block = piece->map ? piece->map->block : piece->node->s.block;
 	section.block_off = piece->block_off;
 	if (piece->perms & GM_SPAN_FAR)
@@ -62,15 +80,29 @@ static struct gm_section section_of(const struct gm_placing *pl, const struct gm
 
 static bool is_wanted(const struct gm_listener_ops *ops, const struct gm_section *section)
 {
-	return ops->kinds & GM_KIND_BIT(section->kind);
+	return (ops->kinds & GM_KIND_BIT(section->kind)) && section->part != GM_PART_UNPLUGGED;
+}
+
+/* One region goes on, kept asunder by parts of which the listener does not want to know. */
+static bool is_one_region(const struct gm_section *a, const struct gm_section *b)
+{
+	return a->id == b->id && a->part == b->part && b->off - a->off == a->len;
+}
+
+/* Private memory too goes on, or there is none. */
+static bool private_joins(const struct gm_section *a, const struct gm_section *b)
+{
+	return a->private_block == b->private_block &&
+	       (!a->private_block || b->private_off - a->private_off == a->len);
 }
 
 /* Neighbours that would be one, wherever their memory lies. */
 static bool could_join(
 	const struct gm_listener_ops *ops, const struct gm_section *a, const struct gm_section *b)
 {
-	return ops->join != GM_JOIN_NONE && a->block && b->block && a->kind == b->kind &&
-	       a->perms == b->perms && a->label == b->label && a->gpa + a->len == b->gpa;
+	return (ops->join != GM_JOIN_NONE || is_one_region(a, b)) && a->block && b->block &&
+	       a->kind == b->kind && a->perms == b->perms && a->label == b->label &&
+	       a->gpa + a->len == b->gpa && a->part == b->part && private_joins(a, b);
 }
 
 static bool joins(
@@ -80,10 +112,13 @@ static bool joins(
 
 	if (!could_join(ops, a, b))
 		return false;
+	/* What is not mapped, or waits for its place and goes on there as it does in the block. */
 	if (!a->hva || !b->hva)
-		return !a->hva && !b->hva && same_file;
+		return !a->hva && !b->hva &&
+		       (same_file ||
+			       (is_one_region(a, b) && a->block_off + a->len == b->block_off));
 	return (char *)a->hva + a->len == (char *)b->hva &&
-	       (ops->join == GM_JOIN_HOST || same_file);
+	       (ops->join == GM_JOIN_HOST || is_one_region(a, b) || same_file);
 }
 
 /* Appends one more section, to the last one if they join. */
@@ -104,7 +139,8 @@ static bool append(const struct gm_listener_ops *ops, const struct gm_section *s
 /* ---- around the edits ---- */
 
 /* What shows at @addr now. */
-static bool section_at(const struct commit *c, uint64_t addr, struct gm_section *ret)
+static bool section_at(const struct commit *c, const struct gm_listener_ops *ops, uint64_t addr,
+	struct gm_section *ret)
 {
 	uint64_t off;
 	const struct gm_span *span = gm_table_next(c->space->view, addr, &off);
@@ -113,7 +149,7 @@ static bool section_at(const struct commit *c, uint64_t addr, struct gm_section 
 	if (!span || span->first > addr)
 		return false;
 	piece = gm_commit_old_piece(c, span, off);
-	*ret = section_of(&c->placing, &piece);
+	*ret = section_of(&c->placing, ops, &piece);
 	return true;
 }
 
@@ -130,7 +166,7 @@ static bool joins_border(const struct commit *c, const struct gm_listener_ops *o
 	if (edit->nr == 0)
 		return false;
 	piece = &edit->pieces[left ? 0 : edit->nr - 1];
-	border = section_of(&c->placing, piece);
+	border = section_of(&c->placing, ops, piece);
 	return (gm_place_waits(piece) ? could_join : joins)(
 		ops, left ? beside : &border, left ? &border : beside);
 }
@@ -154,29 +190,80 @@ static struct gm_range reach_of(const struct commit *c, const struct gm_listener
 	struct gm_section beside;
 	struct gm_section next;
 
-	if (range.first > 0 && section_at(c, range.first - 1, &beside) &&
+	if (range.first > 0 && section_at(c, ops, range.first - 1, &beside) &&
 		joins_edit(c, ops, i, &beside, true)) {
-		while (beside.gpa > 0 && section_at(c, beside.gpa - 1, &next) &&
+		while (beside.gpa > 0 && section_at(c, ops, beside.gpa - 1, &next) &&
 			joins(ops, &next, &beside))
 			beside = next;
 		range.first = beside.gpa;
 	}
-	if (range.last < UINT64_MAX && section_at(c, range.last + 1, &beside) &&
+	if (range.last < UINT64_MAX && section_at(c, ops, range.last + 1, &beside) &&
 		joins_edit(c, ops, i, &beside, false)) {
 		while (last_of(&beside) < UINT64_MAX &&
-			section_at(c, last_of(&beside) + 1, &next) && joins(ops, &beside, &next))
+			section_at(c, ops, last_of(&beside) + 1, &next) &&
+			joins(ops, &beside, &next))
 			beside = next;
 		range.last = last_of(&beside);
 	}
 	return range;
 }
 
+/* One more section of an edit, pieces of it joined; false behind the last. */
+static bool next_section(const struct gm_placing *pl, const struct gm_listener_ops *ops,
+	const struct gm_edit *edit, size_t *at, struct gm_section *ret)
+{
+	struct gm_section next;
+
+	if (*at == edit->nr)
+		return false;
+	*ret = section_of(pl, ops, &edit->pieces[(*at)++]);
+	for (; *at < edit->nr; ++*at) {
+		next = section_of(pl, ops, &edit->pieces[*at]);
+		if (!joins(ops, ret, &next))
+			break;
+		ret->len += next.len;
+	}
+	return true;
+}
+
+/*
+ * Is an edit none for this listener? Then what is joined beside it need not be looked for, however far
+ * it goes.
+ */
+static bool is_the_same(const struct commit *c, const struct gm_listener_ops *ops, size_t i)
+{
+	const struct gm_placing *pl = &c->placing;
+	struct gm_section old;
+	struct gm_section new;
+	size_t at_old = 0;
+	size_t at_new = 0;
+	bool more;
+
+	if (gm_rangeset_overlaps(&c->vacated, &pl->olds[i].range))
+		return false;
+	for (size_t j = 0; j < pl->news[i].nr; j++) {
+		if (gm_place_waits(&pl->news[i].pieces[j]))
+			return false;
+	}
+	do {
+		more = next_section(pl, ops, &pl->olds[i], &at_old, &old);
+		if (next_section(pl, ops, &pl->news[i], &at_new, &new) != more)
+			return false;
+		if (more && (!gm_section_is_same(&old, &new) || old.perms != new.perms))
+			return false;
+	} while (more);
+	return true;
+}
+
 void gm_sections_reach(
 	const struct commit *c, const struct gm_listener_ops *ops, struct gm_rangeset *ret)
 {
 	for (size_t i = 0; i < c->placing.nr; i++) {
-		struct gm_range range = reach_of(c, ops, i);
+		struct gm_range range;
 
+		if (is_the_same(c, ops, i))
+			continue;
+		range = reach_of(c, ops, i);
 		gm_rangeset_add(ret, &range);
 	}
 }
@@ -198,11 +285,11 @@ static bool append_range(const struct commit *c, const struct gm_listener_ops *o
 		if (edit < pl->nr && edits[edit].range.first <= addr) {
 			last = edits[edit].range.last;
 			for (size_t j = 0; j < edits[edit].nr; j++) {
-				section = section_of(pl, &edits[edit].pieces[j]);
+				section = section_of(pl, ops, &edits[edit].pieces[j]);
 				if (!append(ops, &section, ret))
 					return false;
 			}
-		} else if (section_at(c, addr, &section)) {
+		} else if (section_at(c, ops, addr, &section)) {
 			last = last_of(&section);
 			if (!append(ops, &section, ret))
 				return false;
@@ -239,7 +326,7 @@ bool gm_sections_of_view(
 
 	while (span) {
 		struct gm_piece piece = gm_commit_old_piece(&c, span, off);
-		struct gm_section section = section_of(&c.placing, &piece);
+		struct gm_section section = section_of(&c.placing, ops, &piece);
 
 		if (!append(ops, &section, ret))
 			return false;

@@ -22,8 +22,8 @@ enum gm_side {
 };
 
 /*
- * Where a listener's sections may differ: around the edits, out to where nothing is joined. @ret has
- * room for as many ranges as there are edits.
+ * Where a listener's sections may differ: around the edits that are some for it, out to where nothing is
+ * joined. @ret has room for as many ranges as there are edits.
  */
 void gm_sections_reach(
 	const struct commit *c, const struct gm_listener_ops *ops, struct gm_rangeset *ret);

@@ -18,6 +18,20 @@
 
 /* ---- writing down ---- */
 
+static void hold_blocks(const struct gm_region_info *info)
+{
+	if (info->block)
+		gm_block_get(info->block);
+	if (info->private_block)
+		gm_block_get(info->private_block);
+}
+
+static void drop_blocks(const struct gm_region_info *info)
+{
+	gm_block_put(info->block);
+	gm_block_put(info->private_block);
+}
+
 static void add_node(
 	const struct gm_space *space, const struct gm_node *node, struct gm_snapshot *snapshot)
 {
@@ -26,8 +40,7 @@ static void add_node(
 
 	*to = (struct gm_snapshot_node){.info.size = sizeof(to->info)};
 	gm_space_describe(space, node, NULL, 0, &to->info);
-	if (to->info.block)
-		gm_block_get(to->info.block);
+	hold_blocks(&to->info);
 	if (node->kind == GM_REGION_ALIAS)
 		gm_copy_name(
 			to->target_name, sizeof(to->target_name), gm_space_node_name(s->target));
@@ -42,8 +55,7 @@ static void add_span(const struct gm_space *space, const struct gm_span *span, u
 	gm_space_describe(space, gm_node_at(&space->nodes, span->node), span, off, to);
 	to->gpa = span->first;
 	to->len = span->last - span->first + 1;
-	if (to->block)
-		gm_block_get(to->block);
+	hold_blocks(to);
 }
 
 /* All that is published, with the lock held; the lists have room. */
@@ -164,9 +176,9 @@ int gm_snapshot_take(struct gm_space *space, uint32_t what, struct gm_snapshot *
 void gm_snapshot_drop(struct gm_snapshot *snapshot)
 {
 	for (size_t i = 0; i < snapshot->nr_nodes; i++)
-		gm_block_put(snapshot->nodes[i].info.block);
+		drop_blocks(&snapshot->nodes[i].info);
 	for (size_t i = 0; i < snapshot->nr_flat; i++)
-		gm_block_put(snapshot->flat[i].block);
+		drop_blocks(&snapshot->flat[i]);
 	gm_sys_free(snapshot->nodes);
 	gm_sys_free(snapshot->flat);
 	gm_sys_free(snapshot->listeners);

@@ -344,6 +344,26 @@ const char *gm_space_node_name(const struct gm_node *node)
 	return gm_node_name(node, s);
 }
 
+static void describe_parts(const struct gm_partset *parts, struct gm_region_info *info)
+{
+	if (!parts)
+		return;
+	info->part = parts->initial;
+	info->granule = gm_partset_granule(parts);
+	info->private_block = parts->private_block;
+	info->private_off = parts->private_off;
+	info->unplugged = gm_partset_bytes(parts, GM_PART_UNPLUGGED);
+	info->private_len = gm_partset_bytes(parts, GM_PART_PRIVATE);
+}
+
+/* What readers do not reach may be placed all the same. */
+static bool is_placed(const struct gm_space *space, const struct gm_span *span)
+{
+	if (gm_part_of(span->perms) == GM_PART_SHARED)
+		return span->direct != 0;
+	return space->window && span->delta == (uintptr_t)space->window->base;
+}
+
 void gm_space_describe(const struct gm_space *space, const struct gm_node *node,
 	const struct gm_span *span, uint64_t off, struct gm_region_info *ret_info)
 {
@@ -356,25 +376,30 @@ void gm_space_describe(const struct gm_space *space, const struct gm_node *node,
 		.len = gm_range_len(&s->range),
 		.kind = node->kind,
 		.perms = s->perms,
-		.flags = s->enabled ? 0 : GM_REGION_DISABLED,
+		.flags = (s->enabled ? 0 : GM_REGION_DISABLED) |
+			 (node->hotpluggable ? GM_REGION_HOTPLUGGABLE : 0),
 		.block = memory ? s->block : NULL,
 		.block_off = s->block_off,
 		.parent = GM_REGION_DETACHED,
 		.target = node->kind == GM_REGION_ALIAS ? s->target->id : 0,
 		.priority = s->priority,
 		.label = node->label,
+		.numa_plus = node->numa_plus,
 	};
 
+	describe_parts(gm_node_parts(node, s), &info);
 	if (s->parent)
 		info.parent = s->parent == space->root ? 0 : s->parent->id;
 	if (memory && span && !(span->perms & GM_SPAN_FAR)) {
 		info.hva = (void *)(uintptr_t)(span->delta + span->first);
-		info.placed = span->direct != 0;
+		info.placed = is_placed(space, span);
 	}
 	gm_copy_name(info.name, sizeof(info.name), gm_space_node_name(node));
 	if (span) {
 		info.off = off;
 		info.block_off += off;
+		info.private_off += info.private_block ? off : 0;
+		info.part = memory ? gm_part_of(span->perms) : GM_PART_SHARED;
 		info.perms = span->perms & GM_PERM_RWX;
 	}
 	memcpy(ret_info, &info, sizeof(info));

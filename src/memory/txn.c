@@ -39,7 +39,7 @@ static void unlock(const struct gm_txn *txn)
 }
 
 /* Keeps what the node is, unless that was done before. */
-static int touch(struct gm_txn *txn, struct gm_node *node, struct gm_error *err)
+int gm_txn_touch(struct gm_txn *txn, struct gm_node *node, struct gm_error *err)
 {
 	struct gm_touch *record;
 
@@ -64,7 +64,7 @@ static void link_alias(struct gm_node *alias)
 {
 	struct gm_node *target = alias->s.target;
 
-	alias->next_alias = target->aliases;
+	alias->s.next_alias = target->aliases;
 	target->aliases = alias;
 }
 
@@ -73,9 +73,9 @@ static void unlink_alias(struct gm_node *alias)
 	struct gm_node **link = &alias->s.target->aliases;
 
 	while (*link != alias)
-		link = &(*link)->next_alias;
-	*link = alias->next_alias;
-	alias->next_alias = NULL;
+		link = &(*link)->s.next_alias;
+	*link = alias->s.next_alias;
+	alias->s.next_alias = NULL;
 }
 
 static void link_node(struct gm_node *node)
@@ -256,7 +256,7 @@ int gm_txn_remove(struct gm_txn *txn, uint64_t id, struct gm_error *err)
 		return gm_error_set(err, -EBUSY, node->s.range.first, 0,
 			"%s: region \"%s\" %s \"%s\"", txn->space->name, gm_txn_name(node),
 			node->children ? "holds" : "is shown by alias", gm_txn_name(user));
-	rc = touch(txn, node, err);
+	rc = gm_txn_touch(txn, node, err);
 	if (rc)
 		return rc;
 	gm_txn_changed(txn, node);
@@ -290,17 +290,24 @@ static bool keeps_map(const struct gm_node *node, const struct gm_range *range)
 static int change_range(
 	struct gm_txn *txn, struct gm_node *node, uint64_t gpa, uint64_t len, struct gm_error *err)
 {
+	struct gm_partset *parts = NULL;
 	struct gm_range range;
 	int rc = gm_txn_check_range(txn, node, gpa, len, &range, err);
 
 	if (!rc && node->s.enabled)
 		rc = gm_txn_check_free(txn, node->s.parent, &range, node->s.priority, node, err);
 	if (!rc)
-		rc = touch(txn, node, err);
+		rc = gm_txn_touch(txn, node, err);
+	if (!rc)
+		rc = gm_txn_resize_parts(txn, node, len, &parts, err);
 	if (rc)
 		return rc;
 	gm_txn_changed(txn, node);
 	lock(txn);
+	if (parts) {
+		gm_partset_put(node->s.parts);
+		node->s.parts = parts;
+	}
 	gm_tree_unlink(node);
 	if (!keeps_map(node, &range))
 		forget_map(node);
@@ -333,7 +340,7 @@ int gm_txn_resize(struct gm_txn *txn, uint64_t id, uint64_t len, struct gm_error
 static int amend(struct gm_txn *txn, struct gm_node *node, const struct gm_node_state *to,
 	struct gm_error *err)
 {
-	int rc = touch(txn, node, err);
+	int rc = gm_txn_touch(txn, node, err);
 
 	if (rc)
 		return rc;
@@ -433,9 +440,12 @@ static int replace(struct gm_txn *txn, struct gm_node *node, const struct gm_reg
 	other.s.block = NULL;
 	other.s.map = NULL;
 	other.s.name = NULL;
+	other.s.parts = NULL;
 	rc = gm_txn_fill_node(txn, desc, &other, err);
 	if (!rc)
-		rc = touch(txn, node, err);
+		rc = gm_txn_keep_parts(txn, desc, node, &other, err);
+	if (!rc)
+		rc = gm_txn_touch(txn, node, err);
 	if (rc) {
 		gm_node_state_put(&other.s, other.kind);
 		return rc;
@@ -471,6 +481,8 @@ int gm_txn_replace(
 	desc.priority = node->s.priority;
 	desc.target = 0;
 	desc.flags = 0;
+	desc.granule = node->s.parts ? gm_partset_granule(node->s.parts) : 0;
+	desc.part = GM_PART_SHARED;
 	if (!desc.name)
 		desc.name = gm_txn_name(node);
 	rc = gm_txn_check_desc(txn, &desc, err);

@@ -28,6 +28,24 @@ void gm_txn_shown(struct gm_txn *txn);
 /* Ends it, later. */
 void gm_txn_end(struct gm_txn *txn);
 
+/* Keeps what a node is before it is changed, unless that was done before. */
+int gm_txn_touch(struct gm_txn *txn, struct gm_node *node, struct gm_error *err);
+
+/* ---- part.c ---- */
+
+/* What of a description's parts is wrong whatever its memory is. */
+int gm_txn_check_part_desc(
+	const struct gm_txn *txn, const struct gm_region_desc *desc, struct gm_error *err);
+/* The parts of a description for a node that has memory and range. */
+int gm_txn_make_parts(const struct gm_txn *txn, const struct gm_region_desc *desc,
+	struct gm_node *node, struct gm_error *err);
+/* The parts of @node for @other, which takes its place with other memory. */
+int gm_txn_keep_parts(const struct gm_txn *txn, const struct gm_region_desc *desc,
+	const struct gm_node *node, struct gm_node *other, struct gm_error *err);
+/* Those of a node of another length, for the caller; *ret is NULL if it has none. */
+int gm_txn_resize_parts(const struct gm_txn *txn, const struct gm_node *node, uint64_t len,
+	struct gm_partset **ret, struct gm_error *err);
+
 /* ---- make.c ---- */
 
 int gm_txn_no_memory(const struct gm_txn *txn, uint64_t gpa, struct gm_error *err);
@@ -67,6 +85,9 @@ static inline const char *gm_txn_name(const struct gm_node *node)
 
 /* Notes that what shows of a node, wherever that is, may change. */
 void gm_txn_changed(struct gm_txn *txn, const struct gm_node *node);
+/* The same for a part of it, in its own addresses. */
+void gm_txn_changed_in(
+	struct gm_txn *txn, const struct gm_node *node, const struct gm_range *range);
 
 /* The absolute address of a node's byte 0 if it lies in the space without an alias. */
 bool gm_node_address(const struct gm_space *space, const struct gm_node *node, uint64_t *ret_addr);

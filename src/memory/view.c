@@ -535,7 +535,8 @@ static void resolve(struct gm_span *span, const struct gm_window *window)
 	if (!piece->map)
 		return;
 	span->delta = gm_piece_hva(piece) - piece->range.first;
-	if (gm_piece_is_placed(piece, window) && !(piece->perms & GM_SPAN_DEVMEM))
+	if (gm_piece_is_placed(piece, window) &&
+		!(piece->perms & (GM_SPAN_DEVMEM | GM_SPAN_HOLE | GM_SPAN_PRIVATE)))
 		span->direct =
 			piece->perms & (piece->perms & GM_SPAN_ROMD ? GM_PERM_RX : GM_PERM_RWX);
 }
@@ -610,8 +611,8 @@ int gm_view_gpa(const struct gm_view *view, const void *hva, uint64_t *ret_gpa)
 	const struct gm_span *span = gm_table_next(view, 0, &off);
 
 	while (span) {
-		if (!(span->perms &
-			    (GM_SPAN_DEVICE | GM_SPAN_IOMMU | GM_SPAN_HOLE | GM_SPAN_FAR)) &&
+		if (!(span->perms & (GM_SPAN_DEVICE | GM_SPAN_IOMMU | GM_SPAN_HOLE | GM_SPAN_FAR |
+					    GM_SPAN_PRIVATE)) &&
 			at - (span->delta + span->first) <= span->last - span->first) {
 			*ret_gpa = at - span->delta;
 			return 0;

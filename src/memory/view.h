@@ -18,6 +18,7 @@
 struct gm_dirty;
 struct gm_map;
 struct gm_node;
+struct gm_partset;
 struct gm_window;
 
 /* A stretch of the flattened map: who shows there, and how it is reached. */
@@ -25,11 +26,12 @@ struct gm_piece {
 	struct gm_range range;
 	uint64_t off; /* where it begins in its region */
 	struct gm_node *node;
-	uint64_t block_off; /* byte of the node's block that shows first */
-	uint16_t perms;     /* as in a span */
-	bool primary;       /* reached without an alias */
-	struct gm_map *map; /* or NULL */
-	bool given;         /* the map's reference is the piece's own */
+	uint64_t block_off;             /* byte of the node's block that shows first */
+	uint16_t perms;                 /* as in a span */
+	bool primary;                   /* reached without an alias */
+	struct gm_map *map;             /* or NULL */
+	const struct gm_partset *parts; /* of the node, as it is or was */
+	bool given;                     /* the map's reference is the piece's own */
 };
 
 /* All that shows in @range is @nr pieces, which lie in it whole, as do those that go. */

@@ -170,12 +170,12 @@ class Comparing(MapCase):
     def test_what_is_added_removed_and_changed_is_shown(self):
         self.assertEqual(self.compare(
             regions_of(ram("a", 16 * K), hole("gone", at=MIB)),
-            regions_of(ram("a", 12 * K, perms="r"), hole("new", at=2 * MIB, label=7, numa=1))),
+            regions_of(ram("a", 12 * K, perms="r"), hole("new", at=2 * MIB, label=7, numa=1, hotplug=True))),
             ["- 0000000000000000-0000000000002fff (ram rwx): a @0000000000000000",
              "+ 0000000000000000-0000000000002fff (ram r--): a @0000000000000000",
              "- 0000000000003000-0000000000003fff (ram rwx): a @0000000000003000",
              "- 0000000000100000-0000000000100fff (reserved ---): gone @0000000000000000",
-             "+ 0000000000200000-0000000000200fff (reserved ---): new @0000000000000000, label 0x7, node 1"])
+             "+ 0000000000200000-0000000000200fff (reserved ---): new @0000000000000000, label 0x7, node 1, hotpluggable"])
 
     def test_what_has_moved_within_its_region_differs(self):
         self.assertEqual(self.compare(
@@ -193,6 +193,7 @@ class Comparing(MapCase):
     def test_labels_and_nodes_are_attributes(self):
         for key in ("label", "numa"):
             self.assertEqual(len(self.compare(regions_of(hole(**{key: 1})), regions_of(hole(**{key: 2})))), 2)
+        self.assertEqual(len(self.compare(regions_of(hole(hotplug=True)), regions_of(hole(hotplug=False)))), 2)
 
     def test_random_maps_agree_with_a_naive_comparison(self):
         rng = random.Random(int(os.environ.get("GM_TEST_SEED", "1")))
@@ -245,7 +246,7 @@ class Refusing(MapCase):
                 ('"at": []', "at"), ('"at": null', "at"), ('"priority": "1"', "priority"), ('"priority": 2147483648', "2147483647"),
                 ('"priority": -2147483649', "-2147483648"), ('"priority": 1.0', "whole"), ('"priority": 99999999999999999999', "whole"),
                 ('"perms": "rr"', "perms"), ('"perms": "q"', "perms"), ('"perms": ""', "perms"), ('"perms": "---"', "perms"), ('"perms": 7', "perms"),
-                ('"enabled": 1', "true"), ('"enabled": "true"', "true"), ('"numa": 1024', "1023"), ('"numa": -1', "1023"),
+                ('"enabled": 1', "true"), ('"enabled": "true"', "true"), ('"numa": 1024', "1023"), ('"numa": -1', "1023"), ('"hotplug": 1', "true"),
                 ('"regions": {}', "list"), ('"regions": [[]]', "object"), ('"alias": "x"', "object"), ('"alias": {}', "of"),
                 ('"alias": {"of": "x", "off": 1}', "off"), ('"alias": {"of": ""}', "empty"), ('"alias": {"of": "x"}', "kind ram"),
                 ('"label": "-"', "label"), ('"comment": 1', "comment"), ('"at": "' + "1" * 50 + '"', "longer"), ('"at": ' + "1" * 50, "digits")):
@@ -356,7 +357,7 @@ class Enduring(MapCase):
     def test_mutated_files_are_read_or_refused(self):
         rng = random.Random(int(os.environ.get("GM_TEST_SEED", "1")))
         seeds = [read(Q35).encode(), json.dumps(regions_of(
-            ram("r", "1M", perms="r-x", label=7, numa=3), box("b", hole("h", at="0xfff0"), at=MIB, size=MIB, enabled=False),
+            ram("r", "1M", perms="r-x", label=7, numa=3, hotplug=True), box("b", hole("h", at="0xfff0"), at=MIB, size=MIB, enabled=False),
             alias("a", "b", "4K", at="2M", priority=-3)), indent=1).encode()]
         bits = [b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\n", b"\0", b"\xff", b"-", b"0", b"99999999999", b"1e9", b"null", b'"T"', b'"at"']
         refused = 0
