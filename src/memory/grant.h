@@ -65,7 +65,6 @@ struct gm_grant_plan {
 	struct gm_txn *txn;
 	struct commit commit;
 	size_t opened; /* shown pieces before this one are mapped */
-	bool cut;      /* some bytes lose all rights */
 };
 
 struct gm_grant {
@@ -98,6 +97,10 @@ void gm_base_free(struct gm_base *base, bool shadow);
 /* May this base serve that section with these rights at @addr? */
 bool gm_base_serves(const struct gm_base *base, const struct gm_section *section, uint64_t addr,
 	uint32_t perms);
+
+/* -EINVAL if @range cuts a page of @block. */
+int gm_grant_check_pages(const struct gm_grant *grant, const struct gm_block *block,
+	const struct gm_range *range, struct gm_error *err);
 
 /* Maps what a piece needs beyond what those of @grant have now. */
 int gm_grant_open(struct gm_grant *grant, const struct gm_shown *piece, struct gm_error *err);

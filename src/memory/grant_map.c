@@ -145,26 +145,25 @@ static int fill(struct gm_grant *grant, struct gm_base *base, const struct gm_se
 	return base->ro_fd < 0 ? cannot_narrow(grant, section, base->ro_fd, err) : 0;
 }
 
-static int check_pages(const struct gm_grant *grant, const struct gm_section *section,
+int gm_grant_check_pages(const struct gm_grant *grant, const struct gm_block *block,
 	const struct gm_range *range, struct gm_error *err)
 {
-	const struct gm_block *block = section->block;
-	uint64_t size = grant->flags & GM_GRANT_SHADOW ? gm_sys_page_size() : block->page_size;
-
-	if (gm_is_aligned(range->first | (range->last + 1), size))
+	if (gm_is_aligned(range->first | (range->last + 1), block->page_size))
 		return 0;
 	return gm_error_set(err, -EINVAL, range->first, gm_range_len(range),
 		"%s: [0x%" PRIx64 ", 0x%" PRIx64
 		"] is not made of whole pages of block \"%s\", which have %" PRIu64 " bytes",
-		grant->name, range->first, range->last, block->name, size);
+		grant->name, range->first, range->last, block->name, block->page_size);
 }
 
 int gm_base_create(struct gm_grant *grant, const struct gm_section *section,
 	const struct gm_range *range, uint32_t perms, struct gm_base **ret, struct gm_error *err)
 {
 	struct gm_base *base;
-	int rc = check_pages(grant, section, range, err);
+	int rc = 0;
 
+	if (!(grant->flags & GM_GRANT_SHADOW))
+		rc = gm_grant_check_pages(grant, section->block, range, err);
 	if (rc)
 		return rc;
 	base = gm_sys_alloc(sizeof(*base));

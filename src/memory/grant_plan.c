@@ -263,6 +263,20 @@ static int renew_cut(struct gm_grant *grant, struct gm_grant_plan *plan, struct 
 	return 0;
 }
 
+/* A piece of a base must be made of its pages, too. */
+static int check_pages(
+	const struct gm_grant *grant, const struct gm_grant_plan *plan, struct gm_error *err)
+{
+	for (size_t i = 0; i < plan->next.nr; i++) {
+		const struct gm_shown *piece = &plan->next.items[i];
+		int rc = gm_grant_check_pages(grant, piece->base->block, &piece->range, err);
+
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
 /* Takes numbers of what stays; true if all does. */
 static bool match(const struct gm_shown_list *old, struct gm_shown_list *next)
 {
@@ -427,7 +441,8 @@ static int compute(struct gm_grant *grant, struct gm_grant_plan *plan,
 	if (rc)
 		return rc;
 	settle(&plan->next);
-	return grant->flags & GM_GRANT_SHADOW ? renew_cut(grant, plan, err) : 0;
+	rc = grant->flags & GM_GRANT_SHADOW ? renew_cut(grant, plan, err) : 0;
+	return rc ? rc : check_pages(grant, plan, err);
 }
 
 static int carry_out(
