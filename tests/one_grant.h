@@ -29,6 +29,7 @@ static struct gm_grant *grant;
 static struct gm_reader *reader; /* of the grant */
 static uint64_t ram;
 static uint64_t rom;
+static uint64_t deadline_ns = 200000000;
 
 static inline uint8_t *host_of(struct gm_space *space, uint64_t gpa)
 {
@@ -44,9 +45,9 @@ static inline void make_source(void)
 {
 	uint8_t *hva;
 
-	assert_ok(
-		gm_space_create(GM_OPTS(gm_space_opts, .gpa_limit = LIMIT, .timeout_ns = 200000000),
-			&source, &err));
+	assert_ok(gm_space_create(
+		GM_OPTS(gm_space_opts, .gpa_limit = LIMIT, .timeout_ns = deadline_ns), &source,
+		&err));
 	assert_ok(gm_space_add(source,
 		DESC(.gpa = 0, .name = "ram",
 			.backing = BLOCK(.len = RAM_PAGES * PAGE, .flags = GM_BLOCK_SHARE)),

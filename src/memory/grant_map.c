@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 
 #include "core/error.h"
+#include "memory/annotate.h"
 #include "sys/sys.h"
 
 /* ---- bases ---- */
@@ -124,7 +125,7 @@ static int fill(struct gm_grant *grant, struct gm_base *base, const struct gm_se
 	bool shadow = grant->flags & GM_GRANT_SHADOW;
 	uint64_t offset = shadow ? 0 : section->block->offset + base->source_off;
 	bool own = true;
-	int fd;
+	int fd = -1;
 	int rc;
 
 	if (shadow)
@@ -236,12 +237,17 @@ static int map_part(
 	void *ptr;
 	int rc;
 
+	/* The same bytes once more are no write to the sanitizer's memory. */
+	if (prot != PROT_NONE)
+		GM_TSAN(AnnotateIgnoreWritesBegin(__FILE__, __LINE__));
 	if (prot == PROT_NONE)
 		rc = gm_sys_mmap(hva, len, PROT_NONE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0, &ptr);
 	else
 		rc = gm_sys_mmap(hva, len, prot, MAP_SHARED | MAP_FIXED,
 			prot & PROT_WRITE ? block->fd : base->ro_fd, block->offset + off, &ptr);
+	if (prot != PROT_NONE)
+		GM_TSAN(AnnotateIgnoreWritesEnd(__FILE__, __LINE__));
 	if (!rc && prot != PROT_NONE) {
 		rc = gm_sys_madvise(hva, len, MADV_DONTDUMP);
 		if (!rc)
@@ -280,9 +286,12 @@ static uint32_t next_run(const struct gm_shown_list *shown, const struct gm_base
 	return 0;
 }
 
-/* Maps @range of @base as pieces show, or with @perms if that is more. */
+/*
+ * Maps @range of @base as pieces show, or with @perms if that is more. What shows is mapped with that much
+ * at least: it is touched to get more, and with @less where it may have more.
+ */
 static int map_as_shown(struct gm_grant *grant, const struct gm_base *base, struct gm_range range,
-	uint32_t perms, bool all, struct gm_error *err)
+	uint32_t perms, bool less, struct gm_error *err)
 {
 	for (;;) {
 		struct gm_range run;
@@ -290,7 +299,7 @@ static int map_as_shown(struct gm_grant *grant, const struct gm_base *base, stru
 		int want = prot_of(perms);
 		int rc = 0;
 
-		if (all || (want & ~has))
+		if ((want & ~has) || (less && !(has & PROT_WRITE)))
 			rc = map_part(base, &run, want | has, err);
 		if (rc || run.last == range.last)
 			return rc;
