@@ -380,7 +380,7 @@ int gm_grant_close(struct gm_grant *grant, struct gm_error *err)
 
 		if (is_pinned(piece->base))
 			failed = -EAGAIN;
-		else if (!piece->base->gone)
+		else
 			failed = map_as_shown(grant, piece->base, piece->range, 0, true, err);
 		if (failed)
 			grant->pending.items[kept++] = *piece;
