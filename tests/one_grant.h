@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <guestmem/grant.h>
 #include <guestmem/txn.h>
+#include <stdio.h>
 #include <string.h>
 
 #define DESC(...) GM_OPTS(gm_region_desc, __VA_ARGS__)
@@ -39,6 +40,26 @@ static inline uint8_t *host_of(struct gm_space *space, uint64_t gpa)
 	assert_true(info.gpa <= gpa && gpa - info.gpa < info.len);
 	assert_non_null(info.hva);
 	return (uint8_t *)info.hva + (gpa - info.gpa);
+}
+
+/* The permissions of the mapping at an address, as /proc/self/maps writes them. */
+static inline void maps_perms(const void *addr, char ret[5])
+{
+	FILE *file = fopen("/proc/self/maps", "re");
+	char line[512];
+
+	assert_non_null(file);
+	strcpy(ret, "none");
+	while (fgets(line, sizeof(line), file)) {
+		unsigned long first;
+		unsigned long end;
+		char perms[8];
+
+		if (sscanf(line, "%lx-%lx %7s", &first, &end, perms) == 3 &&
+			(uintptr_t)addr >= first && (uintptr_t)addr < end)
+			memcpy(ret, perms, 4);
+	}
+	fclose(file);
 }
 
 static inline void make_source(void)

@@ -15,26 +15,6 @@
 
 /* ---- the MMU ---- */
 
-/* The permissions of the mapping at an address, as /proc/self/maps writes them. */
-static void maps_perms(const void *addr, char ret[5])
-{
-	FILE *file = fopen("/proc/self/maps", "re");
-	char line[512];
-
-	assert_non_null(file);
-	strcpy(ret, "none");
-	while (fgets(line, sizeof(line), file)) {
-		unsigned long first;
-		unsigned long end;
-		char perms[8];
-
-		if (sscanf(line, "%lx-%lx %7s", &first, &end, perms) == 3 &&
-			(uintptr_t)addr >= first && (uintptr_t)addr < end)
-			memcpy(ret, perms, 4);
-	}
-	fclose(file);
-}
-
 static void assert_maps(const void *addr, const char *want)
 {
 	char perms[5];
@@ -202,12 +182,17 @@ static void nothing_waits_that_must_not(void **state)
 	/* Given back before it was unmapped. */
 	assert_ok(gm_grant_set(grant, 0, PAGE, GM_PERM_RW, GM_GRANT_NOWAIT, &err));
 	assert_int_equal(gm_write_u64(held, 0, 6), 0);
+	/* Taken away and given back for reading, under somebody who may write still. */
+	assert_ok(gm_grant_set(grant, 2 * PAGE, PAGE, 0, GM_GRANT_NOWAIT, &err));
+	assert_ok(gm_grant_set(grant, 2 * PAGE, PAGE, GM_PERM_R, GM_GRANT_NOWAIT, &err));
+	assert_int_equal(raw_access(base + 2 * PAGE, true), 0);
 	gm_reader_leave(reader);
 	/* The next change finds that they have left. */
 	assert_ok(gm_grant_set(grant, 7 * PAGE, PAGE, 0, GM_GRANT_NOWAIT, &err));
 	assert_int_equal(grant_info().pending, 0);
 	assert_maps(base, "rw-s");
 	assert_maps(base + PAGE, "r--s");
+	assert_maps(base + 2 * PAGE, "r--s");
 	assert_maps(base + 7 * PAGE, "---p");
 	drop_all();
 }
@@ -396,6 +381,7 @@ static void what_a_device_answers_is_not_granted(void **state)
 		&err));
 	assert_int_equal(check(MIB(2), GM_PERM_R), 0);
 	assert_int_equal(IN_SECTION(gm_write_u8(view, MIB(2), 1)), -EACCES);
+	assert_maps(host_of(gm_grant_space(grant), MIB(2)), "r--s");
 	assert_int_equal(IN_SECTION(gm_write_u8(view, MIB(3), 1)), -EFAULT);
 	assert_int_equal(writes, 0);
 	drop_all();

@@ -25,6 +25,7 @@ struct map {
 
 struct scenario {
 	uint32_t flags;
+	int (*before)(void); /* without faults, or NULL */
 	int (*act)(void);
 	unsigned long at_least; /* faults */
 	bool undone;            /* a failure leaves nothing changed */
@@ -64,6 +65,11 @@ static int take_away(void)
 static int revoke_all(void)
 {
 	return gm_grant_revoke(grant, 0, &err);
+}
+
+static int give_back(void)
+{
+	return gm_grant_set(grant, 2 * PAGE, 4 * PAGE, GM_PERM_RW, 0, &err);
 }
 
 static int raise_rights(void)
@@ -114,6 +120,34 @@ static void build(const struct scenario *s)
 		s->flags);
 	if (s->flags & GM_GRANT_SHADOW)
 		assert_int_equal(gm_grant_copy_in(grant, 0, 9 * PAGE, NULL), 0);
+	if (s->before)
+		assert_ok(s->before());
+}
+
+/* What the MMU lets through is what shows, when nothing is pending. */
+static void check_mmu(const struct map *map)
+{
+	struct gm_region_info info = {.size = sizeof(info)};
+	const uint8_t *window = NULL;
+
+	for (unsigned int i = 0; i < PAGES; i++) {
+		char prot[5];
+
+		if (!map->perms[i])
+			continue;
+		assert_int_equal(gm_space_next(gm_grant_space(grant), i * PAGE, &info), 0);
+		if (info.placed)
+			window = (uint8_t *)info.hva - info.gpa;
+		maps_perms(host_of(gm_grant_space(grant), i * PAGE), prot);
+		assert_string_equal(prot, map->perms[i] & GM_PERM_W ? "rw-s" : "r--s");
+	}
+	for (unsigned int i = 0; i < PAGES && window; i++) {
+		char prot[5];
+
+		maps_perms(window + i * PAGE, prot);
+		if (!map->perms[i])
+			assert_string_equal(prot, "---p");
+	}
 }
 
 static bool same(const struct map *a, const struct map *b)
@@ -143,6 +177,7 @@ static int run(const struct scenario *s, const struct fault_plan *plan, const st
 		/* What is left ends, and the change can be made. */
 		assert_ok(gm_grant_wait(grant, 0, &err));
 		assert_int_equal(grant_info().pending, 0);
+		check_mmu(&after);
 		if (s->undone || same(&after, &before))
 			assert_int_equal(s->act(), 0);
 		take_map(&after);
@@ -151,6 +186,7 @@ static int run(const struct scenario *s, const struct fault_plan *plan, const st
 		assert_true(same(&after, wanted));
 	assert_ok(gm_grant_wait(grant, 0, &err));
 	assert_int_equal(grant_info().pending, 0);
+	check_mmu(&after);
 	gm_reader_destroy(source_reader);
 	drop_all();
 	return rc;
@@ -220,6 +256,8 @@ static void raising_survives_every_fault(void **state)
 {
 	(void)state;
 	sweep(&(struct scenario){.act = raise_rights, .at_least = 100});
+	sweep(&(struct scenario){.before = take_away, .act = give_back, .at_least = 40});
+	sweep(&(struct scenario){.before = lower, .act = give_back, .at_least = 40});
 }
 
 static void following_survives_every_fault(void **state)

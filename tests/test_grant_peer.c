@@ -448,6 +448,7 @@ static void who_owns_a_file_could_write_it(void **state)
 	assert_int_equal(ftruncate(fd, 2 * PAGE), 0);
 	assert_int_equal(fchown(fd, NOBODY, NOBODY), 0);
 	assert_fails(send_file(fd, NOBODY), EPERM, "the file's owner");
+	assert_fails(send_file(fd, 0), EPERM, "root");
 	assert_ok(send_file(fd, NOBODY - 1));
 	assert_int_equal(fstat(fd, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0600);

@@ -159,12 +159,14 @@ static int new_base(struct gm_grant *grant, struct gm_grant_plan *plan,
 	const struct gm_section *section, const struct gm_range *range, uint32_t perms,
 	struct gm_base **ret, struct gm_error *err)
 {
-	int rc = gm_base_create(grant, section, range, perms, ret, err);
+	struct gm_base *base;
+	int rc = gm_base_create(grant, section, range, perms, &base, err);
 
 	if (rc)
 		return rc;
-	(*ret)->next = plan->fresh;
-	plan->fresh = *ret;
+	base->next = plan->fresh;
+	plan->fresh = base;
+	*ret = base;
 	return 0;
 }
 
