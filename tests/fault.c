@@ -298,6 +298,7 @@ WRAP(int, gm_sys_openat, (int dir, const char *path, int flags), (dir, path, fla
 	.flags = (uint64_t)flags)
 WRAP(int, gm_sys_dup, (int fd), (fd), .fd = fd)
 WRAP(int, gm_sys_fstat, (int fd, struct stat *ret), (fd, ret), .fd = fd)
+WRAP(int, gm_sys_fchmod, (int fd, unsigned int mode), (fd, mode), .fd = fd)
 WRAP(int, gm_sys_open_flags, (int fd), (fd), .fd = fd)
 WRAP(int, gm_sys_ftruncate, (int fd, uint64_t len), (fd, len), .fd = fd, .len = len)
 WRAP(int, gm_sys_fallocate, (int fd, int mode, uint64_t off, uint64_t len), (fd, mode, off, len),
@@ -318,6 +319,7 @@ WRAP(int, gm_sys_thread_create, (pthread_t * ret, void *(*run)(void *), void *ar
 	.addr = 0)
 WRAP(int, gm_sys_thread_join, (pthread_t thread), (thread), .addr = 0)
 WRAP(int, gm_sys_set_affinity, (const void *cpus, size_t len), (cpus, len), .len = len)
+WRAP(int, gm_sys_peer_uid, (int fd, uid_t *ret), (fd, ret), .fd = fd)
 WRAP(int, gm_sys_socket_kind, (int fd, int *ret_domain, int *ret_type), (fd, ret_domain, ret_type),
 	.fd = fd)
 WRAP(int, gm_sys_sigaction, (int sig, const struct sigaction *act, struct sigaction *ret_old),

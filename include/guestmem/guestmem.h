@@ -12,6 +12,7 @@
 #include <guestmem/device.h>
 #include <guestmem/dump.h>
 #include <guestmem/error.h>
+#include <guestmem/grant.h>
 #include <guestmem/guard.h>
 #include <guestmem/host.h>
 #include <guestmem/iommu.h>

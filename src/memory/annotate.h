@@ -43,6 +43,8 @@ void __tsan_read_range(void *addr, long len); /* gcc knows them with this type *
 void __tsan_write_range(void *addr, long len);
 void __tsan_acquire(void *addr);
 void __tsan_release(void *addr);
+void AnnotateIgnoreWritesBegin(const char *file, int line);
+void AnnotateIgnoreWritesEnd(const char *file, int line);
 #define GM_TSAN(call) call
 #else
 #define GM_TSAN(call) ((void)0)

@@ -546,8 +546,8 @@ static int make_memory(
 	return 0;
 }
 
-int gm_block_create_at(const struct gm_block_opts *user, struct gm_window *window, uint64_t gpa,
-	struct gm_block **ret, struct gm_error *err)
+static int create(const struct gm_block_opts *user, struct gm_window *window, uint64_t gpa,
+	bool dark, struct gm_block **ret, struct gm_error *err)
 {
 	struct gm_block_opts opts;
 	struct gm_block *block;
@@ -571,6 +571,7 @@ int gm_block_create_at(const struct gm_block_opts *user, struct gm_window *windo
 	block->opts = opts;
 	block->len = opts.len;
 	block->offset = opts.offset;
+	block->dark = dark;
 	block->backing = opts.backing == GM_BACKING_ANON && (opts.flags & GM_BLOCK_SHARE)
 				 ? GM_BACKING_MEMFD
 				 : opts.backing;
@@ -587,6 +588,18 @@ int gm_block_create_at(const struct gm_block_opts *user, struct gm_window *windo
 	pthread_mutex_init(&block->lock, NULL);
 	*ret = block;
 	return 0;
+}
+
+int gm_block_create_at(const struct gm_block_opts *opts, struct gm_window *window, uint64_t gpa,
+	struct gm_block **ret, struct gm_error *err)
+{
+	return create(opts, window, gpa, false, ret, err);
+}
+
+int gm_block_create_dark(const struct gm_block_opts *opts, struct gm_window *window, uint64_t gpa,
+	struct gm_block **ret, struct gm_error *err)
+{
+	return create(opts, window, gpa, true, ret, err);
 }
 
 int gm_block_create(

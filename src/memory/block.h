@@ -45,6 +45,7 @@ struct gm_block {
 	struct gm_page_choice got;
 	int choice;
 	bool hugetlb;
+	bool dark; /* its home mapping is addresses only: somebody else puts pages there */
 	struct gm_backend *backend; /* of memory that is not mapped here, or NULL */
 	struct gm_device *device;   /* of the ROM device whose memory it is; reference; or NULL */
 	pthread_mutex_t lock;       /* where the home mapping lies */
@@ -56,6 +57,13 @@ struct gm_block {
 /* Makes a block; in the window at @gpa if @window is not NULL (-EEXIST when the addresses are
  * claimed). */
 int gm_block_create_at(const struct gm_block_opts *opts, struct gm_window *window, uint64_t gpa,
+	struct gm_block **ret, struct gm_error *err);
+
+/*
+ * The same, but nothing is mapped: the addresses are reserved, and whoever made the block maps what he
+ * likes of its fd there. It is reached by these addresses only, wherever they lie.
+ */
+int gm_block_create_dark(const struct gm_block_opts *opts, struct gm_window *window, uint64_t gpa,
 	struct gm_block **ret, struct gm_error *err);
 
 /* Bytes that a second mapping would share: the block has an fd and is not private. */

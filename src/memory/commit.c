@@ -239,7 +239,7 @@ static void note_changes(struct commit *c, struct gm_view_full *old)
 	txn->changed = (struct gm_rangeset){0};
 }
 
-static void finish(struct commit *c)
+void gm_commit_finish(struct commit *c)
 {
 	struct gm_space *space = c->space;
 	const struct gm_view_full *base = c->held ? c->held : gm_commit_published(c);
@@ -265,42 +265,55 @@ static void finish(struct commit *c)
 	for (int round = 0; round < 3 && gm_reclaim_poll(&space->reclaim) > 0; round++)
 		;
 	gm_txn_end(c->txn);
+	discard(c);
+}
+
+void gm_commit_undo(struct commit *c)
+{
+	gm_listeners_withdraw(c);
+	gm_commit_take_back(c);
+	gm_listeners_restore(c);
+	discard(c);
+}
+
+int gm_commit_start(struct commit *c, struct gm_txn *txn, struct gm_error *err)
+{
+	bool waits = false;
+	int rc;
+
+	*c = (struct commit){.txn = txn, .space = txn->space, .placing = {.space = txn->space}};
+	gm_reclaim_poll(&c->space->reclaim);
+	rc = flatten_changed(c, err);
+	if (!rc)
+		rc = place_all(c, err);
+	if (!rc) {
+		waits = gm_commit_each(c, find_waiting, NULL);
+		if (waits)
+			rc = gm_commit_prepare_vacate(c, err);
+	}
+	if (!rc) {
+		c->view = gm_view_edit(gm_commit_published(c), c->placing.news, c->placing.nr);
+		rc = c->view ? 0 : no_memory(c, err);
+	}
+	if (!rc)
+		rc = gm_listeners_ask(c, err);
+	if (!rc)
+		gm_listeners_withdraw(c);
+	if (!rc && waits)
+		rc = gm_commit_vacate(c, err);
+	if (!rc)
+		rc = gm_listeners_give(c, err);
+	if (rc)
+		gm_commit_undo(c);
+	return rc;
 }
 
 int gm_txn_commit(struct gm_txn *txn, struct gm_error *err)
 {
-	struct commit c = {.txn = txn, .space = txn->space, .placing = {.space = txn->space}};
-	bool waits = false;
-	int rc;
+	struct commit c;
+	int rc = gm_commit_start(&c, txn, err);
 
-	gm_reclaim_poll(&c.space->reclaim);
-	rc = flatten_changed(&c, err);
 	if (!rc)
-		rc = place_all(&c, err);
-	if (!rc) {
-		waits = gm_commit_each(&c, find_waiting, NULL);
-		if (waits)
-			rc = gm_commit_prepare_vacate(&c, err);
-	}
-	if (!rc) {
-		c.view = gm_view_edit(gm_commit_published(&c), c.placing.news, c.placing.nr);
-		rc = c.view ? 0 : no_memory(&c, err);
-	}
-	if (!rc)
-		rc = gm_listeners_ask(&c, err);
-	if (!rc)
-		gm_listeners_withdraw(&c);
-	if (!rc && waits)
-		rc = gm_commit_vacate(&c, err);
-	if (!rc)
-		rc = gm_listeners_give(&c, err);
-	if (rc) {
-		gm_listeners_withdraw(&c);
-		gm_commit_take_back(&c);
-		gm_listeners_restore(&c);
-	} else {
-		finish(&c);
-	}
-	discard(&c);
+		gm_commit_finish(&c);
 	return rc;
 }

@@ -48,6 +48,15 @@ int gm_commit_explain(const struct commit *c, int rc, struct gm_error *err);
 int gm_commit_each(
 	struct commit *c, int (*fn)(struct commit *, struct gm_piece *, void *), void *ctx);
 
+/*
+ * gm_txn_commit() in two steps, for a space that is kept in step with another: all that can fail, and
+ * then, when the other one is published, what cannot. After a failure, and after gm_commit_undo(), the
+ * space is as it was and the transaction is open; gm_commit_finish() takes it.
+ */
+int gm_commit_start(struct commit *c, struct gm_txn *txn, struct gm_error *err);
+void gm_commit_finish(struct commit *c);
+void gm_commit_undo(struct commit *c);
+
 static inline const struct gm_view_full *gm_commit_published(const struct commit *c)
 {
 	return (const struct gm_view_full *)(const void *)c->space->view;

@@ -10,6 +10,7 @@
 
 #include <sys/mman.h>
 
+#include "core/error.h"
 #include "core/table.h"
 #include "memory/access.h"
 #include "memory/block.h"
@@ -53,6 +54,8 @@ void gm_dirty_put(struct gm_dirty *dirty)
 		return;
 	if (dirty->filter)
 		gm_sys_munmap(dirty->filter, filter_len(dirty));
+	if (dirty->forward)
+		gm_dirty_put(dirty->forward);
 	pthread_mutex_destroy(&dirty->lock);
 	gm_sys_free(dirty);
 }
@@ -69,10 +72,41 @@ void gm_dirty_close(struct gm_dirty *dirty)
 
 /* ---- the filter ---- */
 
+int gm_dirty_map_filter(struct gm_dirty *dirty, const struct gm_space *space, struct gm_error *err)
+{
+	void *filter;
+	int rc;
+
+	if (dirty->filter)
+		return 0;
+	dirty->has_filtered = space->window;
+	if (space->window)
+		dirty->filtered = (struct gm_range){0, space->window->limit - 1};
+	rc = gm_sys_mmap(NULL, filter_len(dirty), PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, &filter);
+	if (rc)
+		return gm_error_set(err, rc, 0, 0,
+			"%s: no addresses for the filter of its logs: %s", space->name,
+			gm_error_word(rc));
+	dirty->filter = filter;
+	return 0;
+}
+
+int gm_dirty_follow(struct gm_space *space, struct gm_space *source, struct gm_error *err)
+{
+	int rc = gm_dirty_map_filter(space->dirty, space, err);
+
+	if (rc)
+		return rc;
+	gm_dirty_get(source->dirty);
+	space->dirty->forward = source->dirty;
+	return 0;
+}
+
 static bool is_filter(const struct gm_dirty *dirty, const struct gm_log *log)
 {
-	return dirty->moved_fence && !log->next && log->words && log->pages.size == 4096 &&
-	       log->pages.range.first == 0 && dirty->has_filtered &&
+	return dirty->moved_fence && !dirty->forward && !log->next && log->words &&
+	       log->pages.size == 4096 && log->pages.range.first == 0 && dirty->has_filtered &&
 	       log->pages.range.last >= dirty->filtered.last;
 }
 
@@ -82,7 +116,7 @@ const uint64_t *gm_dirty_filter(const struct gm_dirty *dirty, bool aliased)
 	const struct gm_log *log = __atomic_load_n(&dirty->logs, __ATOMIC_ACQUIRE);
 
 	if (!log)
-		return NULL;
+		return dirty->forward ? dirty->filter : NULL;
 	return !aliased && is_filter(dirty, log) ? log->words : dirty->filter;
 }
 
@@ -189,7 +223,7 @@ static void refill(struct gm_dirty *dirty, const struct gm_range *range)
 	struct gm_range bits;
 	struct gm_range pages;
 
-	if (!dirty->moved_fence || !filter_bits(dirty, range, &bits))
+	if (!dirty->moved_fence || dirty->forward || !filter_bits(dirty, range, &bits))
 		return;
 	pages.first = bits.first << GM_FILTER_SHIFT;
 	pages.last = (bits.last << GM_FILTER_SHIFT) | ((1u << GM_FILTER_SHIFT) - 1);
@@ -293,6 +327,10 @@ void gm_view_mark(const struct gm_view *view, uint64_t gpa, uint64_t len)
 	else if (filter_bits(dirty, &range, &bits) && range.last <= dirty->filtered.last &&
 		 gm_bits_all(view->filter, &bits))
 		return;
+	if (dirty->forward)
+		gm_dirty_mark_later(dirty->forward, gpa, len);
+	if (!first_log(dirty))
+		return;
 	mark_range(dirty, &range);
 	if (full->aliased)
 		named = mark_all_names(view, dirty, &range);
@@ -302,14 +340,16 @@ void gm_view_mark(const struct gm_view *view, uint64_t gpa, uint64_t len)
 
 void gm_dirty_mark_later(struct gm_dirty *dirty, uint64_t gpa, uint64_t len)
 {
-	if (!__atomic_load_n(&dirty->logs, __ATOMIC_ACQUIRE))
-		return;
-	pthread_mutex_lock(&dirty->lock);
-	if (dirty->reader) {
-		gm_view_mark(gm_reader_enter(dirty->reader), gpa, len);
-		gm_reader_leave(dirty->reader);
+	if (first_log(dirty)) {
+		pthread_mutex_lock(&dirty->lock);
+		if (dirty->reader) {
+			gm_view_mark(gm_reader_enter(dirty->reader), gpa, len);
+			gm_reader_leave(dirty->reader);
+		}
+		pthread_mutex_unlock(&dirty->lock);
+	} else if (dirty->forward) {
+		gm_dirty_mark_later(dirty->forward, gpa, len);
 	}
-	pthread_mutex_unlock(&dirty->lock);
 }
 
 void gm_dirty_settle(

@@ -54,9 +54,18 @@ struct gm_dirty {
 	pthread_mutex_t lock;     /* list, filter and reader are changed; pins mark */
 	struct gm_space *space;   /* NULL when it is gone */
 	struct gm_reader *reader; /* of marks that are made in no section; with the lock */
+	struct gm_dirty
+		*forward; /* of the space that this one's space follows; reference; or NULL */
 };
 
 struct gm_dirty *gm_dirty_create(struct gm_space *space);
+/* Addresses for the filter, if it has none yet. */
+int gm_dirty_map_filter(struct gm_dirty *dirty, const struct gm_space *space, struct gm_error *err);
+/*
+ * What is written through @space is told to the logs of @source, at the same addresses. Before it has
+ * memory and readers. Its filter stays empty: every write looks whether there are logs.
+ */
+int gm_dirty_follow(struct gm_space *space, struct gm_space *source, struct gm_error *err);
 /* The space goes: nothing is marked from now on. */
 void gm_dirty_close(struct gm_dirty *dirty);
 void gm_dirty_get(struct gm_dirty *dirty);

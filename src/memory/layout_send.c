@@ -30,27 +30,10 @@ _Static_assert(GM_WIRE_RAM == (int)GM_REGION_RAM && GM_WIRE_ROM == (int)GM_REGIO
 /* A packet of this size passes any socket buffer. */
 #define PIECE_MAX 32768u
 
-struct file {
-	dev_t dev;
-	ino_t ino;
-	uint64_t size;
-	int fd;
-	bool writable;
-	bool own;       /* fd is closed at the end */
-	uint32_t perms; /* of all regions in it */
-	struct gm_block *block;
-};
-
-struct sender {
-	uint32_t mask;
-	uint32_t nr_regions;
-	uint32_t nr_files;
-	struct gm_wire_region *regions;
-	struct file files[GM_LAYOUT_FDS_MAX];
-};
-
-static void forget(struct sender *sender)
+void gm_layout_forget(struct gm_layout_sender *sender)
 {
+	if (!sender)
+		return;
 	for (uint32_t i = 0; i < sender->nr_files; i++) {
 		if (sender->files[i].own)
 			gm_sys_close(sender->files[i].fd);
@@ -81,7 +64,7 @@ static int check_block(
 	return 0;
 }
 
-static struct file *find_file(struct sender *sender, const struct stat *st)
+static struct gm_layout_file *find_file(struct gm_layout_sender *sender, const struct stat *st)
 {
 	for (uint32_t i = 0; i < sender->nr_files; i++) {
 		if (sender->files[i].dev == st->st_dev && sender->files[i].ino == st->st_ino)
@@ -92,10 +75,10 @@ static struct file *find_file(struct sender *sender, const struct stat *st)
 
 /* Takes an entry for the file behind @fd, or finds it; a writable fd takes the place of one that is
  * not. */
-static int add_file(struct sender *sender, const struct gm_region_info *region, int fd,
+static int add_file(struct gm_layout_sender *sender, const struct gm_region_info *region, int fd,
 	uint32_t perms, uint32_t *ret, struct gm_error *err)
 {
-	struct file *file;
+	struct gm_layout_file *file;
 	struct stat st;
 	int flags = gm_sys_open_flags(fd);
 	int rc = flags < 0 ? flags : gm_sys_fstat(fd, &st);
@@ -111,7 +94,7 @@ static int add_file(struct sender *sender, const struct gm_region_info *region, 
 			return gm_error_set(err, -E2BIG, region->gpa, 0,
 				"layout: more than %u files", GM_LAYOUT_FDS_MAX);
 		file = &sender->files[sender->nr_files++];
-		*file = (struct file){.dev = st.st_dev, .ino = st.st_ino};
+		*file = (struct gm_layout_file){.dev = st.st_dev, .ino = st.st_ino};
 	}
 	if (!file->block || (writable && !file->writable)) {
 		gm_block_put(file->block);
@@ -125,7 +108,7 @@ static int add_file(struct sender *sender, const struct gm_region_info *region, 
 	return 0;
 }
 
-static int add_memory(struct sender *sender, const struct gm_region_info *region,
+static int add_memory(struct gm_layout_sender *sender, const struct gm_region_info *region,
 	struct gm_wire_region *wire, struct gm_error *err)
 {
 	struct gm_block_info block;
@@ -165,7 +148,7 @@ static uint32_t wire_kind(const struct gm_region_info *region)
 }
 
 static int add_region(
-	struct sender *sender, const struct gm_region_info *region, struct gm_error *err)
+	struct gm_layout_sender *sender, const struct gm_region_info *region, struct gm_error *err)
 {
 	struct gm_wire_region *wire = &sender->regions[sender->nr_regions++];
 
@@ -180,8 +163,8 @@ static int add_region(
 }
 
 /* Passes each region to @each, or only counts them if it is NULL. */
-static int walk(struct sender *sender, struct gm_space *space,
-	int (*each)(struct sender *, const struct gm_region_info *, struct gm_error *),
+static int walk(struct gm_layout_sender *sender, struct gm_space *space,
+	int (*each)(struct gm_layout_sender *, const struct gm_region_info *, struct gm_error *),
 	uint32_t *ret_nr, struct gm_error *err)
 {
 	struct gm_region_info region = {.size = sizeof(region)};
@@ -202,7 +185,7 @@ static int walk(struct sender *sender, struct gm_space *space,
 	return 0;
 }
 
-static int write_down(struct sender *sender, struct gm_space *space, struct gm_error *err)
+static int write_down(struct gm_layout_sender *sender, struct gm_space *space, struct gm_error *err)
 {
 	uint32_t nr = 0;
 	int rc = gm_space_hold(space, err);
@@ -225,10 +208,10 @@ static int write_down(struct sender *sender, struct gm_space *space, struct gm_e
 }
 
 /* Whoever may only read gets an fd that is open for reading only. */
-static int narrow_files(struct sender *sender, struct gm_error *err)
+static int narrow_files(struct gm_layout_sender *sender, struct gm_error *err)
 {
 	for (uint32_t i = 0; i < sender->nr_files; i++) {
-		struct file *file = &sender->files[i];
+		struct gm_layout_file *file = &sender->files[i];
 		char path[40];
 		int fd;
 
@@ -302,7 +285,8 @@ static int send_all(
 	return 0;
 }
 
-static int send_head(const struct sender *sender, int sock, uint8_t *head, struct gm_error *err)
+static int send_head(
+	const struct gm_layout_sender *sender, int sock, uint8_t *head, struct gm_error *err)
 {
 	union {
 		struct cmsghdr align;
@@ -322,7 +306,7 @@ static int send_head(const struct sender *sender, int sock, uint8_t *head, struc
 		sender->nr_files ? CMSG_SPACE(bytes) : 0, err);
 }
 
-static int send_layout(const struct sender *sender, int sock, struct gm_error *err)
+static int send_layout(const struct gm_layout_sender *sender, int sock, struct gm_error *err)
 {
 	size_t len =
 		sender->nr_files * GM_WIRE_FILE_SIZE + sender->nr_regions * GM_WIRE_REGION_SIZE;
@@ -345,26 +329,43 @@ static int send_layout(const struct sender *sender, int sock, struct gm_error *e
 	return rc;
 }
 
+int gm_layout_write_down(
+	struct gm_space *space, uint32_t perms, struct gm_layout_sender **ret, struct gm_error *err)
+{
+	struct gm_layout_sender *sender = gm_sys_alloc(sizeof(*sender));
+	int rc;
+
+	if (!sender)
+		return gm_error_set(err, -ENOMEM, 0, 0, "layout: out of memory");
+	sender->mask = perms ? perms : GM_PERM_RWX;
+	rc = write_down(sender, space, err);
+	if (rc)
+		gm_layout_forget(sender);
+	else
+		*ret = sender;
+	return rc;
+}
+
+int gm_layout_deliver(struct gm_layout_sender *sender, int sock, struct gm_error *err)
+{
+	int rc = narrow_files(sender, err);
+
+	return rc ? rc : send_layout(sender, sock, err);
+}
+
 int gm_layout_send(struct gm_space *space, int sock, uint32_t perms, struct gm_error *err)
 {
-	struct sender *sender;
+	struct gm_layout_sender *sender = NULL;
 	int rc;
 
 	if (perms & ~GM_PERM_RWX)
 		return gm_error_set(
 			err, -EINVAL, 0, 0, "layout: permissions 0x%x are not known", perms);
 	rc = gm_layout_check_socket(sock, err);
-	if (rc)
-		return rc;
-	sender = gm_sys_alloc(sizeof(*sender));
-	if (!sender)
-		return gm_error_set(err, -ENOMEM, 0, 0, "layout: out of memory");
-	sender->mask = perms ? perms : GM_PERM_RWX;
-	rc = write_down(sender, space, err);
 	if (!rc)
-		rc = narrow_files(sender, err);
+		rc = gm_layout_write_down(space, perms, &sender, err);
 	if (!rc)
-		rc = send_layout(sender, sock, err);
-	forget(sender);
+		rc = gm_layout_deliver(sender, sock, err);
+	gm_layout_forget(sender);
 	return rc;
 }

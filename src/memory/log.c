@@ -48,23 +48,13 @@ static void unmap_bits(uint64_t *words, uint64_t nr_bits)
 static int prepare(struct gm_space *space, struct gm_error *err)
 {
 	struct gm_dirty *dirty = space->dirty;
-	uint64_t nr_bits = 1;
 	int rc;
 
 	if (dirty->reader)
 		return 0;
-	if (space->window) {
-		dirty->filtered = (struct gm_range){0, space->window->limit - 1};
-		dirty->has_filtered = true;
-		nr_bits = space->window->limit >> GM_FILTER_SHIFT;
-	}
-	if (!dirty->filter) {
-		rc = map_bits(nr_bits, &dirty->filter);
-		if (rc)
-			return gm_error_set(err, rc, 0, 0,
-				"%s: no addresses for a log's filter: %s", space->name,
-				gm_error_word(rc));
-	}
+	rc = gm_dirty_map_filter(dirty, space, err);
+	if (rc)
+		return rc;
 	dirty->moved_fence = gm_sys_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0;
 	rc = gm_reclaim_add_reader(&space->reclaim, "log", &dirty->reader);
 	if (rc)

@@ -241,7 +241,7 @@ int gm_map_create(struct gm_map *map, struct gm_window *window, uint64_t gpa, st
 {
 	int rc = take_addresses(map, window, gpa, err);
 
-	if (rc)
+	if (rc || map->block->dark)
 		return rc;
 	rc = map_memory(map, err);
 	if (rc) {

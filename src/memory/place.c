@@ -335,7 +335,7 @@ static int give_map(struct gm_placing *pl, struct gm_piece *piece, bool last, st
 	bool window = wants_window(pl, piece) && !last;
 
 	if (!gm_block_is_exclusive(piece->node->s.block)) {
-		if (window)
+		if (window && !piece->node->s.block->dark)
 			return map_shared(pl, piece, err);
 		share_home(piece);
 		return 0;

@@ -60,6 +60,11 @@ int gm_sys_fstat(int fd, struct stat *ret)
 	return 0;
 }
 
+int gm_sys_fchmod(int fd, unsigned int mode)
+{
+	return fchmod(fd, mode) ? -errno : 0;
+}
+
 int gm_sys_open_flags(int fd)
 {
 	int flags = fcntl(fd, F_GETFL);

@@ -31,3 +31,14 @@ int gm_sys_socket_kind(int fd, int *ret_domain, int *ret_type)
 	*ret_type = type;
 	return 0;
 }
+
+int gm_sys_peer_uid(int fd, uid_t *ret)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
+		return -errno;
+	*ret = cred.uid;
+	return 0;
+}

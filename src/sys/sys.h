@@ -43,6 +43,7 @@ int gm_sys_openat(int dir, const char *path, int flags);
 int gm_sys_close(int fd);
 int gm_sys_dup(int fd); /* close-on-exec */
 int gm_sys_fstat(int fd, struct stat *ret);
+int gm_sys_fchmod(int fd, unsigned int mode);
 int gm_sys_open_flags(int fd); /* fcntl(F_GETFL) */
 /* Both: -EFBIG where a file would grow past RLIMIT_FSIZE, and no SIGXFSZ. */
 int gm_sys_ftruncate(int fd, uint64_t len);
@@ -64,6 +65,7 @@ int gm_sys_ioctl(int fd, unsigned long request, void *arg);
 ssize_t gm_sys_sendmsg(int fd, const struct msghdr *msg, int flags);
 ssize_t gm_sys_recvmsg(int fd, struct msghdr *msg, int flags);
 int gm_sys_socket_kind(int fd, int *ret_domain, int *ret_type); /* AF_*, SOCK_* */
+int gm_sys_peer_uid(int fd, uid_t *ret); /* who connected a Unix socket, as of then */
 
 /* ---- proc.c: clock, threads, signals, limits ---- */
 uint64_t gm_sys_now_ns(void); /* monotonic */
