@@ -17,6 +17,7 @@
 #include <guestmem/iommu.h>
 #include <guestmem/layout.h>
 #include <guestmem/listener.h>
+#include <guestmem/loader.h>
 #include <guestmem/memmap.h>
 #include <guestmem/residency.h>
 #include <guestmem/slice.h>
