@@ -104,7 +104,7 @@ int gm_elf_notes(const struct gm_image *image, const struct gm_elf_segment *note
 int gm_elf_delta(const struct gm_image *image, const struct gm_elf_segment *segments, uint32_t nr,
 	uint64_t addr, uint64_t *ret);
 /*
- * Moves the segments by @delta, modulo 2^64, each as a whole; sorts those to be loaded by address to the
+ * Moves the segments by @delta, 0 or what gm_elf_delta() gave; sorts those to be loaded by address to the
  * front, *ret_nr of them; -EEXIST: two overlap, from fault->value on.
  */
 int gm_elf_arrange(const struct gm_image *image, struct gm_elf_segment *segments, uint32_t nr,

@@ -231,23 +231,31 @@ int gm_elf_notes(const struct gm_image *image, const struct gm_elf_segment *note
 int gm_elf_delta(const struct gm_image *image, const struct gm_elf_segment *segments, uint32_t nr,
 	uint64_t addr, uint64_t *ret)
 {
-	uint64_t lowest = UINT64_MAX;
+	struct gm_range all = {UINT64_MAX, 0};
 	uint64_t align = 1;
 
+	*ret = 0;
 	for (uint32_t i = 0; i < nr; i++) {
 		if (segments[i].use != GM_ELF_LOAD)
 			continue;
-		if (segments[i].range.first < lowest)
-			lowest = segments[i].range.first;
+		if (segments[i].range.first < all.first)
+			all.first = segments[i].range.first;
+		if (segments[i].range.last > all.last)
+			all.last = segments[i].range.last;
 		if (segments[i].align > align)
 			align = segments[i].align;
 	}
-	*ret = addr - lowest;
-	if (!gm_is_aligned(*ret, align)) {
-		gm_image_bad(image, "distance to the load address", *ret, "no multiple of p_align,",
-			align);
+	if (!gm_range_is_valid(&all)) /* nothing to move */
+		return 0;
+	if (gm_range_extent(&all) > UINT64_MAX - addr)
+		return gm_image_bad(image, "load address", addr,
+			"wraps past the last address with bytes", gm_range_len(&all));
+	if (!gm_is_aligned(addr - all.first, align)) {
+		gm_image_bad(image, "distance to the load address", addr - all.first,
+			"no multiple of p_align,", align);
 		return -EINVAL;
 	}
+	*ret = addr - all.first;
 	return 0;
 }
 
@@ -263,28 +271,16 @@ static int by_address(const void *a, const void *b)
 	return one->number < two->number ? -1 : one->number > two->number;
 }
 
-static int shift(const struct gm_image *image, struct gm_elf_segment *segment, uint64_t delta)
-{
-	uint64_t gpa = segment->range.first;
-
-	if (!gm_range_make(gpa + delta, gm_range_len(&segment->range), &segment->range))
-		return bad_phdr(image, segment->number, "p_paddr", gpa,
-			"wraps past the last address when it is moved by", delta);
-	return 0;
-}
-
 int gm_elf_arrange(const struct gm_image *image, struct gm_elf_segment *segments, uint32_t nr,
 	uint64_t delta, uint32_t *ret_nr)
 {
 	uint32_t loads = 0;
-	int rc;
 
 	for (uint32_t i = 0; i < nr; i++) {
 		if (segments[i].use != GM_ELF_LOAD)
 			continue;
-		rc = shift(image, &segments[i], delta);
-		if (rc)
-			return rc;
+		segments[i].range.first += delta;
+		segments[i].range.last += delta;
 		loads++;
 	}
 	qsort(segments, nr, sizeof(*segments), by_address);
