@@ -45,11 +45,14 @@ static inline int on_mmio_write(void *ctx, uint64_t off, uint32_t size, uint64_t
 }
 
 /* RAM that promises nothing, so that other programs may have most of the memory. */
-static inline void add_ram(uint64_t gpa, uint64_t len)
+static inline uint64_t add_ram(uint64_t gpa, uint64_t len)
 {
+	uint64_t id = 0;
+
 	assert_ok(gm_space_add(space,
-		DESC(.gpa = gpa, .backing = BLOCK(.len = len, .reserve = GM_RESERVE_NONE)), NULL,
+		DESC(.gpa = gpa, .backing = BLOCK(.len = len, .reserve = GM_RESERVE_NONE)), &id,
 		&err));
+	return id;
 }
 
 static inline int guest_start(void **state)

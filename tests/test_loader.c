@@ -4,6 +4,8 @@
  * what is refused. A real kernel is loaded by scripts/check-kernel.
  */
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -410,6 +412,72 @@ static void options_are_checked(void **state)
 	assert_fails(gm_kernel_probe(0, &kernel, &err), EINVAL, "kernel");
 }
 
+/* ---- while the map changes ---- */
+
+struct loader {
+	int fd;
+	bool stop;
+	int other; /* a code that was not expected */
+	unsigned long done, refused;
+};
+
+static void *load_again_and_again(void *ctx)
+{
+	struct loader *loader = ctx;
+	struct gm_reader *own = NULL;
+	struct gm_error why;
+	int rc = gm_reader_create(space, "loader", &own, &why);
+
+	while (rc == 0 && !__atomic_load_n(&loader->stop, __ATOMIC_RELAXED)) {
+		struct gm_kernel k = {.size = sizeof(k)};
+
+		rc = gm_load_kernel(own, loader->fd, LOAD_AT(GIB(2)), &k, &why);
+		if (rc == 0)
+			__atomic_fetch_add(&loader->done, 1, __ATOMIC_RELAXED);
+		if (rc != -EFAULT || why.gpa < GIB(2))
+			continue;
+		__atomic_fetch_add(&loader->refused, 1, __ATOMIC_RELAXED);
+		rc = 0;
+	}
+	__atomic_store_n(&loader->other, rc, __ATOMIC_RELAXED);
+	gm_reader_destroy(own);
+	return NULL;
+}
+
+/* Waits for two more: the second began after the call. */
+static void wait_for(const struct loader *loader, const unsigned long *count)
+{
+	unsigned long before = __atomic_load_n(count, __ATOMIC_RELAXED);
+
+	while (__atomic_load_n(count, __ATOMIC_RELAXED) < before + 2) {
+		assert_int_equal(__atomic_load_n(&loader->other, __ATOMIC_RELAXED), 0);
+		sched_yield();
+	}
+}
+
+static void loading_finds_memory_or_says_that_it_is_gone(void **state)
+{
+	struct loader loader = {.stop = false};
+	pthread_t thread;
+
+	(void)state;
+	image_bzimage(&image);
+	image_put(&image, 0x260, 4, 0);
+	loader.fd = image_fd(&image);
+	assert_int_equal(pthread_create(&thread, NULL, load_again_and_again, &loader), 0);
+	for (unsigned long i = 0; i < support_scale(100); i++) {
+		uint64_t id = add_ram(GIB(2), MIB(1));
+
+		wait_for(&loader, &loader.done);
+		assert_ok(gm_space_remove(space, id, &err));
+		wait_for(&loader, &loader.refused);
+	}
+	__atomic_store_n(&loader.stop, true, __ATOMIC_RELAXED);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(loader.other, 0);
+	close(loader.fd);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, guest_start, guest_stop)
 
 int main(void)
@@ -429,6 +497,7 @@ int main(void)
 		TEST(each_cut_of_a_header_is_refused),
 		TEST(what_is_no_kernel_is_refused),
 		TEST(options_are_checked),
+		TEST(loading_finds_memory_or_says_that_it_is_gone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
