@@ -293,7 +293,11 @@ static void a_command_line_is_as_long_as_the_kernel_takes(void **state)
 	assert_ok(gm_load_cmdline(reader, &kernel, RAM_LEN - 6, "12345", &loaded, &err));
 	assert_fails(
 		gm_load_cmdline(reader, &kernel, ROM, "1", &loaded, &err), EACCES, "0x4000000");
-	assert_fails(gm_load_cmdline(reader, &kernel, UINT64_MAX, "1", &loaded, &err), ERANGE, "");
+	assert_fails(
+		gm_load_cmdline(reader, &kernel, UINT64_MAX, "1", &loaded, &err), ERANGE, "wraps");
+	assert_fails(
+		gm_load_cmdline(reader, &kernel, MMIO, "1", &loaded, &err), ENOTSUP, "a device");
+	assert_int_equal(nr_mmio, 0);
 	kernel.size = 0;
 	assert_fails(
 		gm_load_cmdline(reader, &kernel, 0x20000, "", &loaded, &err), EINVAL, "no kernel");

@@ -121,8 +121,7 @@ struct gm_load_opts {
  * @ret_kernel: filled in, but for addresses; on success
  * @err:        optional
  *
- * All formats are recognised, those too that are not loaded. Returns 0, -ENOEXEC, -EINVAL, or what the
- * kernel answered.
+ * All formats are recognised, those too that are not loaded. Returns 0 or as gm_load_kernel().
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_kernel_probe(int fd, struct gm_kernel *ret_kernel, struct gm_error *err);
@@ -218,7 +217,8 @@ GM_API int gm_load_initrd(struct gm_reader *reader, int fd, const struct gm_kern
  * @ret_loaded: where it is, the NUL included; on success
  * @err:        optional
  *
- * Returns 0; -E2BIG (too long for the kernel); -EFAULT, -EACCES, -ERANGE, -EIO (as gm_write()).
+ * Returns 0; -E2BIG (too long for the kernel); -EINVAL (no kernel); -ERANGE (wraps); -EFAULT, -EACCES,
+ * -ENOTSUP, -EIO as above.
  * Threads: owner of @reader. Since: 0.1.
  */
 GM_API int gm_load_cmdline(struct gm_reader *reader, const struct gm_kernel *kernel, uint64_t gpa,

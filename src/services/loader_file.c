@@ -148,7 +148,9 @@ int gm_load_initrd(struct gm_reader *reader, int fd, const struct gm_kernel *ker
 int gm_load_cmdline(struct gm_reader *reader, const struct gm_kernel *kernel, uint64_t gpa,
 	const char *text, struct gm_loaded *ret_loaded, struct gm_error *err)
 {
+	const struct gm_load load = {.reader = reader, .what = "command line", .err = err};
 	size_t len = strlen(text);
+	struct gm_range range;
 	size_t done;
 	int rc;
 
@@ -158,6 +160,12 @@ int gm_load_cmdline(struct gm_reader *reader, const struct gm_kernel *kernel, ui
 		return gm_error_set(err, -E2BIG, gpa, len,
 			"command line: %zu bytes, the kernel takes %" PRIu64, len,
 			kernel->cmdline_max);
+	if (!gm_range_make(gpa, len + 1, &range))
+		return gm_error_set(err, -ERANGE, gpa, len + 1,
+			"command line: at 0x%" PRIx64 " it wraps past the last address", gpa);
+	rc = gm_load_check(&load, &range);
+	if (rc)
+		return rc;
 	rc = gm_write(gm_reader_enter(reader), gpa, text, len + 1, &done);
 	gm_reader_leave(reader);
 	if (rc)
