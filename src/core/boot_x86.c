@@ -109,7 +109,7 @@ static int check_reach(const struct gm_boot_info *info, struct gm_error *err)
 static void put_elf_header(uint8_t *page, const struct gm_kernel *kernel)
 {
 	gm_put_le(page + SETUP_BOOT_FLAG, 2, 0xaa55);
-	memcpy(page + SETUP_MAGIC, "HdrS", 4);
+	gm_put_le(page + SETUP_MAGIC, 4, 0x53726448); /* "HdrS" */
 	gm_put_le(page + SETUP_VERSION, 2, ELF_PROTOCOL);
 	page[SETUP_LOADFLAGS] = SETUP_LOADED_HIGH;
 	gm_put_le(page + SETUP_ALIGNMENT, 4, ELF_ALIGNMENT);

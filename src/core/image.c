@@ -28,7 +28,7 @@ uint32_t gm_image_format(const struct gm_image *image)
 	for (size_t i = 0; i < sizeof(magics) / sizeof(magics[0]); i++) {
 		const struct magic *m = &magics[i];
 
-		if (image->len >= m->off + m->len &&
+		if (image->len > m->off && image->len - m->off >= m->len &&
 			memcmp(image->head + m->off, m->bytes, m->len) == 0)
 			return m->format;
 	}
