@@ -115,6 +115,22 @@ static void a_file_goes_as_high_as_memory_allows(void **state)
 	}
 }
 
+static void a_file_does_not_lie_over_a_hole(void **state)
+{
+	(void)state;
+	add_ram(RAM_LEN + 4096, MIB(1));
+	make_file(5000);
+	assert_fails(load_file(PLACE(.first = RAM_LEN - 4999, .last = RAM_LEN + 4096 + 4998,
+			     .align = 1)),
+		ENOSPC, "no memory");
+	assert_ok(load_file(
+		PLACE(.first = RAM_LEN - 4999, .last = RAM_LEN + 4096 + 4999, .align = 1)));
+	assert_int_equal(loaded.gpa, RAM_LEN + 4096);
+	assert_ok(load_file(
+		PLACE(.first = RAM_LEN - 5000, .last = RAM_LEN + 4096 + 4998, .align = 1)));
+	assert_int_equal(loaded.gpa, RAM_LEN - 5000);
+}
+
 static void the_top_of_the_address_space_is_a_place(void **state)
 {
 	(void)state;
@@ -311,6 +327,7 @@ int main(void)
 		TEST(a_file_goes_to_the_address_given),
 		TEST(what_is_no_memory_is_found_before_a_byte_is_written),
 		TEST(a_file_goes_as_high_as_memory_allows),
+		TEST(a_file_does_not_lie_over_a_hole),
 		TEST(the_top_of_the_address_space_is_a_place),
 		TEST(places_are_checked),
 		TEST(every_sort_of_memory_takes_a_file),
