@@ -242,7 +242,8 @@ static void unmapped(struct provided *p)
 /* Pages of the space below in falling order. */
 static void behind_iommu(struct provided *p)
 {
-	struct gm_space_opts opts = {.size = sizeof(opts), .over = p->space};
+	struct gm_space_opts opts = {
+		.size = sizeof(opts), .over = p->space, .gpa_limit = GM_SPACE_NO_WINDOW};
 
 	p->below = p->space;
 	add(p->below, GIB(1), BLOCK(.len = PROVIDED));
@@ -258,7 +259,8 @@ static void behind_iommu(struct provided *p)
 
 static void message_behind_iommu(struct provided *p)
 {
-	struct gm_space_opts opts = {.size = sizeof(opts), .over = p->space};
+	struct gm_space_opts opts = {
+		.size = sizeof(opts), .over = p->space, .gpa_limit = GM_SPACE_NO_WINDOW};
 
 	by_message(p);
 	p->below = p->space;
@@ -287,7 +289,8 @@ void provide(size_t i, struct provided *p)
 {
 	*p = (struct provided){
 		.name = ways[i].name, .sock = -1, .set = set_by_view, .get = get_by_view};
-	assert_ok(gm_space_create(NULL, &p->space, &err));
+	/* The thread sanitizer has no room for more. */
+	assert_ok(gm_space_create(GM_OPTS(gm_space_opts, .gpa_limit = GIB(16)), &p->space, &err));
 	ways[i].make(p);
 	assert_ok(gm_reader_create(p->space, "device", &p->reader, &err));
 }

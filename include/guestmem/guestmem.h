@@ -18,6 +18,7 @@
 #include <guestmem/iommu.h>
 #include <guestmem/layout.h>
 #include <guestmem/listener.h>
+#include <guestmem/loader.h>
 #include <guestmem/log.h>
 #include <guestmem/memmap.h>
 #include <guestmem/part.h>

@@ -20,7 +20,7 @@
 
 _Static_assert(PAGE_TABLE + GM_E820_ZERO_PAGE_MAX * GM_E820_WIRE_SIZE == 0xcd0, "as documented");
 
-static uint64_t type_of(const struct gm_memmap_entry *entry)
+uint64_t gm_e820_type(const struct gm_memmap_entry *entry)
 {
 	static const uint32_t types[] = {
 		[GM_MEMMAP_RAM] = GM_E820_RAM,
@@ -44,7 +44,7 @@ static int count_records(
 	int rc = 0;
 
 	*ret_nr = 0;
-	while (!rc && gm_memmap_run(map, nr, type_of, &at, &run)) {
+	while (!rc && gm_memmap_run(map, nr, gm_e820_type, &at, &run)) {
 		rc = gm_memmap_check_run(&run, "an e820 table", err);
 		*ret_nr += 1;
 	}
@@ -67,11 +67,11 @@ int gm_memmap_e820(const struct gm_memmap_entry *map, size_t nr, struct gm_e820_
 	if (needed > cap)
 		return gm_error_set(err, -ENOBUFS, 0, 0,
 			"the e820 table has %zu records, there is room for %zu", needed, cap);
-	for (size_t i = 0; gm_memmap_run(map, nr, type_of, &at, &run); i++)
+	for (size_t i = 0; gm_memmap_run(map, nr, gm_e820_type, &at, &run); i++)
 		ret[i] = (struct gm_e820_entry){
 			.addr = run.first,
 			.len = run.last - run.first + 1,
-			.type = (uint32_t)type_of(&run),
+			.type = (uint32_t)gm_e820_type(&run),
 		};
 	return 0;
 }

@@ -28,6 +28,9 @@ int gm_memmap_check_run(const struct gm_memmap_entry *run, const char *table, st
 /* Flags of an entry: persistent memory is non-volatile whether it says so or not. */
 uint32_t gm_memmap_flags(const struct gm_memmap_entry *entry);
 
+/* Class of entries in e820 tables: GM_E820_*. */
+gm_memmap_class gm_e820_type;
+
 static inline void gm_put_le(uint8_t *to, unsigned int bytes, uint64_t value)
 {
 	for (unsigned int i = 0; i < bytes; i++)
