@@ -82,6 +82,87 @@ struct gm_range gm_pages_range(const struct gm_pages *pages, const struct gm_ran
 	return range;
 }
 
+/* ---- words, many at once ---- */
+
+#if defined(__SANITIZE_THREAD__)
+#define GM_BITS_BY_WORDS 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define GM_BITS_BY_WORDS 1
+#endif
+#endif
+
+/* Chosen when the library is loaded, as the copies of the guard are. */
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) &&                        \
+	!defined(__SANITIZE_ADDRESS__) && !defined(GM_BITS_BY_WORDS)
+#define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define CLONES
+#endif
+
+#define GROUP 64 /* words */
+
+/* What the words of a group are. */
+enum sort {
+	MIXED,
+	ZEROS,
+	ALL_ONES,
+};
+
+#ifndef GM_BITS_BY_WORDS
+typedef uint64_t wide __attribute__((vector_size(64), aligned(8), may_alias));
+
+/* Plain loads of vectors: each word of one is read at once. */
+CLONES static enum sort sort_of(const uint64_t *words)
+{
+	const volatile wide *group = (const volatile wide *)words;
+	wide all = group[0];
+	wide any = all;
+	uint64_t one_all = ONES;
+	uint64_t one_any = 0;
+
+	for (int i = 1; i < GROUP / 8; i++) {
+		wide eight = group[i];
+
+		all &= eight;
+		any |= eight;
+	}
+	for (int i = 0; i < 8; i++) {
+		one_all &= all[i];
+		one_any |= any[i];
+	}
+	return one_any == 0 ? ZEROS : one_all == ONES ? ALL_ONES : MIXED;
+}
+
+static void set_words(uint64_t *words, size_t nr)
+{
+	memset(words, 0xff, nr * sizeof(*words));
+}
+
+static void clear_words(uint64_t *words, size_t nr)
+{
+	memset(words, 0, nr * sizeof(*words));
+}
+#else
+static enum sort sort_of(const uint64_t *words)
+{
+	(void)words;
+	return MIXED;
+}
+
+static void set_words(uint64_t *words, size_t nr)
+{
+	for (size_t i = 0; i < nr; i++)
+		__atomic_store_n(&words[i], ONES, __ATOMIC_RELEASE);
+}
+
+static void clear_words(uint64_t *words, size_t nr)
+{
+	for (size_t i = 0; i < nr; i++)
+		__atomic_store_n(&words[i], 0, __ATOMIC_RELAXED);
+}
+#endif
+
 /* ---- words ---- */
 
 static inline uint64_t load(const uint64_t *word)
@@ -101,16 +182,31 @@ static inline uint64_t mask_of(const struct gm_range *bits, uint64_t i)
 	return mask;
 }
 
+/* One word that is not set whole. */
+static void set_some(uint64_t *word, uint64_t mask)
+{
+	if (mask & ~load(word))
+		__atomic_fetch_or(word, mask, __ATOMIC_SEQ_CST);
+}
+
 void gm_bits_set(uint64_t *words, const struct gm_range *bits)
 {
-	for (uint64_t i = bits->first / 64; i <= bits->last / 64; i++) {
-		uint64_t mask = mask_of(bits, i);
+	uint64_t first = bits->first / 64;
+	uint64_t last = bits->last / 64;
 
-		if (mask == ONES)
-			__atomic_store_n(&words[i], ONES, __ATOMIC_RELEASE);
-		else if (mask & ~load(&words[i]))
-			__atomic_fetch_or(&words[i], mask, __ATOMIC_SEQ_CST);
-	}
+	if (mask_of(bits, first) != ONES)
+		set_some(&words[first], mask_of(bits, first));
+	else if (first == last)
+		set_words(&words[first], 1);
+	if (first == last)
+		return;
+	if (mask_of(bits, last) != ONES)
+		set_some(&words[last], mask_of(bits, last));
+	else
+		last++;
+	first += mask_of(bits, first) != ONES;
+	if (first < last)
+		set_words(&words[first], last - first);
 }
 
 void gm_bits_clear(uint64_t *words, const struct gm_range *bits)
@@ -192,67 +288,38 @@ uint64_t gm_bits_take_some(uint64_t *word, uint64_t mask)
 	return __atomic_fetch_and(word, ~mask, __ATOMIC_SEQ_CST) & mask;
 }
 
-#define GROUP 16 /* words */
-
-#if defined(__SANITIZE_THREAD__)
-#define GM_BITS_BY_WORDS 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define GM_BITS_BY_WORDS 1
-#endif
-#endif
-
-#ifndef GM_BITS_BY_WORDS
-typedef uint64_t v2 __attribute__((vector_size(16), aligned(8), may_alias));
-
-/*
- * A group whose words are all zero, or all ones: 1 with what they are in *ret. Loads and stores are
- * plain vectors: each word of one is read or written at once.
- */
-static inline bool take_alike(uint64_t *words, uint64_t *ret)
+/* Words from @at on that are alike, group by group. */
+static size_t alike(const uint64_t *words, size_t at, size_t nr, enum sort *ret)
 {
-	volatile v2 *group = (volatile v2 *)words;
-	v2 all = group[0];
-	v2 any = all;
+	size_t end = at;
 
-	for (int i = 1; i < GROUP / 2; i++) {
-		v2 two = group[i];
+	while (nr - end >= GROUP) {
+		enum sort sort = sort_of(words + end);
 
-		all &= two;
-		any |= two;
+		if (sort == MIXED || (end > at && sort != *ret))
+			break;
+		*ret = sort;
+		end += GROUP;
 	}
-	if ((any[0] | any[1]) == 0) {
-		*ret = 0;
-		return true;
-	}
-	if ((all[0] & all[1]) != ONES)
-		return false;
-	for (int i = 0; i < GROUP / 2; i++)
-		group[i] = (v2){0, 0};
-	*ret = ONES;
-	return true;
+	return end - at;
 }
-#else
-static inline bool take_alike(uint64_t *words, uint64_t *ret)
-{
-	(void)words;
-	(void)ret;
-	return false;
-}
-#endif
 
+/* Ones stay ones until they are taken, so a whole run of them is cleared at the end. */
 uint64_t gm_bits_take(uint64_t *words, size_t nr, uint64_t *out)
 {
 	uint64_t sum = 0;
 	size_t i = 0;
 
 	while (i < nr) {
-		uint64_t alike;
+		enum sort sort = MIXED;
+		size_t run = alike(words, i, nr, &sort);
 
-		if (nr - i >= GROUP && take_alike(words + i, &alike)) {
-			memset(out + i, (int)(alike & 0xff), GROUP * sizeof(*out));
-			sum += alike ? GROUP * 64 : 0;
-			i += GROUP;
+		if (run) {
+			memset(out + i, sort == ALL_ONES ? 0xff : 0, run * sizeof(*out));
+			if (sort == ALL_ONES)
+				clear_words(words + i, run);
+			sum += sort == ALL_ONES ? run * 64 : 0;
+			i += run;
 			continue;
 		}
 		for (size_t end = nr - i < GROUP ? nr : i + GROUP; i < end; i++) {

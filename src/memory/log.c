@@ -336,7 +336,9 @@ int gm_log_take(
 	/* The logs first, then the filter. */
 	gm_dirty_forget(log->dirty, &range);
 	pthread_mutex_unlock(&log->dirty->lock);
-	gm_dirty_barrier(log->dirty);
+	/* For whoever reads the pages; of none nobody does. */
+	if (sum)
+		gm_dirty_barrier(log->dirty);
 	__atomic_fetch_add(&log->taken, sum, __ATOMIC_RELAXED);
 	/* Of what was asked for behind the end. */
 	for (uint64_t i = (bits.last - page) / 64 + 1; i < gm_bits_words(nr); i++)
