@@ -218,7 +218,8 @@ GM_API int gm_view_gpa(const struct gm_view *view, const void *hva, uint64_t *re
  * After they were written. Marks them in all logs (log.h), under all their names.
  * Threads: reader section. Since: 0.1.
  */
-GM_API void gm_view_mark(const struct gm_view *view, uint64_t gpa, uint64_t len);
+GM_API __attribute__((cold)) void gm_view_mark(
+	const struct gm_view *view, uint64_t gpa, uint64_t len);
 
 /**
  * gm_space_synchronize() - wait until all sections that have begun are over
