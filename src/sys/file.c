@@ -133,6 +133,72 @@ ssize_t gm_sys_pwrite(int fd, const void *buf, size_t len, uint64_t off)
 	return nr < 0 ? -errno : nr;
 }
 
+ssize_t gm_sys_write(int fd, const void *buf, size_t len)
+{
+	ssize_t nr = write(fd, buf, len);
+
+	return nr < 0 ? -errno : nr;
+}
+
+ssize_t gm_sys_readv(int fd, const struct iovec *iov, size_t nr)
+{
+	ssize_t did = readv(fd, iov, (int)nr);
+
+	return did < 0 ? -errno : did;
+}
+
+ssize_t gm_sys_writev(int fd, const struct iovec *iov, size_t nr)
+{
+	ssize_t did = writev(fd, iov, (int)nr);
+
+	return did < 0 ? -errno : did;
+}
+
+ssize_t gm_sys_preadv(int fd, const struct iovec *iov, size_t nr, uint64_t off)
+{
+	ssize_t did;
+
+	if (off > (uint64_t)INT64_MAX)
+		return -EINVAL;
+	did = preadv(fd, iov, (int)nr, (off_t)off);
+	return did < 0 ? -errno : did;
+}
+
+ssize_t gm_sys_pwritev(int fd, const struct iovec *iov, size_t nr, uint64_t off)
+{
+	ssize_t did;
+
+	if (off > (uint64_t)INT64_MAX)
+		return -EINVAL;
+	did = pwritev(fd, iov, (int)nr, (off_t)off);
+	return did < 0 ? -errno : did;
+}
+
+int gm_sys_sync(int fd, bool data_only)
+{
+	return (data_only ? fdatasync(fd) : fsync(fd)) ? -errno : 0;
+}
+
+int gm_sys_direct_align(int fd, uint32_t *ret_mem, uint32_t *ret_off)
+{
+#ifdef STATX_DIOALIGN /* headers of Linux 6.1 */
+	struct statx stx;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx))
+		return -errno;
+	if (stx.stx_mask & STATX_DIOALIGN) {
+		*ret_mem = stx.stx_dio_mem_align;
+		*ret_off = stx.stx_dio_offset_align;
+		return 0;
+	}
+#else
+	(void)fd;
+	(void)ret_mem;
+	(void)ret_off;
+#endif
+	return -ENOTSUP;
+}
+
 int gm_sys_unlink(const char *path)
 {
 	return unlink(path) ? -errno : 0;

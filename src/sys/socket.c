@@ -18,6 +18,20 @@ ssize_t gm_sys_recvmsg(int fd, struct msghdr *msg, int flags)
 	return nr < 0 ? -errno : nr;
 }
 
+ssize_t gm_sys_send(int fd, const void *buf, size_t len, int flags)
+{
+	ssize_t nr = send(fd, buf, len, flags | MSG_NOSIGNAL);
+
+	return nr < 0 ? -errno : nr;
+}
+
+ssize_t gm_sys_recv(int fd, void *buf, size_t len, int flags)
+{
+	ssize_t nr = recv(fd, buf, len, flags);
+
+	return nr < 0 ? -errno : nr;
+}
+
 int gm_sys_socket_kind(int fd, int *ret_domain, int *ret_type)
 {
 	socklen_t len = sizeof(int);
