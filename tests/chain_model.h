@@ -30,8 +30,8 @@ struct chain_model {
 		size_t nr;
 		size_t total; /* consumed and left */
 	} sides[2];
-	/* Length of memory, and what is said of what lies outside of it. */
-	uint64_t len;
+	uint64_t len;  /* of memory; nothing is around it */
+	bool overlaps; /* of the sides: copying is undefined */
 };
 
 /* @memory is what guest memory at @base has, 64 KiB; it is worked on as guest memory is. */
@@ -41,6 +41,7 @@ static inline void chain_model_start(struct chain_model *m, const struct gm_chai
 	m->memory = memory;
 	m->base = base;
 	m->len = 65536;
+	m->overlaps = false;
 	for (size_t side = 0; side < 2; side++) {
 		m->sides[side].next = 0;
 		m->sides[side].nr = 0;
@@ -119,8 +120,11 @@ static inline const char *chain_model_copy(
 	size_t to;
 	int want = chain_model_can(m, GM_CHAIN_READABLE, len, &from);
 	int other = chain_model_can(m, GM_CHAIN_WRITABLE, len, &to);
-	int rc = gm_chain_copy(&m->chain, view, &m->chain, view, len, &done);
+	int rc;
 
+	if (m->overlaps)
+		return NULL;
+	rc = gm_chain_copy(&m->chain, view, &m->chain, view, len, &done);
 	if (want != -ENODATA && (other == -ENOSPC || !want))
 		want = other;
 	if (from > to)
