@@ -209,9 +209,12 @@ static inline const char *chain_model_state(const struct chain_model *m)
 			return "something else is done";
 		if (n > left || !n != !left)
 			return "a range is longer than what is left, or empty";
-		for (uint64_t i = 0; i < n; i++) {
+		/* Some of it, its first and last byte among them. */
+		for (uint64_t i = n ? n - 1 : 0; n; i = i > 64 ? i / 2 : i - 1) {
 			if (m->sides[side].at[m->sides[side].next + i] != gpa + i)
 				return "a range lies elsewhere";
+			if (i == 0)
+				break;
 		}
 	}
 	return NULL;

@@ -20,7 +20,7 @@
 /* Two regions that touch, a hole, a ROM, and a page that ends at 2^64. */
 static inline void start_memory(void)
 {
-	start(NULL);
+	start(GM_OPTS(gm_space_opts, .gpa_limit = GIB(64)));
 	add(0, PAGE);
 	add(PAGE, PAGE);
 	assert_ok(gm_space_add(space,

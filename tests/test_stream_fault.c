@@ -39,9 +39,9 @@ static uint8_t *bytes;
 /* The same memory in one region, and page by page in another order behind an IOMMU. */
 static void start_both(void)
 {
-	struct gm_space_opts opts = {.size = sizeof(opts)};
+	struct gm_space_opts opts = {.size = sizeof(opts), .gpa_limit = GIB(64)};
 
-	start(NULL);
+	start(&opts);
 	add(0, MEMORY);
 	opts.over = space;
 	assert_ok(gm_space_create(&opts, &pages, &err));

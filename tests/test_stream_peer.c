@@ -377,7 +377,7 @@ static void test_a_transfer_that_waits_holds_up_no_change(void **state)
 	int fds[2];
 
 	(void)state;
-	start(NULL);
+	start(GM_OPTS(gm_space_opts, .gpa_limit = GIB(64)));
 	uint64_t id = add(0, PAGE);
 
 	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
