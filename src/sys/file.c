@@ -12,6 +12,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "sys/raw.h"
 #include "sys/uapi.h"
 
 int gm_sys_memfd(const char *name, unsigned int flags)
@@ -108,70 +109,50 @@ int gm_sys_get_seals(int fd)
 
 ssize_t gm_sys_read(int fd, void *buf, size_t len)
 {
-	ssize_t nr = read(fd, buf, len);
-
-	return nr < 0 ? -errno : nr;
+	return GM_RAW(read(fd, buf, len), SYS_read, fd, buf, len);
 }
 
 ssize_t gm_sys_pread(int fd, void *buf, size_t len, uint64_t off)
 {
-	ssize_t nr;
-
 	if (off > (uint64_t)INT64_MAX)
 		return -EINVAL;
-	nr = pread(fd, buf, len, (off_t)off);
-	return nr < 0 ? -errno : nr;
+	return GM_RAW(pread(fd, buf, len, (off_t)off), SYS_pread64, fd, buf, len, off);
 }
 
 ssize_t gm_sys_pwrite(int fd, const void *buf, size_t len, uint64_t off)
 {
-	ssize_t nr;
-
 	if (off > (uint64_t)INT64_MAX)
 		return -EINVAL;
-	nr = pwrite(fd, buf, len, (off_t)off);
-	return nr < 0 ? -errno : nr;
+	return GM_RAW(pwrite(fd, buf, len, (off_t)off), SYS_pwrite64, fd, buf, len, off);
 }
 
 ssize_t gm_sys_write(int fd, const void *buf, size_t len)
 {
-	ssize_t nr = write(fd, buf, len);
-
-	return nr < 0 ? -errno : nr;
+	return GM_RAW(write(fd, buf, len), SYS_write, fd, buf, len);
 }
 
 ssize_t gm_sys_readv(int fd, const struct iovec *iov, size_t nr)
 {
-	ssize_t did = readv(fd, iov, (int)nr);
-
-	return did < 0 ? -errno : did;
+	return GM_RAW(readv(fd, iov, (int)nr), SYS_readv, fd, iov, nr);
 }
 
 ssize_t gm_sys_writev(int fd, const struct iovec *iov, size_t nr)
 {
-	ssize_t did = writev(fd, iov, (int)nr);
-
-	return did < 0 ? -errno : did;
+	return GM_RAW(writev(fd, iov, (int)nr), SYS_writev, fd, iov, nr);
 }
 
 ssize_t gm_sys_preadv(int fd, const struct iovec *iov, size_t nr, uint64_t off)
 {
-	ssize_t did;
-
 	if (off > (uint64_t)INT64_MAX)
 		return -EINVAL;
-	did = preadv(fd, iov, (int)nr, (off_t)off);
-	return did < 0 ? -errno : did;
+	return GM_RAW(preadv(fd, iov, (int)nr, (off_t)off), SYS_preadv, fd, iov, nr, off);
 }
 
 ssize_t gm_sys_pwritev(int fd, const struct iovec *iov, size_t nr, uint64_t off)
 {
-	ssize_t did;
-
 	if (off > (uint64_t)INT64_MAX)
 		return -EINVAL;
-	did = pwritev(fd, iov, (int)nr, (off_t)off);
-	return did < 0 ? -errno : did;
+	return GM_RAW(pwritev(fd, iov, (int)nr, (off_t)off), SYS_pwritev, fd, iov, nr, off);
 }
 
 int gm_sys_sync(int fd, bool data_only)
