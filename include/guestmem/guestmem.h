@@ -24,6 +24,7 @@
 #include <guestmem/space.h>
 #include <guestmem/stream.h>
 #include <guestmem/txn.h>
+#include <guestmem/uring.h>
 #include <guestmem/view.h>
 
 #endif

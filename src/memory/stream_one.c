@@ -83,17 +83,19 @@ static inline __attribute__((always_inline)) bool move_one(
 }
 
 /* From @gpa + *done on. */
-static __attribute__((noinline)) int move_rest(struct gm_transfer *t, uint64_t gpa, size_t *done)
+static __attribute__((noinline)) int move_rest(
+	const struct gm_transfer *t, uint64_t gpa, size_t *done)
 {
 	struct gm_chain_elem elem;
 	struct gm_chain chain;
+	struct gm_transfer rest = *t;
 	size_t count = 0;
 	int rc;
 
-	t->len -= *done;
-	gm_chain_of_range(&chain, &elem, t->side, gpa + *done, t->len);
-	t->chain = &chain;
-	rc = gm_stream_run(t, &count);
+	rest.len -= *done;
+	gm_chain_of_range(&chain, &elem, t->side, gpa + *done, rest.len);
+	rest.chain = &chain;
+	rc = gm_stream_run(&rest, &count);
 	*done += count;
 	return rc;
 }

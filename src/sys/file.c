@@ -231,3 +231,10 @@ int gm_sys_ioctl(int fd, unsigned long request, void *arg)
 
 	return rc < 0 ? -errno : rc;
 }
+
+int gm_sys_uring_register(int ring_fd, unsigned int op, const void *arg, unsigned int nr)
+{
+	long rc = syscall(SYS_io_uring_register, ring_fd, op, arg, nr);
+
+	return rc < 0 ? -errno : (int)rc;
+}

@@ -69,6 +69,8 @@ ssize_t gm_sys_read_text(const char *path, char *buf, size_t cap);
 ssize_t gm_sys_readlink(const char *path, char *buf, size_t cap); /* terminated */
 int gm_sys_ioctl(int fd, unsigned long request, void *arg);
 
+int gm_sys_uring_register(int ring_fd, unsigned int op, const void *arg, unsigned int nr);
+
 /* ---- socket.c ---- */
 ssize_t gm_sys_sendmsg(int fd, const struct msghdr *msg, int flags);
 ssize_t gm_sys_recvmsg(int fd, struct msghdr *msg, int flags);
