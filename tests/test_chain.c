@@ -51,6 +51,8 @@ static void test_a_list_is_checked_once_and_whole(void **state)
 	assert_fails(gm_chain_init(&chain, order, 2, &opts, &err), EPROTO, "readable");
 	opts.flags = GM_CHAIN_MIXED;
 	assert_fails(gm_chain_init(&chain, order, 2, &opts, &err), EOVERFLOW, "9 bytes");
+	opts.max_len = UINT64_MAX;
+	assert_fails(gm_chain_init(&chain, huge, 2, &opts, &err), EOVERFLOW, "element 1");
 	opts.flags = 2;
 	assert_fails(gm_chain_init(&chain, order, 2, &opts, &err), EINVAL, "flags 0x2");
 	opts = (struct gm_chain_opts){.size = 4};
@@ -139,6 +141,7 @@ static void test_errors_come_with_the_progress(void **state)
 	struct gm_chain_elem elems[] = {
 		{PAGE, PAGE + 5, 0, 0}, {10, 20, GM_CHAIN_WRITE, 0}, {ROM, 1, GM_CHAIN_WRITE, 0}};
 	struct gm_chain chain;
+	struct gm_reader *second;
 	struct gm_chain other;
 	uint8_t buf[2 * PAGE];
 	size_t done;
@@ -165,6 +168,17 @@ static void test_errors_come_with_the_progress(void **state)
 	assert_int_equal(done, 20);
 	assert_int_equal(gm_chain_done(&other, R), 20);
 	assert_int_equal(gm_chain_done(&chain, W), 20);
+	/* Between two views: a second reader may have another. */
+	assert_ok(gm_reader_create(space, "second", &second, &err));
+	add(10 * PAGE, PAGE);
+	assert_ok(gm_chain_init(&chain, elems, 3, NULL, &err));
+	assert_ok(gm_chain_init(&other, elems, 3, NULL, &err));
+	assert_int_equal(
+		gm_chain_copy(&chain, gm_reader_enter(second), &other, view, 21, &done), -EACCES);
+	gm_reader_leave(second);
+	gm_reader_destroy(second);
+	assert_int_equal(done, 20);
+	assert_int_equal(gm_chain_done(&other, R), 20);
 	gm_chain_limit(&other, R, 0);
 	assert_int_equal(gm_chain_copy(&chain, view, &other, view, 1, &done), -ENODATA);
 	assert_int_equal(gm_chain_copy(&chain, view, &other, view, 0, &done), 0);

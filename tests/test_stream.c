@@ -385,7 +385,8 @@ static void test_direct_io_is_aligned_or_refused(void **state)
 	assert_int_equal(gm_stream_read(&s, reader, 0, PAGE, EXACT, &done), -ENODATA);
 	assert_int_equal(done, 100);
 	assert_memory(0, bytes + 2 * PAGE, 100);
-	assert_direct_refused(&s, 100, PAGE, 0, "gpa 0x64");
+	assert_direct_refused(&s, 1, 512, 0, "gpa 0x1 ");
+	assert_direct_refused(&s, PAGE - 256, 512, 0, "of 256 bytes");
 	assert_direct_refused(&s, 0, 100, 0, "of 100 bytes");
 	assert_direct_refused(&s, 0, PAGE, 100, "position 100");
 	/* Nothing is moved if a later piece is refused. */

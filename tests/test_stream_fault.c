@@ -338,6 +338,7 @@ static void test_making_a_stream_fails_with_a_reason(void **state)
 		FAULT_gm_sys_fstat, FAULT_gm_sys_open_flags, FAULT_gm_sys_direct_align};
 	char path[] = "/var/tmp/guestmem-test-XXXXXX";
 	struct gm_stream s = {.kind = 77};
+	size_t done;
 	int made = mkstemp(path);
 	int fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
 	int fds[2];
@@ -357,6 +358,15 @@ static void test_making_a_stream_fails_with_a_reason(void **state)
 	assert_ok(gm_stream_init_file(&s, fd, 0, &err));
 	assert_int_equal(fault_hits(), 1);
 	assert_int_equal(s.off_align, 512);
+	/* Behind an odd number of bytes a disk is not asked again. */
+	start(NULL);
+	add(0, PAGE);
+	assert_int_equal(ftruncate(made, 100), 0);
+	fault_set(NULL);
+	assert_int_equal(gm_stream_read(&s, reader, 0, PAGE, EXACT, &done), -ENODATA);
+	assert_int_equal(done, 100);
+	assert_int_equal(fault_calls(FAULT_gm_sys_pread), 1);
+	stop();
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
 	fault_set(
 		&(struct fault_plan){.fn = FAULT_gm_sys_socket_kind, .nth = 1, .error = ENOTSOCK});

@@ -229,6 +229,10 @@ static void test_eagain_comes_with_what_was_done(void **state)
 	assert_int_equal(done, 5000);
 	assert_memory(50, bytes, 5000);
 	assert_zero(5050, 100);
+	/* A hole is told, although nothing more was there. */
+	assert_int_equal(write(fds[1], bytes, 10), 10);
+	assert_int_equal(gm_stream_read(&s, reader, 2 * PAGE - 10, 20, 0, &done), -EFAULT);
+	assert_int_equal(done, 10);
 	/* Up to: what is there, without asking again. */
 	assert_int_equal(write(fds[1], bytes, 5000), 5000);
 	assert_int_equal(gm_stream_read(&s, reader, 0, 6000, 0, &done), 0);

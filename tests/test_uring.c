@@ -290,9 +290,18 @@ static void test_registered_buffers_are_used_where_they_serve(void **state)
 	assert_int_equal(prepare(fd, 0, &chain, GM_CHAIN_READABLE), 0);
 	assert_int_equal(next_sqe()->opcode, IORING_OP_WRITE);
 	assert_int_equal(gm_uring_finish(&op, -ECANCELED, NULL, NULL), -ECANCELED);
-	op.buffers = NULL;
 	gm_uring_unregister(&buffers);
 	assert_int_equal(buffers.nr, 0);
+	gm_uring_unregister(&buffers);
+	/* And what lies in one in part. */
+	assert_ok(gm_uring_register(&buffers, ring.fd, gm_reader_enter(reader), 0, 512, &err));
+	gm_reader_leave(reader);
+	elem = (struct gm_chain_elem){100, 413, 0, 0};
+	assert_ok(gm_chain_init(&chain, &elem, 1, NULL, &err));
+	assert_int_equal(prepare(fd, 0, &chain, GM_CHAIN_READABLE), 0);
+	assert_int_equal(next_sqe()->opcode, IORING_OP_WRITE);
+	assert_int_equal(gm_uring_finish(&op, -ECANCELED, NULL, NULL), -ECANCELED);
+	op.buffers = NULL;
 	gm_uring_unregister(&buffers);
 	close(fd);
 	stop();

@@ -282,7 +282,7 @@ static int transfer(struct gm_chain *chain, const struct gm_view *view, enum way
 	if (len > gm_chain_left(chain, side))
 		return finish(done, 0, too_short(side));
 	while (at < len && !rc) {
-		uint64_t gpa;
+		uint64_t gpa = 0;
 		size_t n = gm_chain_here(chain, side, len - at, &gpa);
 
 		rc = touch(view, gpa, way, buf ? buf + at : NULL, byte, n, &n);
@@ -344,8 +344,8 @@ int gm_chain_copy(struct gm_chain *to, const struct gm_view *to_view, struct gm_
 	if (len > gm_chain_left(to, GM_CHAIN_WRITABLE))
 		return finish(done, 0, -ENOSPC);
 	while (at < len && !rc) {
-		uint64_t src;
-		uint64_t dst;
+		uint64_t src = 0;
+		uint64_t dst = 0;
 		size_t n = gm_chain_here(from, GM_CHAIN_READABLE, len - at, &src);
 
 		n = gm_chain_here(to, GM_CHAIN_WRITABLE, n, &dst);
