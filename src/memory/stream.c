@@ -36,13 +36,15 @@ static int find_direct(struct gm_stream *stream)
 		return flags;
 	if (!(flags & O_DIRECT))
 		return 0;
-	stream->flags |= GM_STREAM_DIRECT;
 	rc = gm_sys_direct_align(stream->fd, &stream->mem_align, &stream->off_align);
 	if (rc == -ENOTSUP) {
 		stream->mem_align = DIRECT_ALIGN;
 		stream->off_align = DIRECT_ALIGN;
 		rc = 0;
 	}
+	/* Without any the file system does it by its cache, whatever the flag says. */
+	if (!rc && stream->mem_align && stream->off_align)
+		stream->flags |= GM_STREAM_DIRECT;
 	return rc;
 }
 

@@ -14,15 +14,8 @@
 #include "memory/device.h"
 #include "memory/stream.h"
 
-/* The buffer of stream_move.c. */
-#define BOUNCE_ALIGN 4096u
-
 static int check_position(const struct gm_stream *s, size_t len, struct gm_error *err)
 {
-	if (s->mem_align == 0 || s->off_align == 0 || s->off_align > BOUNCE_ALIGN)
-		return gm_error_set(err, -EINVAL, 0, 0,
-			"stream: the file of fd %d cannot do direct I/O in units of %u bytes",
-			s->fd, s->off_align);
 	if (s->off % s->off_align)
 		return gm_error_set(err, -EINVAL, 0, 0,
 			"stream: direct I/O at position %" PRIu64
