@@ -233,6 +233,33 @@ static void test_memory_may_go_while_the_kernel_uses_it(void **state)
 	close_ring();
 }
 
+/* Refused in every way; then two regions as two buffers. */
+static void register_two(struct gm_uring_buffers *buffers)
+{
+	const struct gm_view *view = gm_reader_enter(reader);
+
+	assert_fails(
+		gm_uring_register(buffers, ring.fd, view, 0, 3 * PAGE, &err), EFAULT, "gpa 0x0");
+	assert_fails(gm_uring_register(buffers, ring.fd, view, 0, 0, &err), EINVAL, "nothing");
+	assert_fails(
+		gm_uring_register(buffers, ring.fd, view, TOP, PAGE + 1, &err), ERANGE, "wrap");
+	buffers->room = 1;
+	assert_fails(gm_uring_register(buffers, ring.fd, view, 0, 2 * PAGE, &err), ENOBUFS,
+		"buffers of 1");
+	buffers->room = 4;
+	fault_set(
+		&(struct fault_plan){.fn = FAULT_gm_sys_uring_register, .nth = 1, .error = ENOMEM});
+	assert_fails(gm_uring_register(buffers, ring.fd, view, 0, 2 * PAGE, &err), ENOMEM,
+		"RLIMIT_MEMLOCK");
+	assert_int_equal(fault_hits(), 1);
+	fault_set(NULL);
+	assert_int_equal(buffers->nr, 0);
+	assert_ok(gm_uring_register(buffers, ring.fd, view, 0, 2 * PAGE, &err));
+	assert_int_equal(buffers->nr, 2);
+	assert_fails(gm_uring_register(buffers, ring.fd, view, 0, PAGE, &err), EINVAL, "already");
+	gm_reader_leave(reader);
+}
+
 static void test_registered_buffers_are_used_where_they_serve(void **state)
 {
 	struct gm_chain_elem elem = {PAGE + 100, 300, GM_CHAIN_WRITE, 0};
@@ -241,35 +268,13 @@ static void test_registered_buffers_are_used_where_they_serve(void **state)
 	struct iovec table[4];
 	struct gm_pin holds[4];
 	struct gm_uring_buffers buffers = {.slices = table, .pins = holds, .room = 4};
-	const struct gm_view *view;
 	struct gm_chain chain;
 	size_t done;
 
 	(void)state;
 	open_ring();
 	start_memory();
-	view = gm_reader_enter(reader);
-	assert_fails(
-		gm_uring_register(&buffers, ring.fd, view, 0, 3 * PAGE, &err), EFAULT, "gpa 0x0");
-	assert_fails(gm_uring_register(&buffers, ring.fd, view, 0, 0, &err), EINVAL, "nothing");
-	assert_fails(
-		gm_uring_register(&buffers, ring.fd, view, TOP, PAGE + 1, &err), ERANGE, "wrap");
-	buffers.room = 1;
-	assert_fails(gm_uring_register(&buffers, ring.fd, view, 0, 2 * PAGE, &err), ENOBUFS,
-		"buffers of 1");
-	buffers.room = 4;
-	fault_set(
-		&(struct fault_plan){.fn = FAULT_gm_sys_uring_register, .nth = 1, .error = ENOMEM});
-	assert_fails(gm_uring_register(&buffers, ring.fd, view, 0, 2 * PAGE, &err), ENOMEM,
-		"RLIMIT_MEMLOCK");
-	assert_int_equal(fault_hits(), 1);
-	fault_set(NULL);
-	assert_int_equal(buffers.nr, 0);
-	assert_ok(gm_uring_register(&buffers, ring.fd, view, 0, 2 * PAGE, &err));
-	assert_int_equal(buffers.nr, 2);
-	assert_fails(gm_uring_register(&buffers, ring.fd, view, 0, PAGE, &err), EINVAL, "already");
-	gm_reader_leave(reader);
-
+	register_two(&buffers);
 	op.buffers = &buffers;
 	assert_ok(gm_chain_init(&chain, &elem, 1, NULL, &err));
 	assert_int_equal(prepare(fd, 0, &chain, GM_CHAIN_WRITABLE), 0);
