@@ -305,6 +305,11 @@ WRAP(int, gm_sys_fallocate, (int fd, int mode, uint64_t off, uint64_t len), (fd,
 	.fd = fd, .off = off, .len = len, .flags = (uint64_t)mode)
 WRAP(int, gm_sys_add_seals, (int fd, int seals), (fd, seals), .fd = fd, .flags = (uint64_t)seals)
 WRAP(int, gm_sys_get_seals, (int fd), (fd), .fd = fd)
+WRAP(int, gm_sys_sync, (int fd, bool data_only), (fd, data_only), .fd = fd, .flags = data_only)
+WRAP(int, gm_sys_direct_align, (int fd, uint32_t *ret_mem, uint32_t *ret_off),
+	(fd, ret_mem, ret_off), .fd = fd)
+WRAP(int, gm_sys_uring_register, (int ring_fd, unsigned int op, const void *arg, unsigned int nr),
+	(ring_fd, op, arg, nr), .fd = ring_fd, .len = nr, .flags = op)
 WRAP(int, gm_sys_unlink, (const char *path), (path), .addr = 0)
 WRAP(int64_t, gm_sys_huge_page_size, (int fd), (fd), .fd = fd)
 WRAP(ssize_t, gm_sys_read_text, (const char *path, char *buf, size_t cap), (path, buf, cap),
@@ -409,74 +414,86 @@ int __wrap_gm_sys_mremap_to(void *from, size_t len, void *to)
 
 /* ---- those that can fall short ---- */
 
-ssize_t __real_gm_sys_pread(int, void *, size_t, uint64_t);
-ssize_t __wrap_gm_sys_pread(int, void *, size_t, uint64_t);
+/* Plain bytes. */
+#define WRAP_SHORT(name, params, args, ...)                                                        \
+	ssize_t __real_##name params;                                                              \
+	ssize_t __wrap_##name params;                                                              \
+	ssize_t __wrap_##name params                                                               \
+	{                                                                                          \
+		struct fault_event ev = EVENT(name, ADDR(buf), .len = len, __VA_ARGS__);           \
+		ssize_t rc = fault_before(&ev, &len);                                              \
+                                                                                                   \
+		ev.fd = fd;                                                                        \
+		if (rc == 0)                                                                       \
+			rc = __real_##name args;                                                   \
+		fault_after(&ev, rc);                                                              \
+		return rc;                                                                         \
+	}
 
-ssize_t __wrap_gm_sys_pread(int fd, void *buf, size_t len, uint64_t off)
-{
-	struct fault_event ev = EVENT(gm_sys_pread, ADDR(buf), .len = len, .off = off);
-	ssize_t rc = fault_before(&ev, &len);
+WRAP_SHORT(gm_sys_read, (int fd, void *buf, size_t len), (fd, buf, len), .off = 0)
+WRAP_SHORT(gm_sys_write, (int fd, const void *buf, size_t len), (fd, buf, len), .off = 0)
+WRAP_SHORT(gm_sys_pread, (int fd, void *buf, size_t len, uint64_t off), (fd, buf, len, off),
+	.off = off)
+WRAP_SHORT(gm_sys_pwrite, (int fd, const void *buf, size_t len, uint64_t off), (fd, buf, len, off),
+	.off = off)
+WRAP_SHORT(gm_sys_send, (int fd, const void *buf, size_t len, int flags), (fd, buf, len, flags),
+	.flags = (uint64_t)flags)
+WRAP_SHORT(gm_sys_recv, (int fd, void *buf, size_t len, int flags), (fd, buf, len, flags),
+	.flags = (uint64_t)flags)
 
-	ev.fd = fd;
-	if (rc == 0)
-		rc = __real_gm_sys_pread(fd, buf, len, off);
-	fault_after(&ev, rc);
-	return rc;
-}
-
-ssize_t __real_gm_sys_pwrite(int, const void *, size_t, uint64_t);
-ssize_t __wrap_gm_sys_pwrite(int, const void *, size_t, uint64_t);
-
-ssize_t __wrap_gm_sys_pwrite(int fd, const void *buf, size_t len, uint64_t off)
-{
-	struct fault_event ev = EVENT(gm_sys_pwrite, ADDR(buf), .len = len, .off = off);
-	ssize_t rc = fault_before(&ev, &len);
-
-	ev.fd = fd;
-	if (rc == 0)
-		rc = __real_gm_sys_pwrite(fd, buf, len, off);
-	fault_after(&ev, rc);
-	return rc;
-}
-
-ssize_t __real_gm_sys_read(int, void *, size_t);
-ssize_t __wrap_gm_sys_read(int, void *, size_t);
-
-ssize_t __wrap_gm_sys_read(int fd, void *buf, size_t len)
-{
-	struct fault_event ev = EVENT(gm_sys_read, ADDR(buf), .len = len);
-	ssize_t rc = fault_before(&ev, &len);
-
-	ev.fd = fd;
-	if (rc == 0)
-		rc = __real_gm_sys_read(fd, buf, len);
-	fault_after(&ev, rc);
-	return rc;
-}
-
-static size_t iov_len(const struct msghdr *msg)
+static size_t iov_len(const struct iovec *iov, size_t nr)
 {
 	size_t len = 0;
 
-	for (size_t i = 0; i < msg->msg_iovlen; i++)
-		len += msg->msg_iov[i].iov_len;
+	for (size_t i = 0; i < nr; i++)
+		len += iov[i].iov_len;
 	return len;
 }
 
-/* Points @msg at a copy of its vector in @iov that holds @len bytes. */
-static void iov_cut(struct msghdr *msg, struct iovec *iov, size_t len)
+/* A copy of a vector that holds @len bytes. Returns its slices. */
+static size_t iov_cut(struct iovec *to, const struct iovec *from, size_t nr_from, size_t len)
 {
 	size_t nr = 0;
 
-	while (nr < msg->msg_iovlen && nr < IOV_MAX_SHORT && len > 0) {
-		iov[nr] = msg->msg_iov[nr];
-		if (iov[nr].iov_len > len)
-			iov[nr].iov_len = len;
-		len -= iov[nr++].iov_len;
+	while (nr < nr_from && nr < IOV_MAX_SHORT && len > 0) {
+		to[nr] = from[nr];
+		if (to[nr].iov_len > len)
+			to[nr].iov_len = len;
+		len -= to[nr++].iov_len;
 	}
-	msg->msg_iov = iov;
-	msg->msg_iovlen = nr;
+	return nr;
 }
+
+/* The same for vectors. */
+#define WRAP_VECTOR(name, params, args, ...)                                                       \
+	ssize_t __real_##name params;                                                              \
+	ssize_t __wrap_##name params;                                                              \
+	ssize_t __wrap_##name params                                                               \
+	{                                                                                          \
+		struct fault_event ev = EVENT(name, ADDR(iov), __VA_ARGS__);                       \
+		struct iovec shorter[IOV_MAX_SHORT];                                               \
+		size_t len = iov_len(iov, nr);                                                     \
+		ssize_t rc;                                                                        \
+                                                                                                   \
+		ev.fd = fd;                                                                        \
+		ev.len = len;                                                                      \
+		rc = fault_before(&ev, &len);                                                      \
+		if (rc == 0 && ev.injected) {                                                      \
+			nr = iov_cut(shorter, iov, nr, len);                                       \
+			iov = shorter;                                                             \
+		}                                                                                  \
+		if (rc == 0)                                                                       \
+			rc = __real_##name args;                                                   \
+		fault_after(&ev, rc);                                                              \
+		return rc;                                                                         \
+	}
+
+WRAP_VECTOR(gm_sys_readv, (int fd, const struct iovec *iov, size_t nr), (fd, iov, nr), .off = 0)
+WRAP_VECTOR(gm_sys_writev, (int fd, const struct iovec *iov, size_t nr), (fd, iov, nr), .off = 0)
+WRAP_VECTOR(gm_sys_preadv, (int fd, const struct iovec *iov, size_t nr, uint64_t off),
+	(fd, iov, nr, off), .off = off)
+WRAP_VECTOR(gm_sys_pwritev, (int fd, const struct iovec *iov, size_t nr, uint64_t off),
+	(fd, iov, nr, off), .off = off)
 
 ssize_t __real_gm_sys_sendmsg(int, const struct msghdr *, int);
 ssize_t __wrap_gm_sys_sendmsg(int, const struct msghdr *, int);
@@ -488,15 +505,17 @@ ssize_t __wrap_gm_sys_sendmsg(int fd, const struct msghdr *msg, int flags)
 	struct fault_event ev = EVENT(gm_sys_sendmsg, .flags = (uint64_t)flags);
 	struct iovec iov[IOV_MAX_SHORT];
 	struct msghdr copy = *msg;
-	size_t len = iov_len(msg);
+	size_t len = iov_len(msg->msg_iov, msg->msg_iovlen);
 	ssize_t rc;
 
 	ev.fd = fd;
 	ev.len = len;
 	rc = fault_before(&ev, &len);
 	if (rc == 0) {
-		if (ev.injected)
-			iov_cut(&copy, iov, len);
+		if (ev.injected) {
+			copy.msg_iovlen = iov_cut(iov, msg->msg_iov, msg->msg_iovlen, len);
+			copy.msg_iov = iov;
+		}
 		rc = __real_gm_sys_sendmsg(fd, &copy, flags);
 	}
 	fault_after(&ev, rc);
@@ -508,15 +527,17 @@ ssize_t __wrap_gm_sys_recvmsg(int fd, struct msghdr *msg, int flags)
 	struct fault_event ev = EVENT(gm_sys_recvmsg, .flags = (uint64_t)flags);
 	struct iovec iov[IOV_MAX_SHORT];
 	struct msghdr copy = *msg;
-	size_t len = iov_len(msg);
+	size_t len = iov_len(msg->msg_iov, msg->msg_iovlen);
 	ssize_t rc;
 
 	ev.fd = fd;
 	ev.len = len;
 	rc = fault_before(&ev, &len);
 	if (rc == 0) {
-		if (ev.injected)
-			iov_cut(&copy, iov, len);
+		if (ev.injected) {
+			copy.msg_iovlen = iov_cut(iov, msg->msg_iov, msg->msg_iovlen, len);
+			copy.msg_iov = iov;
+		}
 		rc = __real_gm_sys_recvmsg(fd, &copy, flags);
 		msg->msg_namelen = copy.msg_namelen;
 		msg->msg_controllen = copy.msg_controllen;

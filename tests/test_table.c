@@ -32,7 +32,7 @@ static struct gm_piece pieces[ITEMS_MAX];
 /* All addresses at a base of their own, as if the one mapping of the one block were all of them. */
 static struct gm_window window = {.base = BASE};
 static struct gm_block block = {.refs = REFS};
-static struct gm_map map = {.block = &block, .hva = BASE, .refs = REFS};
+static struct gm_map map = {.block = &block, .hva = BASE, .holds = REFS};
 
 /* ---- edits ---- */
 
@@ -175,7 +175,7 @@ static void stop(void)
 {
 	gm_view_free_all(view);
 	assert_int_equal(fault_blocks(), blocks);
-	assert_int_equal(map.refs, REFS);
+	assert_int_equal(gm_map_refs(&map), REFS);
 	assert_int_equal(block.refs, REFS);
 }
 

@@ -9,6 +9,7 @@
 #include <guestmem/atomic.h>
 #include <guestmem/backend.h>
 #include <guestmem/block.h>
+#include <guestmem/chain.h>
 #include <guestmem/device.h>
 #include <guestmem/dump.h>
 #include <guestmem/error.h>
@@ -25,7 +26,9 @@
 #include <guestmem/residency.h>
 #include <guestmem/slice.h>
 #include <guestmem/space.h>
+#include <guestmem/stream.h>
 #include <guestmem/txn.h>
+#include <guestmem/uring.h>
 #include <guestmem/view.h>
 
 #endif

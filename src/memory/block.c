@@ -52,7 +52,7 @@ bool gm_block_is_exclusive(const struct gm_block *block)
 
 bool gm_block_is_idle(struct gm_block *block)
 {
-	return __atomic_load_n(&block->home.refs, __ATOMIC_ACQUIRE) == 0;
+	return gm_map_refs(&block->home) == 0;
 }
 
 /* What only a mapping could have. */

@@ -3,9 +3,9 @@
  * block.h - blocks and the mappings through which they are reached.
  *
  * A block has one home mapping, made with it. A block with a shared fd can have more: one for each
- * region that maps a part of it again. A map's references are regions and pins; each carries a
- * reference on the block, so a block outlives its maps. A home mapping goes with its block, the
- * others with their last reference.
+ * region that maps a part of it again. A map's references are regions and pins; as long as there are
+ * any, they carry one reference on the block, so a block outlives its maps. A home mapping goes with
+ * its block, the others with their last reference.
  */
 #ifndef GM_MEMORY_BLOCK_H
 #define GM_MEMORY_BLOCK_H
@@ -28,10 +28,13 @@ struct gm_map {
 	uint64_t gpa;
 	uint8_t *arena; /* reservation of its own, or NULL */
 	uint64_t arena_len;
-	uint32_t refs; /* atomic: regions and pins */
-	uint32_t pins; /* atomic: rises in sections only */
+	uint64_t holds; /* atomic: regions and pins, and GM_MAP_PIN for each pin */
 	bool home;
 };
+
+/* A pin counts in both halves of gm_map.holds, so that one addition takes it. */
+#define GM_MAP_REF UINT64_C(1)
+#define GM_MAP_PIN (UINT64_C(1) << 32)
 
 struct gm_block {
 	uint32_t refs;    /* atomic */
@@ -76,6 +79,17 @@ bool gm_block_is_exclusive(const struct gm_block *block);
 static inline bool gm_block_is_far(const struct gm_block *block)
 {
 	return block->backend;
+}
+
+/* What holds a mapping at this moment: regions and pins, and the pins among them. */
+static inline uint32_t gm_map_refs(const struct gm_map *map)
+{
+	return (uint32_t)__atomic_load_n(&map->holds, __ATOMIC_ACQUIRE);
+}
+
+static inline uint32_t gm_map_pins(const struct gm_map *map)
+{
+	return (uint32_t)(__atomic_load_n(&map->holds, __ATOMIC_ACQUIRE) / GM_MAP_PIN);
 }
 
 /* True if no region and no pin uses the home mapping, so that it may be moved. */

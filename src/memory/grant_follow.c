@@ -127,8 +127,8 @@ static int pinned(struct gm_grant *grant, uint64_t timeout_ns, struct gm_error *
 	piece = &grant->pending.items[0];
 	gm_error_set(err, -ETIMEDOUT, piece->range.first, gm_range_len(&piece->range),
 		"%s: %u pins hold memory of block \"%s\" and were not given back within %llu ms",
-		grant->name, __atomic_load_n(&piece->base->block->home.pins, __ATOMIC_RELAXED),
-		piece->base->block->name, (unsigned long long)(timeout_ns / 1000000));
+		grant->name, gm_map_pins(&piece->base->block->home), piece->base->block->name,
+		(unsigned long long)(timeout_ns / 1000000));
 	pthread_mutex_unlock(&grant->lock);
 	return -ETIMEDOUT;
 }

@@ -339,7 +339,7 @@ void gm_grant_reopen(struct gm_grant *grant, const struct gm_shown *piece)
 
 static bool is_pinned(const struct gm_base *base)
 {
-	return __atomic_load_n(&base->block->home.pins, __ATOMIC_ACQUIRE) > 0;
+	return gm_map_pins(&base->block->home) > 0;
 }
 
 static bool has_pending(const struct gm_grant *grant, const struct gm_base *base)

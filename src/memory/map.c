@@ -343,7 +343,7 @@ int gm_map_take_home(
 	int rc = 0;
 
 	pthread_mutex_lock(&block->lock);
-	if (__atomic_load_n(&block->home.refs, __ATOMIC_ACQUIRE) > 0)
+	if (gm_map_refs(&block->home) > 0)
 		rc = gm_error_set(
 			err, -EBUSY, gpa, block->len, "%s: pinned or in use", block->name);
 	else if (window)
@@ -362,10 +362,19 @@ struct gm_map *gm_map_share_home(struct gm_block *block)
 	return &block->home;
 }
 
+/*
+ * Holds have one reference on the block together: the first takes it, the last gives it back. Who is
+ * the first has a reference on the block by other ways, so it is there in between.
+ */
+static void hold(struct gm_map *map, uint64_t how)
+{
+	if ((uint32_t)__atomic_fetch_add(&map->holds, how, __ATOMIC_RELAXED) == 0)
+		gm_block_get(map->block);
+}
+
 struct gm_map *gm_map_get(struct gm_map *map)
 {
-	gm_block_get(map->block);
-	__atomic_fetch_add(&map->refs, 1, __ATOMIC_RELAXED);
+	hold(map, GM_MAP_REF);
 	return map;
 }
 
@@ -375,37 +384,45 @@ static void evict_home(struct gm_map *map)
 	struct gm_block *block = map->block;
 
 	pthread_mutex_lock(&block->lock);
-	if (map->window && __atomic_load_n(&map->refs, __ATOMIC_ACQUIRE) == 0 &&
+	if (map->window && gm_map_refs(map) == 0 &&
 		__atomic_load_n(&block->refs, __ATOMIC_RELAXED) > 1)
 		move(map, NULL, 0, NULL);
 	pthread_mutex_unlock(&block->lock);
 }
 
-void gm_map_put(struct gm_map *map)
+static void release_last(struct gm_map *map)
 {
 	struct gm_block *block = map->block;
 
-	if (__atomic_fetch_sub(&map->refs, 1, __ATOMIC_ACQ_REL) == 1) {
-		if (map->home) {
-			evict_home(map);
-		} else {
-			gm_map_release(map);
-			gm_sys_free(map);
-		}
+	if (map->home) {
+		evict_home(map);
+	} else {
+		gm_map_release(map);
+		gm_sys_free(map);
 	}
 	gm_block_put(block);
 }
 
+static void drop(struct gm_map *map, uint64_t how)
+{
+	/* What others did in the mapping happens before it goes. */
+	if ((uint32_t)__atomic_fetch_sub(&map->holds, how, __ATOMIC_ACQ_REL) == 1)
+		release_last(map);
+}
+
+void gm_map_put(struct gm_map *map)
+{
+	drop(map, GM_MAP_REF);
+}
+
 void gm_map_pin(struct gm_map *map)
 {
-	gm_map_get(map);
-	__atomic_fetch_add(&map->pins, 1, __ATOMIC_RELAXED);
+	hold(map, GM_MAP_PIN + GM_MAP_REF);
 }
 
 void gm_map_unpin(struct gm_map *map)
 {
-	__atomic_fetch_sub(&map->pins, 1, __ATOMIC_RELEASE);
-	gm_map_put(map);
+	drop(map, GM_MAP_PIN + GM_MAP_REF);
 }
 
 struct gm_map *gm_map_pin_home(struct gm_block *block)

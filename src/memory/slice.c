@@ -61,6 +61,18 @@ static int hold(struct gm_spot *spot, uint32_t perms, struct iovec *ret_slice, s
 	return 0;
 }
 
+/* A pin's logs, with a reference of the pin's own or without. */
+#define OWN_REF ((uintptr_t)1)
+
+/* The mapping keeps its window, and that the logs of its space: then they need no counting. */
+static void *keep_logs(struct gm_dirty *dirty, const struct gm_map *map)
+{
+	if (map->window && map->window->dirty == dirty)
+		return dirty;
+	gm_dirty_get(dirty);
+	return (void *)((uintptr_t)dirty | OWN_REF);
+}
+
 /* Who writes to a slice does it between now and when the pin is given back: both are marked. */
 static void note_writer(const struct gm_view *view, uint64_t gpa, const struct gm_spot *spot,
 	uint64_t len, struct gm_pin *pin)
@@ -69,9 +81,9 @@ static void note_writer(const struct gm_view *view, uint64_t gpa, const struct g
 	const uint64_t gpas[] = {gpa, spot->gpa};
 
 	for (int i = 0; i < (spot->view == view ? 1 : 2); i++) {
-		pin->logs[i] = ((const struct gm_view_full *)(const void *)views[i])->dirty;
+		pin->logs[i] = keep_logs(
+			((const struct gm_view_full *)(const void *)views[i])->dirty, pin->map);
 		pin->gpa[i] = gpas[i];
-		gm_dirty_get(pin->logs[i]);
 		gm_view_mark(views[i], gpas[i], len);
 	}
 	pin->len = len;
@@ -80,11 +92,15 @@ static void note_writer(const struct gm_view *view, uint64_t gpa, const struct g
 static void mark_writer(struct gm_pin *pin, uint64_t len)
 {
 	for (int i = 0; i < 2; i++) {
-		if (!pin->logs[i])
+		uintptr_t logs = (uintptr_t)pin->logs[i];
+		struct gm_dirty *dirty = (struct gm_dirty *)(logs & ~OWN_REF);
+
+		if (!dirty)
 			continue;
 		if (len)
-			gm_dirty_mark_later(pin->logs[i], pin->gpa[i], len);
-		gm_dirty_put(pin->logs[i]);
+			gm_dirty_mark_later(dirty, pin->gpa[i], len);
+		if (logs & OWN_REF)
+			gm_dirty_put(dirty);
 		pin->logs[i] = NULL;
 	}
 }

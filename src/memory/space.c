@@ -102,6 +102,10 @@ int gm_space_create(
 		__atomic_fetch_add(&opts.over->nr_above, 1, __ATOMIC_RELAXED);
 	space->generation = 1;
 	view->dirty = space->dirty;
+	if (space->window) {
+		gm_dirty_get(space->dirty);
+		space->window->dirty = space->dirty;
+	}
 	gm_view_finish(view, view, space->window, NULL, 0, space->generation);
 	space->view = &view->pub;
 	*ret_space = space;

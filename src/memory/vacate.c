@@ -230,7 +230,7 @@ static int shift_aside(struct commit *c, struct gm_error *err)
 	for (size_t i = 0; i < c->nr_listed && !rc; i++) {
 		struct gm_map *map = c->listed[i];
 
-		if (__atomic_load_n(&map->pins, __ATOMIC_ACQUIRE) > 0)
+		if (gm_map_pins(map) > 0)
 			continue;
 		rc = shift(c, &c->moves[c->nr_moves], map, NULL, 0, err);
 		if (!rc)

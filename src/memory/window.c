@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "core/error.h"
+#include "memory/dirty.h"
 #include "sys/sys.h"
 
 #define RESERVE_FLAGS (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
@@ -82,6 +83,8 @@ void gm_window_put(struct gm_window *window)
 		return;
 	gm_sys_munmap(window->arena, window->arena_len);
 	pthread_mutex_destroy(&window->lock);
+	if (window->dirty)
+		gm_dirty_put(window->dirty);
 	gm_sys_free(window->claims.ranges);
 	gm_sys_free(window);
 }

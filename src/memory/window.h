@@ -19,6 +19,8 @@
 #define GM_WINDOW_LIMIT_MAX (UINT64_C(1) << 46)
 #define GM_WINDOW_ALIGN (UINT64_C(1) << 30)
 
+struct gm_dirty;
+
 struct gm_window {
 	uint8_t *base;
 	uint64_t limit;
@@ -27,7 +29,8 @@ struct gm_window {
 	uint32_t refs; /* atomic: the space and each claim */
 	pthread_mutex_t lock;
 	struct gm_rangeset claims;
-	size_t nr_claims; /* may be more than claims.nr: neighbours are merged there */
+	size_t nr_claims;       /* may be more than claims.nr: neighbours are merged there */
+	struct gm_dirty *dirty; /* of its space: stays for pins as long as the window; reference */
 };
 
 int gm_window_create(uint64_t limit, struct gm_window **ret, struct gm_error *err);

@@ -12,6 +12,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "sys/raw.h"
 #include "sys/uapi.h"
 
 int gm_sys_memfd(const char *name, unsigned int flags)
@@ -113,29 +114,75 @@ int gm_sys_get_seals(int fd)
 
 ssize_t gm_sys_read(int fd, void *buf, size_t len)
 {
-	ssize_t nr = read(fd, buf, len);
-
-	return nr < 0 ? -errno : nr;
+	return GM_RAW(read(fd, buf, len), SYS_read, fd, buf, len);
 }
 
 ssize_t gm_sys_pread(int fd, void *buf, size_t len, uint64_t off)
 {
-	ssize_t nr;
-
 	if (off > (uint64_t)INT64_MAX)
 		return -EINVAL;
-	nr = pread(fd, buf, len, (off_t)off);
-	return nr < 0 ? -errno : nr;
+	return GM_RAW(pread(fd, buf, len, (off_t)off), SYS_pread64, fd, buf, len, off);
 }
 
 ssize_t gm_sys_pwrite(int fd, const void *buf, size_t len, uint64_t off)
 {
-	ssize_t nr;
-
 	if (off > (uint64_t)INT64_MAX)
 		return -EINVAL;
-	nr = pwrite(fd, buf, len, (off_t)off);
-	return nr < 0 ? -errno : nr;
+	return GM_RAW(pwrite(fd, buf, len, (off_t)off), SYS_pwrite64, fd, buf, len, off);
+}
+
+ssize_t gm_sys_write(int fd, const void *buf, size_t len)
+{
+	return GM_RAW(write(fd, buf, len), SYS_write, fd, buf, len);
+}
+
+ssize_t gm_sys_readv(int fd, const struct iovec *iov, size_t nr)
+{
+	return GM_RAW(readv(fd, iov, (int)nr), SYS_readv, fd, iov, nr);
+}
+
+ssize_t gm_sys_writev(int fd, const struct iovec *iov, size_t nr)
+{
+	return GM_RAW(writev(fd, iov, (int)nr), SYS_writev, fd, iov, nr);
+}
+
+ssize_t gm_sys_preadv(int fd, const struct iovec *iov, size_t nr, uint64_t off)
+{
+	if (off > (uint64_t)INT64_MAX)
+		return -EINVAL;
+	return GM_RAW(preadv(fd, iov, (int)nr, (off_t)off), SYS_preadv, fd, iov, nr, off);
+}
+
+ssize_t gm_sys_pwritev(int fd, const struct iovec *iov, size_t nr, uint64_t off)
+{
+	if (off > (uint64_t)INT64_MAX)
+		return -EINVAL;
+	return GM_RAW(pwritev(fd, iov, (int)nr, (off_t)off), SYS_pwritev, fd, iov, nr, off);
+}
+
+int gm_sys_sync(int fd, bool data_only)
+{
+	return (data_only ? fdatasync(fd) : fsync(fd)) ? -errno : 0;
+}
+
+int gm_sys_direct_align(int fd, uint32_t *ret_mem, uint32_t *ret_off)
+{
+#ifdef STATX_DIOALIGN /* headers of Linux 6.1 */
+	struct statx stx;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx))
+		return -errno;
+	if (stx.stx_mask & STATX_DIOALIGN) {
+		*ret_mem = stx.stx_dio_mem_align;
+		*ret_off = stx.stx_dio_offset_align;
+		return 0;
+	}
+#else
+	(void)fd;
+	(void)ret_mem;
+	(void)ret_off;
+#endif
+	return -ENOTSUP;
 }
 
 int gm_sys_unlink(const char *path)
@@ -188,4 +235,11 @@ int gm_sys_ioctl(int fd, unsigned long request, void *arg)
 	int rc = ioctl(fd, request, arg);
 
 	return rc < 0 ? -errno : rc;
+}
+
+int gm_sys_uring_register(int ring_fd, unsigned int op, const void *arg, unsigned int nr)
+{
+	long rc = syscall(SYS_io_uring_register, ring_fd, op, arg, nr);
+
+	return rc < 0 ? -errno : (int)rc;
 }

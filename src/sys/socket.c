@@ -4,6 +4,8 @@
 
 #include <errno.h>
 
+#include "sys/raw.h"
+
 ssize_t gm_sys_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
 	ssize_t nr = sendmsg(fd, msg, flags | MSG_NOSIGNAL);
@@ -16,6 +18,17 @@ ssize_t gm_sys_recvmsg(int fd, struct msghdr *msg, int flags)
 	ssize_t nr = recvmsg(fd, msg, flags | MSG_CMSG_CLOEXEC);
 
 	return nr < 0 ? -errno : nr;
+}
+
+ssize_t gm_sys_send(int fd, const void *buf, size_t len, int flags)
+{
+	flags |= MSG_NOSIGNAL;
+	return GM_RAW(send(fd, buf, len, flags), SYS_sendto, fd, buf, len, flags);
+}
+
+ssize_t gm_sys_recv(int fd, void *buf, size_t len, int flags)
+{
+	return GM_RAW(recv(fd, buf, len, flags), SYS_recvfrom, fd, buf, len, flags);
 }
 
 int gm_sys_socket_kind(int fd, int *ret_domain, int *ret_type)

@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 /* ---- mem.c: address space ---- */
 int gm_sys_mmap(void *addr, size_t len, int prot, int flags, int fd, uint64_t off, void **ret);
@@ -53,6 +54,14 @@ int gm_sys_get_seals(int fd);
 ssize_t gm_sys_read(int fd, void *buf, size_t len);
 ssize_t gm_sys_pread(int fd, void *buf, size_t len, uint64_t off);
 ssize_t gm_sys_pwrite(int fd, const void *buf, size_t len, uint64_t off);
+ssize_t gm_sys_write(int fd, const void *buf, size_t len);
+ssize_t gm_sys_readv(int fd, const struct iovec *iov, size_t nr);
+ssize_t gm_sys_writev(int fd, const struct iovec *iov, size_t nr);
+ssize_t gm_sys_preadv(int fd, const struct iovec *iov, size_t nr, uint64_t off);
+ssize_t gm_sys_pwritev(int fd, const struct iovec *iov, size_t nr, uint64_t off);
+int gm_sys_sync(int fd, bool data_only);
+/* What O_DIRECT wants of addresses and of positions; 0 if it is refused; -ENOTSUP if nobody knows. */
+int gm_sys_direct_align(int fd, uint32_t *ret_mem, uint32_t *ret_off);
 int gm_sys_unlink(const char *path);
 /* Page size of the hugetlbfs file behind @fd, 0 if it is none. */
 int64_t gm_sys_huge_page_size(int fd);
@@ -61,9 +70,13 @@ ssize_t gm_sys_read_text(const char *path, char *buf, size_t cap);
 ssize_t gm_sys_readlink(const char *path, char *buf, size_t cap); /* terminated */
 int gm_sys_ioctl(int fd, unsigned long request, void *arg);
 
+int gm_sys_uring_register(int ring_fd, unsigned int op, const void *arg, unsigned int nr);
+
 /* ---- socket.c ---- */
 ssize_t gm_sys_sendmsg(int fd, const struct msghdr *msg, int flags);
 ssize_t gm_sys_recvmsg(int fd, struct msghdr *msg, int flags);
+ssize_t gm_sys_send(int fd, const void *buf, size_t len, int flags);
+ssize_t gm_sys_recv(int fd, void *buf, size_t len, int flags);
 int gm_sys_socket_kind(int fd, int *ret_domain, int *ret_type); /* AF_*, SOCK_* */
 int gm_sys_peer_uid(int fd, uid_t *ret); /* who connected a Unix socket, as of then */
 

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * stream.c - kinds of streams, their positions, and those that are buffers.
+ *
+ * What an fd is is asked once, when a stream is made; a transfer makes no system call but its own.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+
+#include "core/error.h"
+#include "memory/chain.h"
+#include "memory/stream.h"
+
+#define OFF_MAX ((uint64_t)INT64_MAX)
+
+/* Bytes of a buffer that are copied in one section. */
+#define SECTION (UINT64_C(256) << 10)
+
+/* O_DIRECT where the kernel does not tell what it wants. */
+#define DIRECT_ALIGN 512u
+
+#define MSG_ALLOWED (MSG_DONTWAIT | MSG_MORE | MSG_EOR | MSG_WAITALL | MSG_PEEK)
+
+static int refuse(struct gm_error *err, int rc, int fd, const char *what)
+{
+	return gm_error_set(err, rc, 0, 0, "stream: %s fd %d: %s", what, fd, gm_error_word(rc));
+}
+
+static int find_direct(struct gm_stream *stream)
+{
+	int flags = gm_sys_open_flags(stream->fd);
+	int rc;
+
+	if (flags < 0)
+		return flags;
+	if (!(flags & O_DIRECT))
+		return 0;
+	rc = gm_sys_direct_align(stream->fd, &stream->mem_align, &stream->off_align);
+	if (rc == -ENOTSUP) {
+		stream->mem_align = DIRECT_ALIGN;
+		stream->off_align = DIRECT_ALIGN;
+		rc = 0;
+	}
+	/* Without any the file system does it by its cache, whatever the flag says. */
+	if (!rc && stream->mem_align && stream->off_align)
+		stream->flags |= GM_STREAM_DIRECT;
+	return rc;
+}
+
+int gm_stream_init_socket(struct gm_stream *stream, int fd, int flags, struct gm_error *err)
+{
+	struct gm_stream made = {.kind = GM_STREAM_SOCKET, .fd = fd, .msg_flags = flags};
+	int domain;
+	int type;
+	int rc;
+
+	if (flags & ~MSG_ALLOWED)
+		return gm_error_set(err, -EINVAL, 0, 0,
+			"stream: flags 0x%x of socket fd %d are not supported",
+			(unsigned int)(flags & ~MSG_ALLOWED), fd);
+	rc = gm_sys_socket_kind(fd, &domain, &type);
+	if (rc)
+		return refuse(err, rc, fd, "cannot ask for the type of socket");
+	if (type != SOCK_STREAM)
+		made.flags |= GM_STREAM_MESSAGE;
+	if (flags & MSG_PEEK)
+		made.flags |= GM_STREAM_PEEK;
+	*stream = made;
+	return 0;
+}
+
+/* With @positioned only files and disks. */
+static int init_fd(
+	struct gm_stream *stream, int fd, bool positioned, uint64_t off, struct gm_error *err)
+{
+	struct gm_stream made = {
+		.kind = positioned ? GM_STREAM_FILE : GM_STREAM_FD, .fd = fd, .off = off};
+	struct stat st;
+	int rc = gm_sys_fstat(fd, &st);
+
+	if (rc)
+		return refuse(err, rc, fd, "cannot look at");
+	if (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) {
+		made.flags |= GM_STREAM_DISK;
+		rc = find_direct(&made);
+		if (rc)
+			return refuse(err, rc, fd, "cannot ask for the alignment of");
+	} else if (positioned) {
+		return refuse(err, -ESPIPE, fd, "there are no positions in");
+	} else if (S_ISSOCK(st.st_mode)) {
+		return gm_stream_init_socket(stream, fd, 0, err);
+	}
+	*stream = made;
+	return 0;
+}
+
+int gm_stream_init_fd(struct gm_stream *stream, int fd, struct gm_error *err)
+{
+	return init_fd(stream, fd, false, 0, err);
+}
+
+int gm_stream_init_file(struct gm_stream *stream, int fd, uint64_t off, struct gm_error *err)
+{
+	if (off > OFF_MAX)
+		return gm_error_set(err, -EINVAL, 0, 0,
+			"stream: position %" PRIu64 " of fd %d is above 2^63 - 1", off, fd);
+	return init_fd(stream, fd, true, off, err);
+}
+
+void gm_stream_init_buffer(struct gm_stream *stream, void *buf, size_t len)
+{
+	*stream = (struct gm_stream){.kind = GM_STREAM_BUFFER, .fd = -1, .buf = buf, .len = len};
+}
+
+void gm_stream_init_source(struct gm_stream *stream, const void *buf, size_t len)
+{
+	gm_stream_init_buffer(stream, (void *)(uintptr_t)buf, len);
+	stream->kind = GM_STREAM_SOURCE;
+}
+
+void gm_stream_init_growing(struct gm_stream *stream, size_t max)
+{
+	*stream = (struct gm_stream){
+		.kind = GM_STREAM_GROWING, .fd = -1, .max = max ? max : SIZE_MAX / 2};
+}
+
+int gm_stream_init_ops(
+	struct gm_stream *stream, const struct gm_stream_ops *ops, struct gm_error *err)
+{
+	struct gm_stream made = {.kind = GM_STREAM_OPS, .fd = -1};
+	int rc = gm_opts_copy(&made.ops, sizeof(made.ops), ops, sizeof(made.ops));
+
+	if (rc)
+		return gm_opts_error(err, rc, "stream");
+	if (!made.ops.readv && !made.ops.writev)
+		return gm_error_set(err, -EINVAL, 0, 0, "stream: it has neither readv nor writev");
+	*stream = made;
+	return 0;
+}
+
+void gm_stream_fini(struct gm_stream *stream)
+{
+	if (!stream)
+		return;
+	if (stream->kind == GM_STREAM_GROWING)
+		gm_sys_free(stream->buf);
+	*stream = (struct gm_stream){.fd = -1};
+}
+
+int gm_stream_seek(struct gm_stream *stream, uint64_t off)
+{
+	if (stream->kind != GM_STREAM_FILE && !gm_stream_is_buffer(stream))
+		return -ESPIPE;
+	if (off > (stream->kind == GM_STREAM_FILE ? OFF_MAX : stream->len))
+		return -EINVAL;
+	stream->off = off;
+	return 0;
+}
+
+uint64_t gm_stream_tell(const struct gm_stream *stream)
+{
+	return stream->off;
+}
+
+const void *gm_stream_data(const struct gm_stream *stream, size_t *ret_len)
+{
+	*ret_len = gm_stream_is_buffer(stream) ? stream->len : 0;
+	return *ret_len ? stream->buf : NULL;
+}
+
+int gm_stream_flush(struct gm_stream *stream, uint32_t flags)
+{
+	int rc;
+
+	if (flags & ~GM_STREAM_METADATA)
+		return -EINVAL;
+	if (stream->kind == GM_STREAM_OPS)
+		return stream->ops.flush ? stream->ops.flush(stream->ops.ctx) : 0;
+	if (!(stream->flags & GM_STREAM_DISK))
+		return 0;
+	do {
+		rc = gm_sys_sync(stream->fd, !(flags & GM_STREAM_METADATA));
+	} while (rc == -EINTR);
+	return rc;
+}
+
+/* ---- buffers ---- */
+
+static int grow(struct gm_stream *stream, uint64_t end)
+{
+	uint64_t cap = stream->cap ? stream->cap : 4096;
+	uint8_t *buf;
+
+	if (end <= stream->cap)
+		return 0;
+	while (cap < end)
+		cap *= 2;
+	if (cap > stream->max)
+		cap = stream->max;
+	buf = gm_sys_realloc(stream->buf, (size_t)cap, 1);
+	if (!buf)
+		return -ENOMEM;
+	stream->buf = buf;
+	stream->cap = cap;
+	return 0;
+}
+
+/* Bytes from the position on. */
+static uint64_t room(const struct gm_transfer *t)
+{
+	const struct gm_stream *stream = t->stream;
+	bool grows = stream->kind == GM_STREAM_GROWING && t->side == GM_CHAIN_READABLE;
+
+	return (grows ? stream->max : stream->len) - stream->off;
+}
+
+/* @n bytes, which the buffer has room for. */
+static int copy(const struct gm_transfer *t, size_t n, size_t *ret_did)
+{
+	struct gm_stream *stream = t->stream;
+	const struct gm_view *view;
+	int rc;
+
+	*ret_did = 0;
+	if (stream->kind == GM_STREAM_GROWING && t->side == GM_CHAIN_READABLE) {
+		rc = grow(stream, stream->off + n);
+		if (rc)
+			return rc;
+	}
+	view = gm_reader_enter(t->reader);
+	if (t->side == GM_CHAIN_WRITABLE)
+		rc = gm_chain_write(t->chain, view, stream->buf + stream->off, n, ret_did);
+	else
+		rc = gm_chain_read(t->chain, view, stream->buf + stream->off, n, ret_did);
+	gm_reader_leave(t->reader);
+	stream->off += *ret_did;
+	if (stream->len < stream->off)
+		stream->len = stream->off;
+	return rc;
+}
+
+int gm_stream_move_buffer(const struct gm_transfer *t, size_t *done)
+{
+	if (t->stream->kind == GM_STREAM_SOURCE && t->side == GM_CHAIN_READABLE)
+		return -EBADF;
+	while (*done < t->len) {
+		uint64_t n = t->len - *done;
+		size_t did;
+		int rc;
+
+		if (n > room(t))
+			n = room(t);
+		if (n == 0)
+			return gm_transfer_end(t);
+		rc = copy(t, n < SECTION ? n : SECTION, &did);
+		*done += did;
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/* ---- transfers ---- */
+
+int gm_stream_run(const struct gm_transfer *t, size_t *done)
+{
+	struct gm_stream *stream = t->stream;
+	int rc = 0;
+
+	if (gm_stream_is_buffer(stream))
+		return gm_stream_move_buffer(t, done);
+	if (stream->flags & GM_STREAM_DIRECT)
+		rc = gm_stream_check_direct(t, NULL);
+	return rc ? rc : gm_stream_move(t, done);
+}
+
+static int finish(size_t *done, size_t count, int rc)
+{
+	if (done)
+		*done = count;
+	return rc;
+}
+
+static int over_chain(struct gm_transfer *t, uint32_t flags, size_t *done)
+{
+	uint64_t left = gm_chain_left(t->chain, t->side);
+	size_t count = 0;
+	int rc = 0;
+
+	if (flags & ~GM_STREAM_EXACT)
+		return finish(done, 0, -EINVAL);
+	t->exact = flags & GM_STREAM_EXACT;
+	if (t->len > left && t->exact)
+		return finish(done, 0, t->side == GM_CHAIN_WRITABLE ? -ENOSPC : -ENODATA);
+	if (t->len > left)
+		t->len = (size_t)left;
+	if (t->len && gm_transfer_passes_end(t))
+		return finish(done, 0, -EOVERFLOW);
+	if (t->len)
+		rc = gm_stream_run(t, &count);
+	return finish(done, count, rc);
+}
+
+int gm_stream_read_chain(struct gm_stream *stream, struct gm_reader *reader, struct gm_chain *chain,
+	size_t len, uint32_t flags, size_t *done)
+{
+	struct gm_transfer t = {stream, reader, chain, GM_CHAIN_WRITABLE, len, false};
+
+	return over_chain(&t, flags, done);
+}
+
+int gm_stream_write_chain(struct gm_stream *stream, struct gm_reader *reader,
+	struct gm_chain *chain, size_t len, uint32_t flags, size_t *done)
+{
+	struct gm_transfer t = {stream, reader, chain, GM_CHAIN_READABLE, len, false};
+
+	return over_chain(&t, flags, done);
+}
