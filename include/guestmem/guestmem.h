@@ -30,5 +30,6 @@
 #include <guestmem/txn.h>
 #include <guestmem/uring.h>
 #include <guestmem/view.h>
+#include <guestmem/watch.h>
 
 #endif
