@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <guestmem/iommu.h>
 #include <guestmem/log.h>
+#include <guestmem/stream.h>
 #include <guestmem/txn.h>
 #include <stdio.h>
 #include <string.h>
@@ -184,6 +185,45 @@ static void test_reading_and_failing_mark_nothing(void **state)
 	gm_pin_put_written(&pin, 0);
 	assert_clean(log_);
 	gm_reader_leave(reader);
+	stop_log();
+}
+
+/* Exactly what came, although room for more was offered. */
+static void test_streams_mark_what_was_read(void **state)
+{
+	static uint8_t source[3 * PAGE];
+	struct gm_stream stream;
+	struct gm_chain_elem elems[] = {
+		{.gpa = 8 * PAGE + 100, .len = PAGE, .flags = GM_CHAIN_WRITE},
+		{.gpa = 20 * PAGE, .len = 8 * PAGE, .flags = GM_CHAIN_WRITE},
+	};
+	struct gm_chain chain;
+	size_t done = 0;
+	int pipes[2];
+
+	(void)state;
+	start_log();
+	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(write(pipes[1], source, PAGE + 1), PAGE + 1);
+	assert_ok(gm_stream_init_fd(&stream, pipes[0], &err));
+	assert_int_equal(gm_stream_read(&stream, reader, 2 * PAGE, 10 * PAGE, 0, &done), 0);
+	assert_int_equal(done, PAGE + 1);
+	assert_taken(log_, 2, 2);
+	/* One that fails has read nothing; a chain marks what came to each of its ranges. */
+	assert_int_equal(write(pipes[1], source, PAGE + 1), PAGE + 1);
+	assert_ok(gm_chain_init(&chain, elems, 2, NULL, &err));
+	assert_int_equal(gm_stream_read_chain(&stream, reader, &chain, SIZE_MAX, 0, &done), 0);
+	assert_int_equal(done, PAGE + 1);
+	assert_int_equal(gm_log_count(log_, 8 * PAGE, 2 * PAGE), 2);
+	assert_int_equal(gm_log_count(log_, 20 * PAGE, 8 * PAGE), 1);
+	assert_int_equal(gm_log_count(log_, 0, 0), 3);
+	gm_log_reset(log_, 0, LEN);
+	/* To a stream nothing is written. */
+	assert_int_equal(gm_stream_write(&stream, reader, 2 * PAGE, 8, 0, &done), -EBADF);
+	assert_clean(log_);
+	gm_stream_fini(&stream);
+	close(pipes[0]);
+	close(pipes[1]);
 	stop_log();
 }
 
@@ -510,6 +550,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_way_to_write_marks_what_it_wrote),
 		cmocka_unit_test(test_reading_and_failing_mark_nothing),
+		cmocka_unit_test(test_streams_mark_what_was_read),
 		cmocka_unit_test(test_logs_of_any_page_size_and_range),
 		cmocka_unit_test(test_what_lies_outside_is_counted),
 		cmocka_unit_test(test_logs_do_not_disturb_each_other),

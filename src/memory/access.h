@@ -5,6 +5,7 @@
 #ifndef GM_MEMORY_ACCESS_H
 #define GM_MEMORY_ACCESS_H
 
+#include <guestmem/slice.h>
 #include <guestmem/view.h>
 #include <stdbool.h>
 
@@ -42,6 +43,10 @@ static inline void gm_access_mark(
 	if (spot->view != view && gm_view_is_logged(spot->view))
 		gm_view_mark(spot->view, spot->gpa, len);
 }
+
+/* gm_pin_slice() for who says at the end how much was written: nothing is marked before. */
+int gm_pin_unmarked(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms,
+	struct iovec *ret_slice, struct gm_pin *ret_pin);
 
 /* The host address of @gpa, which lies in @span. */
 static inline void *gm_access_hva(const struct gm_span *span, uint64_t gpa)

@@ -84,23 +84,28 @@ static void note_writer(const struct gm_view *view, uint64_t gpa, const struct g
 		pin->logs[i] = keep_logs(
 			((const struct gm_view_full *)(const void *)views[i])->dirty, pin->map);
 		pin->gpa[i] = gpas[i];
-		gm_view_mark(views[i], gpas[i], len);
 	}
 	pin->len = len;
 }
 
-static void mark_writer(struct gm_pin *pin, uint64_t len)
+static struct gm_dirty *logs_of(const struct gm_pin *pin, int i)
+{
+	return (struct gm_dirty *)((uintptr_t)pin->logs[i] & ~OWN_REF);
+}
+
+static void mark_pin(const struct gm_pin *pin, uint64_t len)
 {
 	for (int i = 0; i < 2; i++) {
-		uintptr_t logs = (uintptr_t)pin->logs[i];
-		struct gm_dirty *dirty = (struct gm_dirty *)(logs & ~OWN_REF);
+		if (pin->logs[i] && len)
+			gm_dirty_mark_later(logs_of(pin, i), pin->gpa[i], len);
+	}
+}
 
-		if (!dirty)
-			continue;
-		if (len)
-			gm_dirty_mark_later(dirty, pin->gpa[i], len);
-		if (logs & OWN_REF)
-			gm_dirty_put(dirty);
+static void drop_logs(struct gm_pin *pin)
+{
+	for (int i = 0; i < 2; i++) {
+		if ((uintptr_t)pin->logs[i] & OWN_REF)
+			gm_dirty_put(logs_of(pin, i));
 		pin->logs[i] = NULL;
 	}
 }
@@ -121,7 +126,8 @@ void gm_pin_put_written(struct gm_pin *pin, uint64_t len)
 {
 	if (!pin->map)
 		return;
-	mark_writer(pin, len < pin->len ? len : pin->len);
+	mark_pin(pin, len < pin->len ? len : pin->len);
+	drop_logs(pin);
 	put(pin);
 }
 
@@ -130,7 +136,7 @@ void gm_pin_put(struct gm_pin *pin)
 	gm_pin_put_written(pin, UINT64_MAX);
 }
 
-int gm_pin_slice(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms,
+int gm_pin_unmarked(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms,
 	struct iovec *ret_slice, struct gm_pin *ret_pin)
 {
 	struct gm_range range;
@@ -150,6 +156,17 @@ int gm_pin_slice(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_
 	return rc;
 }
 
+int gm_pin_slice(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms,
+	struct iovec *ret_slice, struct gm_pin *ret_pin)
+{
+	int rc = gm_pin_unmarked(view, gpa, len, perms, ret_slice, ret_pin);
+
+	/* It may be written to as soon as it is handed out. */
+	if (!rc && (perms & GM_PERM_W))
+		mark_pin(ret_pin, ret_pin->len);
+	return rc;
+}
+
 /* Pins what fits the room; *ret_needed is the number of all slices. */
 static int pin_all(const struct gm_view *view, struct gm_range range, uint32_t perms,
 	struct iovec *ret_slices, struct gm_pin *ret_pins, size_t nr, size_t *ret_needed)
@@ -164,9 +181,11 @@ static int pin_all(const struct gm_view *view, struct gm_range range, uint32_t p
 			rc = hold(&spot, perms, &ret_slices[*ret_needed], &ret_pins[*ret_needed]);
 			if (rc)
 				return rc;
-			if (perms & GM_PERM_W)
+			if (perms & GM_PERM_W) {
 				note_writer(view, range.first, &spot, spot.extent + 1,
 					&ret_pins[*ret_needed]);
+				mark_pin(&ret_pins[*ret_needed], spot.extent + 1);
+			}
 		}
 		++*ret_needed;
 		if (spot.extent >= gm_range_extent(&range))

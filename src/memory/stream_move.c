@@ -113,7 +113,8 @@ static void gather(struct batch *b, const struct gm_transfer *t, size_t want)
 		uint64_t gpa;
 		size_t n = gm_chain_here(&at, t->side, want - b->len, &gpa);
 
-		b->rc = gm_pin_slice(view, gpa, n, perms_of(t), &b->slices[b->nr], &b->pins[b->nr]);
+		b->rc = gm_pin_unmarked(
+			view, gpa, n, perms_of(t), &b->slices[b->nr], &b->pins[b->nr]);
 		if (b->rc == -ENOTSUP)
 			b->rc = bounce(b, t, view, &at, want);
 		if (b->rc || b->bounced)

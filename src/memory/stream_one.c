@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 
+#include "memory/access.h"
 #include "memory/chain.h"
 #include "memory/stream.h"
 
@@ -68,7 +69,7 @@ static inline __attribute__((always_inline)) bool move_one(
 
 	if (!is_plain(t))
 		return false;
-	*rc = gm_pin_slice(gm_reader_enter(t->reader), gpa, t->len, perms_of(t), &slice, &pin);
+	*rc = gm_pin_unmarked(gm_reader_enter(t->reader), gpa, t->len, perms_of(t), &slice, &pin);
 	gm_reader_leave(t->reader);
 	if (*rc)
 		return *rc != -ENOTSUP;
