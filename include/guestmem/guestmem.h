@@ -9,6 +9,7 @@
 #include <guestmem/atomic.h>
 #include <guestmem/backend.h>
 #include <guestmem/block.h>
+#include <guestmem/cache.h>
 #include <guestmem/device.h>
 #include <guestmem/dump.h>
 #include <guestmem/error.h>
