@@ -22,8 +22,10 @@
 #include <guestmem/loader.h>
 #include <guestmem/log.h>
 #include <guestmem/memmap.h>
+#include <guestmem/object.h>
 #include <guestmem/part.h>
 #include <guestmem/residency.h>
+#include <guestmem/scan.h>
 #include <guestmem/slice.h>
 #include <guestmem/space.h>
 #include <guestmem/txn.h>
