@@ -19,13 +19,14 @@
 	(GM_SPAN_HOLE | GM_SPAN_DEVICE | GM_SPAN_ROMD | GM_SPAN_IOMMU | GM_SPAN_FAR |              \
 		GM_SPAN_PRIVATE | GM_SPAN_DEVMEM)
 
-/* Memory that lies outside of the window, in one span. */
+/* Memory that lies outside of the window, in one span. One inside that inline code may not use by
+ * itself is one of which every access is to be seen. */
 static void *find_unplaced(const struct gm_cache *cache, const struct gm_view *view)
 {
 	const struct gm_span *span = gm_table_find(view, cache->gpa);
 
-	if (!span || (span->perms & NOT_PLAIN) || (cache->perms & ~span->perms) ||
-		cache->len - 1 > span->last - cache->gpa)
+	if (!span || span->delta == view->window_base || (span->perms & NOT_PLAIN) ||
+		(cache->perms & ~span->perms) || cache->len - 1 > span->last - cache->gpa)
 		return NULL;
 	return gm_access_hva(span, cache->gpa);
 }
