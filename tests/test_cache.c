@@ -463,6 +463,9 @@ static void a_write_marks_its_pages(void **state)
 			write_each_way(way < 3 ? &before : &cache, way % 3);
 			assert_taken(log_, 2, 1);
 		}
+		/* The filter says nothing of memory outside of the window. */
+		assert_int_equal(cache.read_len, 4 * PAGE);
+		assert_int_equal(cache.write_len, window ? 4 * PAGE : 0);
 		view = gm_reader_enter(reader);
 		assert_int_equal(gm_cache_read_u64(&cache, view, 0, &value), 0);
 		assert_int_equal(gm_cache_write_u64(&cache, view, 4 * PAGE, 0), -ERANGE);
