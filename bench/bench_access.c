@@ -263,6 +263,63 @@ static void look_up(void *ctx, uint64_t iters)
 	bench_sink = sum;
 }
 
+/* ---- rings: one page again and again ---- */
+
+#define RING_MASK 4088u
+
+struct ring {
+	const struct gm_view *view;
+	uint64_t gpa;
+	struct gm_cache cache;
+};
+
+static struct ring make_ring(const struct gm_view *of, uint64_t gpa)
+{
+	struct ring ring = {.view = of, .gpa = gpa};
+
+	if (gm_cache_init(&ring.cache, of, gpa, 4096, GM_PERM_RW))
+		abort();
+	return ring;
+}
+
+static void ring_cached(void *ctx, uint64_t iters)
+{
+	struct ring *ring = ctx;
+	const struct gm_view *mine = ring->view;
+	uint64_t sum = 0;
+	uint64_t off = 0;
+
+	UNROLL
+	for (uint64_t i = 0; i < iters; i++) {
+		uint64_t value;
+
+		if (gm_cache_read_u64(&ring->cache, mine, off, &value))
+			abort();
+		sum += value;
+		off = (off + 8) & RING_MASK;
+	}
+	bench_sink = sum;
+}
+
+static void ring_by_address(void *ctx, uint64_t iters)
+{
+	const struct ring *ring = ctx;
+	const struct gm_view *mine = ring->view;
+	uint64_t sum = 0;
+	uint64_t off = 0;
+
+	UNROLL
+	for (uint64_t i = 0; i < iters; i++) {
+		uint64_t value;
+
+		if (gm_read_u64(mine, ring->gpa + off, &value))
+			abort();
+		sum += value;
+		off = (off + 8) & RING_MASK;
+	}
+	bench_sink = sum;
+}
+
 /* ---- sections ---- */
 
 static void section(void *ctx, uint64_t iters)
@@ -351,6 +408,8 @@ int main(int argc, char **argv)
 	struct many *few = make_many(8);
 	struct many *some = make_many(256);
 	struct many *lots = make_many(10000);
+	struct ring main_ring = make_ring(view, 8192);
+	struct ring other_ring = make_ring(some->view, UINT64_C(8192) * 100);
 	const char *vmm = "vm-memory 0.10";
 	const struct bench_row rows[] = {
 		{"read of 8 bytes, open section", read_u64, NULL, "limit", NULL, NULL, 3.0, 1.0,
@@ -377,6 +436,10 @@ int main(int argc, char **argv)
 			NULL},
 		{"look-up, 10 000 regions, random", look_up, lots, "8 regions", look_up, few, 0,
 			1.5, NULL},
+		{"cached read, main memory", ring_cached, &main_ring, "by address", ring_by_address,
+			&main_ring, 0, 1.5, NULL},
+		{"cached read, other memory", ring_cached, &other_ring, "by address",
+			ring_by_address, &other_ring, 0, 1.0, NULL},
 		{"section, enter and leave", section, other, "limit", NULL, NULL, 5.0, 1.0, NULL},
 	};
 

@@ -9,6 +9,7 @@
 
 #include "guest.h"
 #include "support.h"
+#include "sys/guard.h"
 
 /* ---- atomics ---- */
 
@@ -355,6 +356,113 @@ static void sequential_consistency_is_kept(void **state)
 	}
 }
 
+/* ---- 16 bytes ---- */
+
+#define PAIR UINT64_C(0x2000)
+
+static bool has_16(void)
+{
+	static uint64_t pair[2] __attribute__((aligned(16)));
+	struct gm_guard_fault fault;
+	uint64_t was[2] = {pair[0], pair[1]};
+	const uint64_t desired[2] = {1, 2};
+
+	return gm_guard_cmpxchg_16(pair, was, desired, &fault) != -2;
+}
+
+static void sixteen_bytes_follow_the_edge_rule(void **state)
+{
+	const bool has = has_16();
+
+	(void)state;
+	for (enum layout layout = 0; layout < NR_LAYOUTS; layout++) {
+		guest_lay_out(layout);
+		guest_fill(false);
+		for (size_t g = 0; g < guest_nr_gpas; g++) {
+			uint64_t gpa = guest_gpas[g];
+			const uint64_t desired[2] = {g, ~gpa};
+			uint64_t was[2] = {7, 8};
+			uint64_t there[2];
+			uint64_t done;
+			int rc = gpa % 16 ? -EINVAL : guest_expect(gpa, 16, GM_PERM_RW, &done);
+
+			if (!rc && !has)
+				rc = -ENOTSUP;
+			if (!rc)
+				guest_model_read(gpa, (uint8_t *)there, 16);
+			assert_int_equal(gm_atomic_cmpxchg_u128(
+						 guest_view, gpa, __ATOMIC_SEQ_CST, was, desired),
+				rc);
+			assert_int_equal(was[0], rc ? 7 : there[0]);
+			assert_int_equal(was[1], rc ? 8 : there[1]);
+			if (rc)
+				continue;
+			/* Half of it is not enough. */
+			was[1]++;
+			assert_int_equal(gm_atomic_cmpxchg_u128(
+						 guest_view, gpa, __ATOMIC_RELAXED, was, desired),
+				0);
+			assert_memory_equal(was, there, 16);
+			was[0]++;
+			assert_int_equal(gm_atomic_cmpxchg_u128(
+						 guest_view, gpa, __ATOMIC_RELAXED, was, desired),
+				0);
+			guest_check();
+			assert_int_equal(gm_atomic_cmpxchg_u128(
+						 guest_view, gpa, __ATOMIC_ACQ_REL, was, desired),
+				1);
+			assert_memory_equal(was, there, 16);
+			guest_model_write(gpa, (const uint8_t *)desired, 16);
+			guest_check();
+		}
+	}
+}
+
+static void *add_pairs(void *arg)
+{
+	struct worker *w = arg;
+
+	for (unsigned long i = 0; i < w->rounds; i++) {
+		uint64_t seen[2] = {0, 0};
+		uint64_t next[2];
+
+		do {
+			next[0] = seen[0] + 1;
+			next[1] = seen[1] - 3;
+		} while (gm_atomic_cmpxchg_u128(guest_view, w->gpa, __ATOMIC_SEQ_CST, seen, next) ==
+			 0);
+		/* Never one half of another thread's. */
+		w->size += seen[1] + 3 * seen[0] != 0;
+	}
+	return NULL;
+}
+
+static void sixteen_bytes_are_one(void **state)
+{
+	struct worker workers[ADDERS];
+	const uint64_t rounds = 20000;
+	uint64_t sum[2];
+
+	(void)state;
+	/* That it is refused there is what the case before says. */
+	if (!has_16())
+		return;
+	guest_lay_out(PLACED);
+	guest_fill(true);
+	for (size_t i = 0; i < ADDERS; i++) {
+		workers[i] = (struct worker){.gpa = PAIR, .rounds = rounds};
+		assert_int_equal(
+			pthread_create(&workers[i].thread, NULL, add_pairs, &workers[i]), 0);
+	}
+	for (size_t i = 0; i < ADDERS; i++) {
+		pthread_join(workers[i].thread, NULL);
+		assert_int_equal(workers[i].size, 0);
+	}
+	assert_int_equal(gm_read(guest_view, PAIR, sum, 16, NULL), 0);
+	assert_int_equal(sum[0], ADDERS * rounds);
+	assert_int_equal(sum[1] + 3 * ADDERS * rounds, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -363,6 +471,8 @@ int main(void)
 		cmocka_unit_test(aligned_accesses_are_never_torn),
 		cmocka_unit_test(read_modify_write_loses_nothing),
 		cmocka_unit_test(sequential_consistency_is_kept),
+		cmocka_unit_test(sixteen_bytes_follow_the_edge_rule),
+		cmocka_unit_test(sixteen_bytes_are_one),
 	};
 
 	return guest_init() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;

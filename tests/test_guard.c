@@ -476,6 +476,21 @@ static void check_numbers(const struct gm_view *view, uint64_t gpa)
 		assert_int_equal(x, 7);                                                            \
 	} while (0)
 
+static void check_sixteen(const struct gm_view *view)
+{
+	const uint64_t desired[2] = {1, 2};
+	uint64_t was[2] = {7, 7};
+#ifdef GM_GUARD_GENERIC
+	const int rc = -ENOTSUP;
+#else
+	const int rc = -EIO;
+#endif
+
+	assert_int_equal(gm_atomic_cmpxchg_u128(view, GOOD, __ATOMIC_SEQ_CST, was, desired), rc);
+	assert_int_equal(was[0], 7);
+	assert_int_equal(was[1], 7);
+}
+
 static void accesses_report_the_fault(void **state)
 {
 	struct bad bad;
@@ -500,6 +515,7 @@ static void accesses_report_the_fault(void **state)
 			CHECK_ATOMICS(16);
 			CHECK_ATOMICS(32);
 			CHECK_ATOMICS(64);
+			check_sixteen(view);
 			assert_true(gm_guard_fault_count() > before + 1000);
 			/* What is good stays good. */
 			assert_int_equal(gm_read(view, 0, buf, GOOD, NULL), 0);

@@ -164,6 +164,23 @@ GM_API int gm_atomic_cmpxchg_u32(
 GM_API int gm_atomic_cmpxchg_u64(
 	const struct gm_view *view, uint64_t gpa, int order, uint64_t *expected, uint64_t desired);
 
+/**
+ * gm_atomic_cmpxchg_u128() - gm_atomic_cmpxchg_uN() of 16 bytes
+ * @view:     borrowed
+ * @gpa:      guest physical address, a multiple of 16
+ * @order:    memory order
+ * @expected: two numbers in the order of their addresses: what must be there; gets what was there
+ *            unless an error is returned
+ * @desired:  what to store
+ *
+ * Where the machine has it: x86-64 with cmpxchg16b and arm64, in memory that has a host address.
+ * Returns 1 (stored), 0 (another value was there), -ENOTSUP (not here, or not in this memory), or
+ * errors as gm_atomic_load_u64().
+ * Threads: reader section. Since: 0.1.
+ */
+GM_API int gm_atomic_cmpxchg_u128(const struct gm_view *view, uint64_t gpa, int order,
+	uint64_t expected[2], const uint64_t desired[2]);
+
 #include <guestmem/inline/atomic.h>
 
 #ifdef __cplusplus

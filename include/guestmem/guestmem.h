@@ -9,6 +9,7 @@
 #include <guestmem/atomic.h>
 #include <guestmem/backend.h>
 #include <guestmem/block.h>
+#include <guestmem/cache.h>
 #include <guestmem/chain.h>
 #include <guestmem/device.h>
 #include <guestmem/dump.h>
@@ -22,8 +23,10 @@
 #include <guestmem/loader.h>
 #include <guestmem/log.h>
 #include <guestmem/memmap.h>
+#include <guestmem/object.h>
 #include <guestmem/part.h>
 #include <guestmem/residency.h>
+#include <guestmem/scan.h>
 #include <guestmem/slice.h>
 #include <guestmem/space.h>
 #include <guestmem/stream.h>

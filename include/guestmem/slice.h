@@ -91,6 +91,66 @@ GM_API void gm_pin_put(struct gm_pin *pin);
  */
 GM_API void gm_pin_put_written(struct gm_pin *pin, uint64_t len);
 
+/*
+ * Lists of slices: cutting and counting, without a look at memory. Slices of 0 bytes are allowed
+ * anywhere. A list that together has more than 2^64 - 1 bytes is -ERANGE everywhere; on failure
+ * nothing is changed.
+ */
+
+/**
+ * gm_slices_len() - bytes of a list of slices
+ * @slices:  borrowed, @nr
+ * @nr:      number of slices
+ * @ret_len: their bytes, on success
+ *
+ * Returns 0 or -ERANGE.
+ * Threads: any. Since: 0.1.
+ */
+GM_API int gm_slices_len(const struct iovec *slices, size_t nr, uint64_t *ret_len);
+
+/**
+ * gm_slices_advance() - drop bytes from the front of a list, as after a short readv(2)
+ * @slices: the list; is moved to the first slice of which something is left, which is cut in place
+ * @nr:     number of slices; becomes what is left
+ * @len:    bytes to drop
+ *
+ * Slices of 0 bytes in front of what is left are dropped too.
+ * Returns 0, or -ERANGE (there are fewer).
+ * Threads: any. Since: 0.1.
+ */
+GM_API int gm_slices_advance(struct iovec **slices, size_t *nr, uint64_t len);
+
+/**
+ * gm_slices_sub() - the part of a list that is [@off, @off + @len)
+ * @slices:     borrowed, @nr
+ * @nr:         number of slices
+ * @off:        first byte
+ * @len:        bytes; 0 gives an empty list
+ * @ret_slices: array of @room slices, not part of @slices; may be NULL if @room is 0
+ * @room:       room in it
+ * @ret_nr:     number of slices of the part, also with -ENOBUFS; none of them is of 0 bytes
+ *
+ * Returns 0, -ERANGE (the part is not in the list), -ENOBUFS (more than @room; @ret_slices is
+ * unchanged).
+ * Threads: any. Since: 0.1.
+ */
+GM_API int gm_slices_sub(const struct iovec *slices, size_t nr, uint64_t off, uint64_t len,
+	struct iovec *ret_slices, size_t room, size_t *ret_nr);
+
+/**
+ * gm_slices_split() - cut a list in two
+ * @slices: the list; the slice that holds byte @off is cut in two, those behind it move up
+ * @nr:     number of slices; one more if one was cut
+ * @room:   room in @slices
+ * @off:    byte at which the second list is to begin; may be the length of the list
+ * @ret_at: number of slices of the first list: the second begins at @slices + @ret_at
+ *
+ * Returns 0, -ERANGE (@off is more than the length), -ENOBUFS (no room for one more).
+ * Threads: any. Since: 0.1.
+ */
+GM_API int gm_slices_split(
+	struct iovec *slices, size_t *nr, size_t room, uint64_t off, size_t *ret_at);
+
 #ifdef __cplusplus
 }
 #endif

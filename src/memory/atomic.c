@@ -382,3 +382,43 @@ DEFINE_ATOMICS(8)
 DEFINE_ATOMICS(16)
 DEFINE_ATOMICS(32)
 DEFINE_ATOMICS(64)
+
+/* ---- 16 bytes ---- */
+
+static int cmpxchg_16_here(void *hva, uint64_t was[2], const uint64_t desired[2], int order)
+{
+	struct gm_guard_fault fault;
+	int rc;
+
+	if (order != __ATOMIC_RELAXED)
+		gm_annotate_release(hva);
+	rc = gm_guard_cmpxchg_16(hva, was, desired, &fault);
+	if (rc < 0)
+		return rc == -1 ? gm_guard_errno(&fault) : -ENOTSUP;
+	if (order != __ATOMIC_RELAXED)
+		gm_annotate_acquire(hva);
+	return rc;
+}
+
+int gm_atomic_cmpxchg_u128(const struct gm_view *view, uint64_t gpa, int order,
+	uint64_t expected[2], const uint64_t desired[2])
+{
+	uint64_t was[2] = {expected[0], expected[1]};
+	struct place place;
+	int rc = enter(view, gpa, sizeof(was), GM_PERM_RW, &place);
+
+	if (rc)
+		return rc;
+	/* What a backend gives may be aligned to 8 bytes only. */
+	rc = place.hva && (uintptr_t)place.hva % sizeof(was) == 0
+		     ? cmpxchg_16_here(place.hva, was, desired, order)
+		     : -ENOTSUP;
+	if (rc == 1)
+		gm_access_mark(view, gpa, &place.spot, sizeof(was));
+	leave(&place);
+	if (rc >= 0) {
+		expected[0] = was[0];
+		expected[1] = was[1];
+	}
+	return rc;
+}

@@ -68,6 +68,13 @@ int gm_guard_rmw(enum gm_guard_op op, void *guest, size_t size, uint64_t value, 
 int gm_guard_cmpxchg(void *guest, size_t size, uint64_t *expected, uint64_t desired,
 	struct gm_guard_fault *fault);
 
+/*
+ * 16 bytes, aligned, as two numbers in rising order of address. As gm_guard_cmpxchg(), or -2: the
+ * machine cannot. Memory is written in any case.
+ */
+int gm_guard_cmpxchg_16(
+	void *guest, uint64_t expected[2], const uint64_t desired[2], struct gm_guard_fault *fault);
+
 /* -EHWPOISON for memory that failed, else -EIO. */
 int gm_guard_errno(const struct gm_guard_fault *fault);
 

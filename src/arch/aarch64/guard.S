@@ -328,3 +328,24 @@ rmw_fault:
 	rmw 2, h, w, and x6, x6, #0xffff
 	rmw 4, , w, mov w6, w6
 	rmw 8, , x
+
+/*
+ * int gm_guard_cmpxchg_16(void *guest, uint64_t expected[2], const uint64_t desired[2], struct gm_guard_fault *fault)
+ *
+ * That both halves were loaded at once is sure only when a store has succeeded, so what was there is stored again
+ * if it is not what was expected.
+ */
+	func gm_guard_cmpxchg_16
+	ldp	x6, x7, [x1]
+	ldp	x8, x9, [x2]
+1:	touch 1, rmw_fault, ldaxp x4, x10, [x0]
+	cmp	x4, x6
+	ccmp	x10, x7, #0, eq
+	csel	x11, x8, x4, eq
+	csel	x12, x9, x10, eq
+	touch 1, rmw_fault, stlxp w5, x11, x12, [x0]
+	cbnz	w5, 1b
+	stp	x4, x10, [x1]
+	cset	w0, eq
+	ret
+	endfunc gm_guard_cmpxchg_16

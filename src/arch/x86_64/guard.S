@@ -259,3 +259,62 @@ rmw_fault:
 	rmw 2, %ax, %si, %dx, movzwl %ax, %eax
 	rmw 4, %eax, %esi, %edx, mov %eax, %eax
 	rmw 8, %rax, %rsi, %rdx
+
+/*
+ * int gm_guard_cmpxchg_16(void *guest, uint64_t expected[2], const uint64_t desired[2], struct gm_guard_fault *fault)
+ *
+ * The first processors of this architecture did not have the instruction; -2 there, and with a C library that
+ * cannot choose.
+ */
+	func cmpxchg_16_here
+	mov	%rbx, %r8
+	.cfi_register rbx, r8
+	mov	%rcx, %r9
+	mov	(%rdx), %rbx
+	mov	8(%rdx), %rcx
+	mov	(%rsi), %rax
+	mov	8(%rsi), %rdx
+	touch 1, .Lcmpxchg_16_fault, lock cmpxchg16b (%rdi)
+	mov	%rax, (%rsi)
+	mov	%rdx, 8(%rsi)
+	mov	%r8, %rbx
+	sete	%al
+	movzbl	%al, %eax
+	ret
+.Lcmpxchg_16_fault:
+	mov	%r8, %rbx
+	mov	%r9, %rcx
+	jmp	rmw_fault
+	endfunc cmpxchg_16_here
+
+	func cmpxchg_16_none
+	mov	$-2, %eax
+	ret
+	endfunc cmpxchg_16_none
+
+	.globl gm_guard_cmpxchg_16
+	.hidden gm_guard_cmpxchg_16
+#ifdef __GLIBC__
+	.type gm_guard_cmpxchg_16, @gnu_indirect_function
+	.balign 16
+gm_guard_cmpxchg_16:
+	.cfi_startproc
+	endbr64
+	push	%rbx
+	.cfi_adjust_cfa_offset 8
+	.cfi_offset rbx, -16
+	mov	$1, %eax
+	cpuid
+	lea	cmpxchg_16_here(%rip), %rax
+	lea	cmpxchg_16_none(%rip), %rdx
+	test	$0x2000, %ecx			/* CMPXCHG16B */
+	cmovz	%rdx, %rax
+	pop	%rbx
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore rbx
+	ret
+	.cfi_endproc
+	.size gm_guard_cmpxchg_16, . - gm_guard_cmpxchg_16
+#else
+	.set gm_guard_cmpxchg_16, cmpxchg_16_none
+#endif
