@@ -47,6 +47,10 @@ static void step_transaction(void)
 			figures.commits++;
 			compare(false);
 			check(t.generation > generation);
+			/* A barrier that failed keeps the old view, and with it blocks that are to
+			 * be used again. */
+			if (fault_hits() > 0)
+				check(gm_space_reclaim(t.space) == 0);
 			return;
 		}
 		if (fault_hits() == 0)
