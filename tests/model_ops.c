@@ -150,6 +150,16 @@ static void apply_defaults(struct model_region *want)
 		want->perms = GM_PERM_RX;
 }
 
+/* What was replaced and then removed holds its last block until the transaction is over. */
+static unsigned int busy_errors(int block)
+{
+	enum model_backing backing = model_blocks[block].backing;
+	bool exclusive = backing == MODEL_ANON || backing == MODEL_INPLACE;
+
+	return model_busy_errors(&t.plan, &t.map, block) |
+	       (exclusive && t.spent[block] ? MODEL_BUSY : 0);
+}
+
 static void op_add(struct gm_txn *txn)
 {
 	struct model_region want;
@@ -168,7 +178,7 @@ static void op_add(struct gm_txn *txn)
 	apply_defaults(&want);
 	errors = model_place_errors(&t.plan, &want, -1, &common) | model_perms_errors(&want);
 	if (want.block >= 0)
-		errors |= model_busy_errors(&t.plan, &t.map, want.block);
+		errors |= busy_errors(want.block);
 	rc = gm_txn_add(txn, &desc, &id, &err);
 	if (!agree(rc, errors, "add")) {
 		check(id == 77);
@@ -195,8 +205,11 @@ static void op_remove(struct gm_txn *txn)
 	uint64_t id;
 	int index = some_planned(&id);
 
-	if (agree(gm_txn_remove(txn, id, &err), index < 0 ? MODEL_NOENT : 0, "remove"))
-		model_drop(&t.plan, index);
+	if (!agree(gm_txn_remove(txn, id, &err), index < 0 ? MODEL_NOENT : 0, "remove"))
+		return;
+	if (t.plan.regions[index].block >= 0 && model_find(&t.map, id) >= 0)
+		t.spent[t.plan.regions[index].block] = true;
+	model_drop(&t.plan, index);
 }
 
 static void op_move(struct gm_txn *txn)
@@ -310,8 +323,7 @@ static void op_replace(struct gm_txn *txn)
 		errors = MODEL_INVAL;
 	else if (index >= 0)
 		errors |= model_place_errors(&t.plan, &want, index, &common) |
-			  model_perms_errors(&want) |
-			  model_busy_errors(&t.plan, &t.map, want.block);
+			  model_perms_errors(&want) | busy_errors(want.block);
 	if (agree(gm_txn_replace(txn, id, &desc, &err), errors, "replace"))
 		model_put(&t.plan, &want, index);
 }

@@ -37,6 +37,8 @@ extern struct model_run {
 	struct pin pins[NR_PINS];
 	struct model map;  /* as published */
 	struct model plan; /* as planned */
+	bool spent
+		[MODEL_BLOCKS]; /* given to a region that was then removed in the same transaction */
 } t;
 
 /* Figures of all runs, so that it shows when a kind of operation never works. */

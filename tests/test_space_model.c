@@ -32,6 +32,7 @@ static void step_transaction(void)
 	int rc;
 
 	t.plan = t.map;
+	memset(t.spent, 0, sizeof(t.spent));
 	if (gm_txn_begin(t.space, &txn, &err))
 		fail_msg("begin: %s", err.text);
 	check(gm_txn_begin(t.space, &second, &err) == -EBUSY);
