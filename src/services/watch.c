@@ -95,7 +95,7 @@ static void unprotect(struct gm_watch *watch, const struct stretch *s)
 	struct uffdio_range range = {s->hva, s->len};
 
 	for (const struct stretch *other = watch->stretches; other; other = other->next) {
-		if (other->hva < s->hva + s->len && s->hva < other->hva + other->len)
+		if (other->hva - s->hva < s->len || s->hva - other->hva < other->len)
 			return;
 	}
 	gm_sys_ioctl(watch->uffd, UFFDIO_UNREGISTER, &range);
