@@ -329,8 +329,22 @@ static void the_source_does_not_wait_for_readers_of_the_grant(void **state)
 	drop_all();
 }
 
+/* A listener of the grant's space, which is held meanwhile. */
+static int change_inside(
+	void *ctx, const struct gm_change *changes, size_t nr, struct gm_error *error)
+{
+	(void)ctx;
+	(void)changes;
+	(void)nr;
+	(void)error;
+	assert_fails(gm_grant_set(grant, 0, PAGE, 0, GM_GRANT_NOWAIT, &err), EBUSY, "change");
+	assert_fails(gm_space_remove(source, ram, &err), EBUSY, "change");
+	return 0;
+}
+
 static void a_transaction_keeps_changes_of_rights_out(void **state)
 {
+	struct gm_listener *listener;
 	struct gm_txn *txn;
 
 	(void)state;
@@ -344,13 +358,38 @@ static void a_transaction_keeps_changes_of_rights_out(void **state)
 	gm_txn_abort(txn);
 	assert_int_equal(check(0, GM_PERM_R), 0);
 	/* Somebody has the grant's own space. */
-	assert_ok(gm_txn_begin(gm_grant_space(grant), &txn, &err));
-	assert_fails(gm_grant_set(grant, 0, PAGE, 0, GM_GRANT_NOWAIT, &err), EBUSY, "change");
-	assert_fails(gm_space_remove(source, ram, &err), EBUSY, "change");
+	assert_ok(gm_listener_create(gm_grant_space(grant),
+		GM_OPTS(gm_listener_ops, .prepare = change_inside), &listener, &err));
 	assert_int_equal(check(0, GM_PERM_R), 0);
-	gm_txn_abort(txn);
+	assert_ok(gm_listener_destroy(listener, &err));
 	assert_ok(gm_space_remove(source, ram, &err));
 	assert_int_equal(check(0, GM_PERM_R), -EFAULT);
+	drop_all();
+}
+
+/* An alias of what is granted would hold up taking it back, and the source's changes, for ever. */
+static void only_the_grant_changes_its_space(void **state)
+{
+	struct gm_region_info shown = {.size = sizeof(shown)};
+	struct gm_space *space;
+	struct gm_txn *txn;
+
+	(void)state;
+	make_source();
+	make_grant(PARTS({0, 4 * PAGE, GM_PERM_R, 0}), 0);
+	space = gm_grant_space(grant);
+	assert_int_equal(gm_space_next(space, 0, &shown), 0);
+	assert_fails(gm_txn_begin(space, &txn, &err), EPERM, "grant");
+	assert_fails(gm_space_add(space,
+			     GM_OPTS(gm_region_desc, .kind = GM_REGION_ALIAS, .target = shown.id,
+				     .gpa = MIB(8), .len = PAGE),
+			     NULL, &err),
+		EPERM, "grant");
+	assert_fails(gm_space_remove(space, shown.id, &err), EPERM, "grant");
+	assert_fails(gm_space_set_part(space, shown.id, 0, PAGE, GM_PART_UNPLUGGED, &err), EPERM,
+		"grant");
+	assert_ok(gm_grant_revoke(grant, 0, &err));
+	assert_ok(gm_space_remove(source, ram, &err));
 	drop_all();
 }
 
@@ -643,6 +682,7 @@ int main(void)
 		cmocka_unit_test(a_refused_change_leaves_the_grant_as_it_was),
 		cmocka_unit_test(the_source_does_not_wait_for_readers_of_the_grant),
 		cmocka_unit_test(a_transaction_keeps_changes_of_rights_out),
+		cmocka_unit_test(only_the_grant_changes_its_space),
 		cmocka_unit_test(what_a_device_answers_is_not_granted),
 		cmocka_unit_test(a_grant_of_a_grant_has_no_more),
 		cmocka_unit_test(a_shadow_is_brought_in_and_out),

@@ -361,6 +361,7 @@ static void misses_are_asked_for_and_answered(void **state)
 	end();
 }
 
+static uint64_t inside_off;
 static int inside_rc;
 
 /* The callback itself must not miss. */
@@ -371,7 +372,7 @@ static int on_miss_inside(void *ctx, uint64_t iova, uint64_t len, uint32_t perms
 	(void)ctx;
 	(void)len;
 	(void)perms;
-	inside_rc = IN_SECTION(gm_read_u64(view, iova + 16 * PAGE, &u64));
+	inside_rc = IN_SECTION(gm_read_u64(view, iova + inside_off, &u64));
 	return -ENOENT;
 }
 
@@ -380,9 +381,13 @@ static void a_miss_within_a_miss_is_refused(void **state)
 	uint64_t u64;
 
 	(void)state;
-	begin(GM_OPTS(gm_iommu_opts, .miss = on_miss_inside));
-	assert_int_equal(IN_SECTION(gm_read_u64(view, 0, &u64)), -ENOENT);
-	assert_int_equal(inside_rc, -EBUSY);
+	begin(GM_OPTS(gm_iommu_opts, .miss = on_miss_inside, .timeout_ns = 1000 * 1000));
+	/* Of something else, and of what was asked for. */
+	for (inside_off = 0; inside_off <= 16 * PAGE; inside_off += 16 * PAGE) {
+		inside_rc = 0;
+		assert_int_equal(IN_SECTION(gm_read_u64(view, 0, &u64)), -ENOENT);
+		assert_int_equal(inside_rc, -EBUSY);
+	}
 	end();
 }
 

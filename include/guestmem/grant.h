@@ -133,7 +133,8 @@ GM_API int gm_grant_destroy(struct gm_grant *grant, struct gm_error *err);
  * gm_grant_space() - the space of a grant
  * @grant: borrowed
  *
- * For gm_reader_create(), questions, listeners, and grants of it; only the grant changes it.
+ * For gm_reader_create(), questions, listeners, and grants of it; only the grant changes it: transactions
+ * of it are refused (-EPERM).
  * Returns the space, borrowed until the grant is destroyed.
  * Threads: any. Since: 0.1.
  */

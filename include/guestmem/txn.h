@@ -25,7 +25,8 @@ struct gm_txn;
  * @ret_txn: the transaction, ended by gm_txn_commit() or gm_txn_abort()
  * @err:     optional
  *
- * Returns 0, -EBUSY (another transaction is open), -ENOMEM.
+ * Returns 0, -EBUSY (another transaction is open, or a thread waits for readers), -EPERM (the space of
+ * a grant, which alone changes it), -ENOMEM.
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_txn_begin(struct gm_space *space, struct gm_txn **ret_txn, struct gm_error *err);

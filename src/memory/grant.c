@@ -286,6 +286,8 @@ static int start(struct gm_grant *grant, const struct gm_grant_opts *opts, struc
 
 	if (!rc)
 		rc = gm_space_create(&space, &grant->space, err);
+	if (!rc)
+		grant->space->granted = true;
 	/* What is written through it is written to the source's memory; a shadow's is its own. */
 	if (!rc && !(grant->flags & GM_GRANT_SHADOW))
 		rc = gm_dirty_follow(grant->space, grant->source, err);

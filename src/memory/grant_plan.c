@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "core/kinds.h"
 #include "memory/grant.h"
+#include "memory/txn.h"
 #include "sys/deadline.h"
 #include "sys/sys.h"
 
@@ -380,7 +381,7 @@ static int begin(
 	uint64_t start = gm_sys_now_ns();
 
 	for (;;) {
-		int rc = gm_txn_begin(grant->space, &plan->txn, err);
+		int rc = gm_txn_open(grant->space, &plan->txn, err);
 
 		if (rc != -EBUSY || !wait || gm_sys_now_ns() - start >= grant->timeout_ns)
 			return rc;

@@ -171,34 +171,24 @@ static int look(struct gm_iommu *iommu, uint64_t iova, uint64_t len, uint32_t pe
 /* Calls back with the lock dropped. */
 static int ask(struct gm_iommu *iommu, const struct gm_range *miss, uint32_t perms)
 {
-	struct gm_inside inside;
 	int rc;
 
 	iommu->info.asked++;
 	pthread_mutex_unlock(&iommu->lock);
-	if (gm_sys_enter(&inside, iommu)) {
-		rc = iommu->opts.miss(iommu->opts.ctx, miss->first, gm_range_len(miss), perms);
-		gm_sys_leave(&inside);
-	} else {
-		rc = -EBUSY;
-	}
+	rc = iommu->opts.miss(iommu->opts.ctx, miss->first, gm_range_len(miss), perms);
 	pthread_mutex_lock(&iommu->lock);
 	if (rc < 0)
 		end_pending(iommu, miss);
 	return rc < 0 ? rc : 0;
 }
 
-/* With the lock. */
-static int resolve(struct gm_iommu *iommu, uint64_t iova, uint64_t len, uint32_t perms,
-	struct gm_iotlb_piece *piece)
+/* Asks for what is missing, unless that was done, and waits for it. With the lock. */
+static int await(struct gm_iommu *iommu, uint64_t iova, uint64_t len, uint32_t perms,
+	struct gm_range miss, struct gm_iotlb_piece *piece)
 {
 	uint64_t deadline = gm_sys_now_ns() + iommu->opts.timeout_ns;
-	struct gm_range miss;
-	int rc = look(iommu, iova, len, perms, piece, &miss);
+	int rc;
 
-	if (!rc || !iommu->opts.miss)
-		return rc;
-	iommu->info.misses++;
 	do {
 		if (!is_pending(iommu, &miss, perms)) {
 			rc = ask(iommu, &miss, perms);
@@ -215,6 +205,25 @@ static int resolve(struct gm_iommu *iommu, uint64_t iova, uint64_t len, uint32_t
 	} while (!rc);
 	iommu->info.late++;
 	return -ETIMEDOUT;
+}
+
+/* With the lock. */
+static int resolve(struct gm_iommu *iommu, uint64_t iova, uint64_t len, uint32_t perms,
+	struct gm_iotlb_piece *piece)
+{
+	struct gm_inside inside;
+	struct gm_range miss;
+	int rc = look(iommu, iova, len, perms, piece, &miss);
+
+	if (!rc || !iommu->opts.miss)
+		return rc;
+	/* Who is in the callback cannot wait for what that is to bring. */
+	if (!gm_sys_enter(&inside, iommu))
+		return -EBUSY;
+	iommu->info.misses++;
+	rc = await(iommu, iova, len, perms, miss, piece);
+	gm_sys_leave(&inside);
+	return rc;
 }
 
 int gm_iommu_hop(const struct gm_span *span, uint64_t gpa, uint64_t extent, uint32_t perms,

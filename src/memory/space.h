@@ -32,6 +32,7 @@ struct gm_space {
 	struct gm_reclaim reclaim;
 	pthread_mutex_t lock; /* busy, nodes, exchange of the view */
 	bool busy;            /* a transaction is open, or something is being reclaimed */
+	bool granted;         /* a grant's, which alone changes it */
 	struct gm_nodes nodes;
 	struct gm_node *root;          /* a container of all addresses */
 	struct gm_listener *listeners; /* by rising priority; changed by who holds the space */

@@ -9,7 +9,7 @@
 #include "core/error.h"
 #include "sys/sys.h"
 
-int gm_txn_begin(struct gm_space *space, struct gm_txn **ret_txn, struct gm_error *err)
+int gm_txn_open(struct gm_space *space, struct gm_txn **ret_txn, struct gm_error *err)
 {
 	struct gm_txn *txn;
 	int rc = gm_space_hold(space, err);
@@ -24,6 +24,14 @@ int gm_txn_begin(struct gm_space *space, struct gm_txn **ret_txn, struct gm_erro
 	txn->space = space;
 	*ret_txn = txn;
 	return 0;
+}
+
+int gm_txn_begin(struct gm_space *space, struct gm_txn **ret_txn, struct gm_error *err)
+{
+	if (space->granted)
+		return gm_error_set(err, -EPERM, 0, 0,
+			"%s: this is the space of a grant, which alone changes it", space->name);
+	return gm_txn_open(space, ret_txn, err);
 }
 
 /* ---- what was ---- */

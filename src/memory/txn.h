@@ -21,6 +21,8 @@ struct gm_txn {
 	bool all_changed;           /* everywhere */
 };
 
+/* gm_txn_begin(), also of a grant's space. */
+int gm_txn_open(struct gm_space *space, struct gm_txn **ret_txn, struct gm_error *err);
 /* Before publication: what is to be removed gives back what it holds beyond what it was. */
 void gm_txn_drop_gone(struct gm_txn *txn);
 /* At publication, with the space's lock held: nodes are what the plan says. */
