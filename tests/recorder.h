@@ -33,6 +33,7 @@ struct recorder {
 	int refuse_prepare; /* countdowns; 1 = the next one */
 	int refuse_add;
 	int refuse_change;
+	bool only_text; /* leaves the code of its refusal to the library */
 	unsigned int prepares;
 	unsigned int commits;
 	unsigned int aborts;
@@ -112,6 +113,8 @@ static int on_prepare(void *ctx, const struct gm_change *changes, size_t nr, str
 	if (counts_down(&r->refuse_prepare)) {
 		why->code = -EPERM;
 		strcpy(why->text, "recorder: not this one");
+		if (r->only_text)
+			why->code = 0;
 		return -EPERM;
 	}
 	r->prepares++;

@@ -112,6 +112,12 @@ static void lower_priorities_gain_first_and_lose_last(void **state)
 	assert_int_equal(gm_space_remove(space, id, &err), -EPERM);
 	assert_string_equal(err.text, "recorder: not this one");
 	assert_string_equal(order, "p0p1p2A1A0");
+	r[2].refuse_prepare = 1;
+	r[2].only_text = true;
+	assert_int_equal(gm_space_remove(space, id, &err), -EPERM);
+	assert_int_equal(err.code, -EPERM);
+	assert_non_null(
+		strstr(err.text, "\"recorder\" refuses the change: recorder: not this one"));
 	nr_order = 0;
 	r[1].refuse_add = 1;
 	assert_int_equal(

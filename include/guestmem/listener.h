@@ -101,8 +101,8 @@ enum gm_join {
  * @enforces:     GM_PERM_* bits that it can keep a guest or peer from using; for gm_listener_info()
  * @join:         enum gm_join
  * @max_sections: more are refused (-ENOSPC) before anybody is asked; 0 = any number
- * @prepare:      optional: may refuse the @nr changes with a negative error and @err; nothing has
- *                been done yet. @changes is borrowed. Host addresses are where memory is expected
+ * @prepare:      optional: may refuse the @nr changes with a negative error, and say why in the text of
+ *                @err (which may be NULL); nothing has been done yet. @changes is borrowed. Host addresses are where memory is expected
  * @remove:       optional: the section goes; its memory stays until this returns, at least
  * @add:          optional: the section comes; may refuse. After a refusal, its own or a later one's,
  *                the listener loses what it was given and is given again what it had lost: then it

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -129,11 +130,13 @@ static bool make_room(struct gm_sections *list, size_t more)
 static int refused(
 	const struct gm_listener *l, const struct gm_section *section, int rc, struct gm_error *err)
 {
-	if (err && err->code == 0)
-		gm_error_set(err, rc, section ? section->gpa : 0, section ? section->len : 0,
-			"%s: listener \"%s\" refuses the change: %s", l->space->name, l->name,
-			gm_error_word(rc));
-	return rc;
+	char why[GM_ERROR_TEXT_MAX];
+
+	if (!err || (err->code && err->text[0]))
+		return rc;
+	snprintf(why, sizeof(why), "%s", err->text[0] ? err->text : gm_error_word(rc));
+	return gm_error_set(err, rc, section ? section->gpa : 0, section ? section->len : 0,
+		"%s: listener \"%s\" refuses the change: %s", l->space->name, l->name, why);
 }
 
 /* Makes what it has @target. With @force nothing stops it, refusals are counted. */
