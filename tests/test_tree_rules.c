@@ -168,7 +168,8 @@ static void equal_priorities_must_not_overlap(void **state)
 	start(SMALL);
 	put(RESERVED(.gpa = 100, .len = 50, .priority = 7));
 	low = put(RESERVED(.gpa = 0, .len = 200, .priority = -7));
-	assert_fails(try_add(RESERVED(.gpa = 0, .len = 101, .priority = 7)), EEXIST, "overlaps");
+	assert_fails(try_add(RESERVED(.gpa = 0, .len = 101, .priority = 7, .name = "newcomer")),
+		EEXIST, "\"newcomer\" overlaps");
 	assert_int_equal(err.gpa, 100);
 	assert_fails(try_add(RESERVED(.gpa = 149, .len = 101, .priority = 7)), EEXIST, "overlaps");
 	assert_int_equal(err.gpa, 149);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* make.c - a node from the description of a region, and the checks of what a region may be. */
 #include <errno.h>
+#include <guestmem/dump.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -45,10 +46,9 @@ static int find_clash(void *ctx, struct gm_node *child)
 	return 1;
 }
 
-/* Does @range meet a region of the same parent and priority other than @self? */
 int gm_txn_check_free(const struct gm_txn *txn, const struct gm_node *parent,
 	const struct gm_range *range, int32_t priority, const struct gm_node *self,
-	struct gm_error *err)
+	const char *name, struct gm_error *err)
 {
 	struct clash clash = {.self = self, .priority = priority};
 	struct gm_range common = *range;
@@ -57,8 +57,8 @@ int gm_txn_check_free(const struct gm_txn *txn, const struct gm_node *parent,
 		!gm_range_intersect(&clash.found->s.range, range, &common))
 		return 0;
 	return gm_error_set(err, -EEXIST, common.first, gm_range_len(&common),
-		"%s: overlaps region \"%s\" from gpa 0x%" PRIx64, txn->space->name,
-		gm_node_name(clash.found, &clash.found->s), common.first);
+		"%s: region \"%.31s\" overlaps region \"%s\" from gpa 0x%" PRIx64, txn->space->name,
+		name, gm_node_name(clash.found, &clash.found->s), common.first);
 }
 
 /* ---- checks of a node ---- */
@@ -436,7 +436,8 @@ static int check_early(const struct gm_txn *txn, const struct gm_region_desc *de
 			txn->space->name, len, desc->gpa);
 	if (desc->flags & GM_REGION_DISABLED)
 		return 0;
-	return gm_txn_check_free(txn, parent, &range, desc->priority, NULL, err);
+	return gm_txn_check_free(txn, parent, &range, desc->priority, NULL,
+		desc->name ? desc->name : gm_region_kind_name(desc->kind), err);
 }
 
 int gm_txn_make_node(struct gm_txn *txn, const struct gm_region_desc *desc, struct gm_node *node,
@@ -459,7 +460,7 @@ int gm_txn_make_node(struct gm_txn *txn, const struct gm_region_desc *desc, stru
 	if (!rc)
 		rc = gm_txn_make_parts(txn, desc, node, err);
 	if (!rc && node->s.enabled)
-		rc = gm_txn_check_free(
-			txn, node->s.parent, &node->s.range, node->s.priority, NULL, err);
+		rc = gm_txn_check_free(txn, node->s.parent, &node->s.range, node->s.priority, NULL,
+			gm_txn_name(node), err);
 	return rc;
 }

@@ -303,7 +303,8 @@ static int change_range(
 	int rc = gm_txn_check_range(txn, node, gpa, len, &range, err);
 
 	if (!rc && node->s.enabled)
-		rc = gm_txn_check_free(txn, node->s.parent, &range, node->s.priority, node, err);
+		rc = gm_txn_check_free(txn, node->s.parent, &range, node->s.priority, node,
+			gm_txn_name(node), err);
 	if (!rc)
 		rc = gm_txn_touch(txn, node, err);
 	if (!rc)
@@ -392,8 +393,8 @@ int gm_txn_enable(struct gm_txn *txn, uint64_t id, bool enable, struct gm_error 
 	if (node->s.enabled == enable)
 		return 0;
 	if (enable)
-		rc = gm_txn_check_free(
-			txn, node->s.parent, &node->s.range, node->s.priority, node, err);
+		rc = gm_txn_check_free(txn, node->s.parent, &node->s.range, node->s.priority, node,
+			gm_txn_name(node), err);
 	if (rc)
 		return rc;
 	to = node->s;
@@ -410,7 +411,8 @@ int gm_txn_prioritize(struct gm_txn *txn, uint64_t id, int32_t priority, struct 
 	if (!node)
 		return -ENOENT;
 	if (node->s.enabled)
-		rc = gm_txn_check_free(txn, node->s.parent, &node->s.range, priority, node, err);
+		rc = gm_txn_check_free(txn, node->s.parent, &node->s.range, priority, node,
+			gm_txn_name(node), err);
 	if (rc)
 		return rc;
 	to = node->s;

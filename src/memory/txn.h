@@ -55,10 +55,10 @@ int gm_txn_no_memory(const struct gm_txn *txn, uint64_t gpa, struct gm_error *er
 /* A node of the plan, or NULL with an error. */
 struct gm_node *gm_txn_find(struct gm_txn *txn, uint64_t id, struct gm_error *err);
 
-/* Does @range meet a region of the same parent and priority other than @self? */
+/* Does @range of @self, called @name, meet another region of the same parent and priority? */
 int gm_txn_check_free(const struct gm_txn *txn, const struct gm_node *parent,
 	const struct gm_range *range, int32_t priority, const struct gm_node *self,
-	struct gm_error *err);
+	const char *name, struct gm_error *err);
 
 int gm_txn_check_perms(
 	const struct gm_txn *txn, const struct gm_node *node, uint32_t perms, struct gm_error *err);
