@@ -102,7 +102,8 @@ static void test_a_tebibyte_is_described_by_a_small_process(void **state)
 	gm_reader_leave(reader);
 	assert_int_equal(fstat(fd_of(ids[3]), &st), 0);
 	assert_int_equal(st.st_size, GIB(128));
-	assert_true(st.st_blocks * 512 <= 16 * (long)PAGE);
+	/* The host may give shared memory huge pages by itself. */
+	assert_true(st.st_blocks * 512 <= 16 * (long)MIB(2));
 	assert_false(is_mapped(fd_of(ids[3])));
 	assert_true(status_kib("VmRSS:") < rss + 4096);
 	assert_true(status_kib("VmSize:") < size + 64 * 1024);
