@@ -102,7 +102,8 @@ enum gm_join {
  * @join:         enum gm_join
  * @max_sections: more are refused (-ENOSPC) before anybody is asked; 0 = any number
  * @prepare:      optional: may refuse the @nr changes with a negative error, and say why in the text of
- *                @err (which may be NULL); nothing has been done yet. @changes is borrowed. Host addresses are where memory is expected
+ *                @err (which may be NULL); nothing has been done yet. @changes is borrowed. Host
+ *                addresses are where memory is expected
  * @remove:       optional: the section goes; its memory stays until this returns, at least
  * @add:          optional: the section comes; may refuse. After a refusal, its own or a later one's,
  *                the listener loses what it was given and is given again what it had lost: then it
