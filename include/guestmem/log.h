@@ -28,11 +28,14 @@ struct gm_log;
  * struct gm_log_opts - a log; zero means default
  * @size:        sizeof(struct gm_log_opts)
  * @first:       first address that it covers
- * @len:         bytes that it covers; 0 = to the end of the window, without a window to 2^64
+ * @len:         bytes that it covers; 0 = to the end of the window, without a window to 2^64, for
+ *               which pages of 4096 bytes are too many (-ENOMEM)
  * @page_size:   bytes a bit stands for, any number; 0 = 4096. Others than multiples of 4096 make every write
  *               take the long way
  * @storage:     optional: the consumer's bitmap, which may be shared with a peer: page i is bit i % 8 of byte i / 8.
- *               It stays until @release. Bits are set by atomic operations on bytes, under the guard
+ *               It stays until @release. Bits are set by atomic operations on bytes, under the guard.
+ *               Taking, counting, resetting and walking over them is the consumer's: gm_log_take() is
+ *               -ENOTSUP, the others find nothing
  * @storage_len: its bytes; pages behind it are counted as outside
  * @flags:       GM_LOG_* bits
  * @name:        copied (31 bytes)

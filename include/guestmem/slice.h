@@ -48,7 +48,7 @@ struct gm_pin {
  *
  * The section may be left; the slice stays valid until the pin is given back. A piece never spans
  * two regions. Memory that is not mapped here is mapped for it. Returns 0, -EINVAL (@len 0),
- * -EFAULT, -EACCES, -ERANGE, -ENOTSUP (devices, and memory that is reached by messages only), or what
+ * -EFAULT, -EACCES, -ERANGE, -ENOTSUP (devices, their memory, and memory that a backend does not map), or what
  * a backend returned; on failure both outputs are unchanged.
  * Threads: reader section. Since: 0.1.
  */

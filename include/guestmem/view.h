@@ -228,7 +228,9 @@ GM_API __attribute__((cold)) void gm_view_mark(
  * @err:        optional; names the readers that hold it up
  *
  * Must not be called in a section or by a thread that serves page faults.
- * Returns 0, -ETIMEDOUT, -EBUSY (a transaction is open), -EDEADLK (in a device's callback), -ENOMEM.
+ * Meanwhile changes of the space, and other waits for it, are -EBUSY.
+ * Returns 0, -ETIMEDOUT, -EBUSY (a transaction is open, or another thread waits), -EDEADLK (in a
+ * device's callback), -ENOMEM.
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_space_synchronize(struct gm_space *space, uint64_t timeout_ns, struct gm_error *err);
@@ -243,7 +245,7 @@ GM_API int gm_space_synchronize(struct gm_space *space, uint64_t timeout_ns, str
  * @err:   optional
  *
  * Does not wait; for threads that must not, such as those that serve page faults.
- * Returns 0, -EBUSY (a transaction is open), -ENOMEM.
+ * Returns 0, -EBUSY (a transaction is open, or a thread waits for readers), -ENOMEM.
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_space_defer(
@@ -253,7 +255,8 @@ GM_API int gm_space_defer(
  * gm_space_reclaim() - give back what no reader uses any more
  * @space: borrowed
  *
- * Does not wait. Returns the number of old views that are still held, or -EBUSY (transaction open).
+ * Does not wait. Returns the number of old views that are still held, or -EBUSY (a
+ * transaction is open, or a thread waits for readers).
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_space_reclaim(struct gm_space *space);
@@ -265,7 +268,8 @@ GM_API int gm_space_reclaim(struct gm_space *space);
  * @err:        optional; names the readers that hold it up
  *
  * Must not be called in a section or by a thread that serves page faults.
- * Returns 0, -ETIMEDOUT, -EBUSY.
+ * Meanwhile changes of the space, and other waits for it, are -EBUSY.
+ * Returns 0, -ETIMEDOUT, -EBUSY (as above), -EDEADLK (in a device's callback).
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_space_wait(struct gm_space *space, uint64_t timeout_ns, struct gm_error *err);

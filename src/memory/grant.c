@@ -240,7 +240,8 @@ static int check_opts(
 	if (rc)
 		return gm_opts_error(err, rc, "grant");
 	if ((opts->flags & ~forms) || opts->reserved)
-		return gm_error_set(err, -EINVAL, 0, 0, "grant: unknown flags 0x%x", opts->flags);
+		return gm_error_set(err, -EINVAL, 0, 0,
+			"grant: unknown flags 0x%x, or reserved is not 0", opts->flags);
 	if ((opts->flags & forms) == forms)
 		return gm_error_set(err, -EINVAL, 0, 0,
 			"grant: GM_GRANT_SHADOW and GM_GRANT_LASTING exclude each other");

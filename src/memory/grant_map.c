@@ -51,8 +51,11 @@ static int find_fd(const struct gm_grant *grant, const struct gm_section *sectio
 	if (!gm_block_is_shareable(block))
 		return gm_error_set(err, -ENOTSUP, section->gpa, section->len,
 			"%s: the memory at gpa 0x%" PRIx64 " (block \"%s\") has no fd that can be "
-			"mapped again: make it with GM_BLOCK_SHARE, or grant a shadow",
-			grant->name, section->gpa, block->name);
+			"mapped again: %s",
+			grant->name, section->gpa, block->name,
+			block->opts.backing == GM_BACKING_OPS
+				? "callbacks provide it"
+				: "make it with GM_BLOCK_SHARE, or grant a shadow");
 	*ret_fd = block->fd;
 	if (writable)
 		return 0;

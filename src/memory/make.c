@@ -263,13 +263,13 @@ int gm_txn_check_desc(
 		return gm_error_set(err, -EINVAL, desc->gpa, desc->len,
 			"%s: a region of memory needs either a block or options for one", name);
 	if (!memory && (desc->block || desc->backing))
-		return gm_error_set(err, -EINVAL, desc->gpa, desc->len, "%s: a %s has no memory",
+		return gm_error_set(err, -EINVAL, desc->gpa, desc->len, "%s: %s has no memory",
 			name,
-			desc->kind == GM_REGION_RESERVED    ? "reserved region"
-			: desc->kind == GM_REGION_CONTAINER ? "container"
-			: desc->kind == GM_REGION_MMIO      ? "region of MMIO"
-			: desc->kind == GM_REGION_IOMMU     ? "region of an IOMMU"
-							    : "alias");
+			desc->kind == GM_REGION_RESERVED    ? "a reserved region"
+			: desc->kind == GM_REGION_CONTAINER ? "a container"
+			: desc->kind == GM_REGION_MMIO      ? "a region of MMIO"
+			: desc->kind == GM_REGION_IOMMU     ? "a region of an IOMMU"
+							    : "an alias");
 	if (device != !!desc->device)
 		return gm_error_set(err, -EINVAL, desc->gpa, desc->len,
 			"%s: MMIO and ROM devices have a device, and no other region has", name);

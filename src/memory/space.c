@@ -147,8 +147,9 @@ int gm_space_hold(struct gm_space *space, struct gm_error *err)
 	space->busy = true;
 	pthread_mutex_unlock(&space->lock);
 	if (busy)
-		return gm_error_set(
-			err, -EBUSY, 0, 0, "%s: another change is under way", space->name);
+		return gm_error_set(err, -EBUSY, 0, 0,
+			"%s: another change is under way, or a thread waits for readers",
+			space->name);
 	return 0;
 }
 
