@@ -18,6 +18,7 @@
 
 #include "core/rangeset.h"
 #include "fault_ledger.h"
+#include "sys/raw.h"
 #include "sys/sys.h"
 
 #define LOG_MAX 65536
@@ -38,6 +39,12 @@ static const struct {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct fault_plan plan;
 static bool armed;
+
+/* Inline calls would go by. */
+static __attribute__((constructor)) void stand_between(void)
+{
+	gm_sys_direct = false;
+}
 static unsigned long calls[FAULT_NR];
 static unsigned long calls_any;
 static unsigned long hits;
