@@ -93,8 +93,9 @@ static void draw_loads(cairo_t *cr, const struct walk *w)
 			loads / 1000 == (double)(int)(loads / 1000) ? "%.0f" : "%.2f",
 			loads / 1000);
 		draw_bar(cr, x + BAR * row->host, floor, BARS * loads / most, row->host, text);
-		if (row->host > 0)
+		if (row->host + 1 < w->nr_hosts)
 			continue;
+		/* Over the bars. */
 		draw_line(cr, x - 4, floor - BARS * native / most, BAR * (double)w->nr_hosts);
 		snprintf(text, sizeof(text), "guest %s", w->guests[row->guest].label);
 		picture_text(cr, x, floor + 16, 12, text);

@@ -284,9 +284,9 @@ int gm_walk_mean(const struct gm_walk_opts *opts, const struct gm_walk_mix *gues
 	struct gm_error *err)
 {
 	struct gm_walk_opts o;
-	uint64_t guest_pages;
-	uint64_t host_pages;
-	uint64_t table_pages;
+	uint64_t guest_pages = 0;
+	uint64_t host_pages = 0;
+	uint64_t table_pages = 0;
 	uint64_t fixed;
 	int rc = take_opts(opts, &o, err);
 
@@ -379,7 +379,7 @@ int gm_walk_footprint(const struct gm_walk_opts *opts, const struct gm_walk_mix 
 {
 	struct gm_walk_footprint f = {0};
 	struct gm_walk_opts o;
-	uint64_t guest_pages;
+	uint64_t guest_pages = 0;
 	uint64_t host_pages = 0;
 	int rc = take_opts(opts, &o, err);
 
