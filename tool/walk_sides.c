@@ -79,7 +79,7 @@ const char *walk_parse_side(const char *text, bool host, struct walk_side *ret)
 		wrong = check_parts(ret);
 	if (strlen(text) >= sizeof(ret->label))
 		return wrong ? wrong : "is too long";
-	strcpy(ret->label, text);
+	memcpy(ret->label, text, strlen(text) + 1);
 	return wrong;
 }
 

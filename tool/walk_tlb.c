@@ -152,24 +152,28 @@ static bool is_vendor(const struct walk_regs *r, const char name[12])
 	       memcmp(&r->c, name + 8, 4) == 0;
 }
 
-void walk_tlb_read(walk_cpuid_fn *cpuid, void *ctx, struct walk_tlb *ret)
+static void read_cpu(walk_cpuid_fn *cpuid, void *ctx, struct walk_tlb *tlb)
 {
-	struct walk_regs r = {0};
+	struct walk_regs r = cpuid(ctx, 0, 0);
 
-	*ret = (struct walk_tlb){.source = ""};
-	if (cpuid)
-		r = cpuid(ctx, 0, 0);
 	if (is_vendor(&r, "AuthenticAMD") || is_vendor(&r, "HygonGenuine")) {
 		uint32_t max = cpuid(ctx, 0x80000000, 0).a;
 
 		if (max >= 0x80000006)
-			read_amd(cpuid, ctx, max, ret);
+			read_amd(cpuid, ctx, max, tlb);
 	} else if (is_vendor(&r, "GenuineIntel")) {
 		if (r.a >= 0x18)
-			read_leaf_18(cpuid, ctx, ret);
-		if (!ret->told && r.a >= 2)
-			read_leaf_2(cpuid, ctx, ret);
+			read_leaf_18(cpuid, ctx, tlb);
+		if (!tlb->told && r.a >= 2)
+			read_leaf_2(cpuid, ctx, tlb);
 	}
+}
+
+void walk_tlb_read(walk_cpuid_fn *cpuid, void *ctx, struct walk_tlb *ret)
+{
+	*ret = (struct walk_tlb){.source = ""};
+	if (cpuid)
+		read_cpu(cpuid, ctx, ret);
 	if (!ret->told)
 		snprintf(ret->source, sizeof(ret->source), "assumed: the CPU does not say");
 	for (uint32_t leaf = 0; leaf < GM_WALK_LEAVES; leaf++) {
