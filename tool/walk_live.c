@@ -48,7 +48,8 @@ static int sum_up(struct gm_residency *res, const struct inspect_result *r, stru
 		if (rc)
 			return rc;
 		live->present += u.present;
-		live->unseen |= u.unseen;
+		/* Who else maps a page does not matter here. */
+		live->unseen |= u.unseen & ~GM_UNSEEN_SHARED;
 		for (size_t log2 = 0; log2 <= GM_USAGE_LOG2_MAX; log2++)
 			live->by_log2[log2] += u.by_log2[log2];
 		note_kind(m, &u, kinds);
