@@ -34,7 +34,7 @@ _guestmem() {
 	local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} ret
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
-		mapfile -t COMPREPLY < <(compgen -W 'doctor exec inspect map --help --version' -- "$current")
+		mapfile -t COMPREPLY < <(compgen -W 'doctor exec inspect map walk --help --version' -- "$current")
 		return
 	fi
 	if [ "${COMP_WORDS[1]}" = exec ] && _guestmem_command_index; then
@@ -56,10 +56,22 @@ _guestmem() {
 	inspect:--json | inspect:-j)
 		mapfile -t COMPREPLY < <(compgen -f -W "$(cd /proc && echo [0-9]*)" -- "$current")
 		;;
-	*:--json | *:-j | *:--heatmap)
+	walk:--guest | walk:-g | walk:--host | walk:-H | walk:--tables | walk:-t)
+		mapfile -t COMPREPLY < <(compgen -W '4K 64K thp 2M 1G' -- "$current")
+		;;
+	walk:--levels | walk:-l)
+		mapfile -t COMPREPLY < <(compgen -W '4x4 4x5 5x4 5x5' -- "$current")
+		;;
+	walk:--paging | walk:-P)
+		mapfile -t COMPREPLY < <(compgen -W 'native nested shadow' -- "$current")
+		;;
+	walk:--pid | walk:-p)
+		mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [0-9]*)" -- "$current")
+		;;
+	*:--json | *:-j | *:--heatmap | *:--svg)
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
 		;;
-	exec:--size | exec:-s | exec:--name | exec:--interval | exec:-i | inspect:--range | inspect:-r | inspect:--count | inspect:-n) ;;
+	exec:--size | exec:-s | exec:--name | exec:--interval | exec:-i | inspect:--range | inspect:-r | inspect:--count | inspect:-n | walk:--size | walk:-s | walk:--tlb | walk:--rounds) ;;
 	*)
 		case ${COMP_WORDS[1]}:$current in
 		*:-*) mapfile -t COMPREPLY < <(compgen -W "$(_guestmem_options "${COMP_WORDS[1]}")" -- "$current") ;;

@@ -33,6 +33,7 @@
 #include <guestmem/txn.h>
 #include <guestmem/uring.h>
 #include <guestmem/view.h>
+#include <guestmem/walk.h>
 #include <guestmem/watch.h>
 
 #endif
