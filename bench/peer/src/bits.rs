@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use vm_memory::bitmap::{AtomicBitmap, Bitmap};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::each;
+use super::each;
 
 const GIB: usize = 1 << 30;
 const PAGE: usize = 4096;

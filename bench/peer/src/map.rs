@@ -10,7 +10,7 @@ use vm_memory::{
     MmapRegion,
 };
 
-use crate::{each, Shared};
+use super::{each, Shared};
 
 const REGION: usize = 1 << 20;
 const REGIONS: u64 = 64;

@@ -7,7 +7,7 @@ use std::os::raw::c_void;
 use std::sync::OnceLock;
 use vm_memory::{ByteValued, Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::each;
+use super::each;
 
 const REGION: u64 = 0x8000_0000;
 const REGIONS: u64 = 8;

@@ -10,7 +10,7 @@ use vm_memory::{
     VolatileMemory, VolatileSlice,
 };
 
-use crate::each;
+use super::each;
 
 const KIB: usize = 1024;
 const REGIONS: u64 = 256;
