@@ -19,7 +19,7 @@ static struct guest guest;
 static struct gm_kvm *kvm;
 static uint64_t ram;
 
-#define KVM_OPTS(...) GM_OPTS(gm_kvm_opts, .vm_fd = guest.vm, .max_slots = 1000, __VA_ARGS__)
+#define KVM_OPTS(...) GM_OPTS(gm_kvm_opts, .vm_fd = guest.vm, __VA_ARGS__)
 
 /* Space and machine, not yet brought together. */
 static inline void start_apart(void)
@@ -30,12 +30,14 @@ static inline void start_apart(void)
 	guest_load(&guest, region(ram).hva);
 }
 
+/* With the machine's fd in @opts. */
 static inline void start_guest(const struct gm_kvm_opts *opts, unsigned int cpus)
 {
+	struct gm_kvm_opts mine = *opts;
+
 	start_apart();
-	if (opts->vm_fd <= 0)
-		((struct gm_kvm_opts *)(uintptr_t)opts)->vm_fd = guest.vm;
-	assert_ok(gm_kvm_create(space, opts, &kvm, &err));
+	mine.vm_fd = guest.vm;
+	assert_ok(gm_kvm_create(space, &mine, &kvm, &err));
 	while (cpus-- > 0)
 		guest_add_cpu(&guest, kvm);
 }
