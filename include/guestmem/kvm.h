@@ -205,8 +205,7 @@ GM_API int gm_kvm_track(struct gm_kvm *kvm, uint32_t how, struct gm_error *err);
  *
  * Pages are protected again before they are marked: who takes a mark and reads the page misses nothing.
  * What the host writes through the library marks by itself. A slot that goes is harvested, whenever that is.
- * A slot that comes while writes are tracked may be found as a whole once. When KVM_RUN returns
- * KVM_EXIT_DIRTY_RING_FULL, harvest and run again. Without tracking it finds nothing. Returns 0, or
+ * When KVM_RUN returns KVM_EXIT_DIRTY_RING_FULL, harvest and run again. Without tracking it finds nothing. Returns 0, or
  * what KVM answered; pages that were found until then are marked.
  * Threads: any. Since: 0.1.
  */

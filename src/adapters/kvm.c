@@ -438,7 +438,7 @@ static int ask_limit(struct gm_kvm *kvm, const struct gm_kvm_opts *opts, struct 
 	return 0;
 }
 
-/* With rings every page must be protected at first, which is not so when bitmaps are initially set. */
+/* How bitmaps are set and cleared is said here once, and for the moment of beginning in kvm_dirty.c. */
 static int enable_logging(struct gm_kvm *kvm, struct gm_error *err)
 {
 	uint64_t len = kvm->ring_entries * sizeof(struct kvm_dirty_gfn);
@@ -449,8 +449,6 @@ static int enable_logging(struct gm_kvm *kvm, struct gm_error *err)
 		return gm_error_set(err, -ENOTSUP, 0, 0, "kvm: there are no dirty rings");
 	if (!kvm->ring_entries && (kvm->caps & GM_KVM_CAP_MANUAL_CLEAR))
 		manual |= KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE;
-	if (!kvm->ring_entries && (kvm->caps & GM_KVM_CAP_INITIALLY_SET))
-		manual |= KVM_DIRTY_LOG_INITIALLY_SET;
 	if (kvm->caps & GM_KVM_CAP_MANUAL_CLEAR) {
 		rc = gm_sys_kvm_enable(kvm->vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, manual);
 		if (rc < 0)
