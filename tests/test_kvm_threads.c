@@ -66,7 +66,7 @@ static void *run(void *arg)
 
 static void begin(struct runner *r)
 {
-	stop_running = false;
+	__atomic_store_n(&stop_running, false, __ATOMIC_RELAXED);
 	assert_ok(gm_reader_create(space, "vcpu", &r->reader, &err));
 	assert_int_equal(pthread_create(&r->thread, NULL, run, r), 0);
 }

@@ -93,15 +93,26 @@ static int clear_words(
 	return gm_sys_kvm_clear_log(kvm->vm, slot->number, first * 64, (uint32_t)nr, bits);
 }
 
-/* The first and the last word that are not zero; false if all are. */
+/* The first and the last word that are not zero; false if all are. Most are. */
 static bool trim(const uint64_t *words, uint64_t *first, uint64_t *last)
 {
-	while (*first <= *last && !words[*first])
-		++*first;
-	if (*first > *last)
+	uint64_t from = *first;
+	uint64_t to = *last;
+
+	for (; to - from >= 8; from += 8) {
+		const uint64_t *w = words + from;
+
+		if ((w[0] | w[1] | w[2] | w[3]) | (w[4] | w[5] | w[6] | w[7]))
+			break;
+	}
+	while (from < to && !words[from])
+		from++;
+	if (!words[from])
 		return false;
-	while (!words[*last])
-		--*last;
+	while (!words[to])
+		to--;
+	*first = from;
+	*last = to;
 	return true;
 }
 
