@@ -12,6 +12,9 @@
 #include <guestmem/log.h>
 #include <guestmem/watch.h>
 
+#include <sys/ioctl.h>
+
+#include "adapters/kvm.h"
 #include "fault.h"
 #include "one_guest.h"
 #include "random.h"
@@ -230,6 +233,23 @@ static void test_bitmap(void **state)
 	(void)state;
 	rounds(GM_KVM_TRACK_BITMAP, 0, 1);
 	rounds(GM_KVM_TRACK_BITMAP, 0, 2);
+}
+
+/* Bitmaps that are cleared when they are read, as before Linux 5.0. */
+static void test_a_kvm_that_clears_at_once(void **state)
+{
+	struct kvm_enable_cap at_once = {.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2};
+
+	(void)state;
+	start_dirty(0, 2);
+	assert_int_equal(ioctl(guest.vm, KVM_ENABLE_CAP, &at_once), 0);
+	kvm->caps &= ~(GM_KVM_CAP_MANUAL_CLEAR | GM_KVM_CAP_INITIALLY_SET);
+	begin(GM_KVM_TRACK_BITMAP);
+	fault_set(NULL);
+	for (uint64_t round = 0; round < support_scale(50); round++)
+		one_round(1 + rng_below(&rng, 100));
+	assert_int_equal(fault_calls(FAULT_gm_sys_kvm_clear_log), 0);
+	stop_dirty();
 }
 
 static void test_ring(void **state)
@@ -497,6 +517,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_exactly_what_was_written),
 		cmocka_unit_test(test_bitmap),
+		cmocka_unit_test(test_a_kvm_that_clears_at_once),
 		cmocka_unit_test(test_ring),
 		cmocka_unit_test(test_watch),
 		cmocka_unit_test(test_nothing_is_lost_while_slots_are_exchanged),
