@@ -19,6 +19,7 @@
 #include "core/rangeset.h"
 #include "fault_ledger.h"
 #include "sys/sys.h"
+#include "sys/uapi_kvm.h"
 
 #define LOG_MAX 65536
 #define IOV_MAX_SHORT 64
@@ -335,6 +336,22 @@ WRAP(int, gm_sys_getrlimit, (int resource, struct rlimit *ret), (resource, ret),
 WRAP(int, gm_sys_kernel_release, (char *buf, size_t cap), (buf, cap), .len = cap)
 WRAP(int, gm_sys_has_cap, (unsigned int cap), (cap), .flags = cap)
 WRAP(int, gm_sys_userfaultfd, (int flags), (flags), .flags = (uint64_t)flags)
+
+WRAP(int, gm_sys_kvm_check, (int fd, unsigned int cap), (fd, cap), .fd = fd, .flags = cap)
+WRAP(int, gm_sys_kvm_enable, (int vm, unsigned int cap, uint64_t arg), (vm, cap, arg), .fd = vm,
+	.flags = cap, .len = arg)
+WRAP(int, gm_sys_kvm_set_slot, (int vm, const struct kvm_userspace_memory_region2 *slot),
+	(vm, slot), .fd = vm, .addr = slot->guest_phys_addr, .addr2 = slot->userspace_addr,
+	.len = slot->memory_size, .off = slot->slot, .flags = slot->flags)
+WRAP(int, gm_sys_kvm_get_log, (int vm, uint32_t slot, void *bits), (vm, slot, bits), .fd = vm,
+	.off = slot)
+WRAP(int, gm_sys_kvm_clear_log, (int vm, uint32_t slot, uint64_t first, uint32_t nr, void *bits),
+	(vm, slot, first, nr, bits), .fd = vm, .off = slot, .addr = first, .len = nr)
+WRAP(int, gm_sys_kvm_reset_rings, (int vm), (vm), .fd = vm)
+WRAP(int, gm_sys_kvm_set_attributes, (int vm, uint64_t gpa, uint64_t len, uint64_t attributes),
+	(vm, gpa, len, attributes), .fd = vm, .addr = gpa, .len = len, .flags = attributes)
+WRAP(int, gm_sys_kvm_prefault, (int vcpu, uint64_t *gpa, uint64_t *len), (vcpu, gpa, len),
+	.fd = vcpu, .addr = *gpa, .len = *len)
 
 /* It has closed whatever it says, so a fault comes behind the work. */
 int __real_gm_sys_close(int);

@@ -18,6 +18,7 @@
 #include <guestmem/guard.h>
 #include <guestmem/host.h>
 #include <guestmem/iommu.h>
+#include <guestmem/kvm.h>
 #include <guestmem/layout.h>
 #include <guestmem/listener.h>
 #include <guestmem/loader.h>
