@@ -195,6 +195,7 @@ static void records_that_cannot_be_are_refused(void **state)
 	static const uint8_t fine[] = {(99 << 4 & 0x7f) | 0x80, 99 << 4 >> 7};
 	static const uint8_t no_pages[] = {2, 0};
 	static const uint8_t too_many[] = {2, 101};
+	static const uint8_t past_the_end[] = {(99 << 4 & 0x7f) | 0x82, 99 << 4 >> 7, 2};
 	static const uint8_t no_end[] = {0x80};
 	static const uint8_t no_run[] = {2};
 	static const uint8_t no_time[] = {4};
@@ -206,12 +207,14 @@ static void records_that_cannot_be_are_refused(void **state)
 		4, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2};
 	const struct trace_record one = {0, 1, 0, false};
 	const struct trace_record none = {0, 0, 0, false};
+	const struct trace_record two = {99, 2, 0, false};
 	const struct trace_record many = {0, 101, 0, false};
 
 	(void)state;
 	assert_null(check_body(fine, sizeof(fine), &one, 1));
 	assert_non_null(check_body(no_pages, sizeof(no_pages), &none, 1));
 	assert_non_null(check_body(too_many, sizeof(too_many), &many, 1));
+	assert_non_null(check_body(past_the_end, sizeof(past_the_end), &two, 1));
 	assert_non_null(check_body(no_end, sizeof(no_end), &one, 1));
 	assert_non_null(check_body(no_run, sizeof(no_run), &one, 1));
 	assert_non_null(check_body(no_time, sizeof(no_time), &one, 1));

@@ -189,6 +189,29 @@ static void records_that_cannot_be_are_refused(void **state)
 	test_free(s);
 }
 
+static void a_record_that_comes_twice_is_refused(void **state)
+{
+	struct rng rng = {test_seed(5)};
+	struct vcpu_state *s = make_state(&rng);
+	struct vcpu_state *got = test_malloc(sizeof(*got));
+	size_t len;
+	uint8_t *buf = encode(s, &len);
+	const size_t record = 8 + sizeof(struct kvm_regs);
+	uint8_t *more = test_malloc(len + record);
+	uint32_t len32 = (uint32_t)(len + record);
+
+	(void)state;
+	memcpy(more, buf, len);
+	memcpy(more + len, buf + VCPU_STATE_HEADER_LEN, record);
+	memcpy(more + 12, &len32, sizeof(len32));
+	put_checksum(more, len32);
+	assert_string_equal(decode(more, len32, got), "has a record twice");
+	test_free(more);
+	test_free(buf);
+	test_free(got);
+	test_free(s);
+}
+
 static void a_state_without_what_it_needs_is_refused(void **state)
 {
 	static const uint32_t all =
@@ -257,23 +280,32 @@ static void save(const struct vm *vm, struct vcpu_state *ret)
 		fail_msg("%s: %s", err.what, strerror(err.error));
 }
 
+/* Words of the XSAVE area in which XMM registers begin. */
+#define XMM_FIRST 40u
+
 /* Registers that no other vCPU has by chance. */
 static void set_registers(const struct vm *vm)
 {
 	struct kvm_regs regs = {.rax = 0x1111, .r15 = 0xf0f0f0f0f0f0, .rip = 0x1234, .rflags = 2};
 	struct kvm_sregs sregs;
-	struct kvm_fpu fpu = {.fcw = 0x27f, .mxcsr = 0x1fa0};
+	struct kvm_xsave *xsave = test_calloc(1, sizeof(*xsave));
 	struct kvm_debugregs debug = {
 		.db = {0x1000, 0x2000, 0x3000, 0x4000}, .dr6 = 0xffff0ff0, .dr7 = 0x400};
 
-	for (size_t i = 0; i < sizeof(fpu.xmm); i++)
-		((uint8_t *)fpu.xmm)[i] = (uint8_t)(i * 7 + 1);
+	/* FCW, MXCSR, XMM registers; bytes 512 to 519 say that they are not what they are at first. */
+	assert_int_equal(ioctl(vm->vcpu, KVM_GET_XSAVE, xsave), 0);
+	xsave->region[0] = 0x27f;
+	xsave->region[6] = 0x1fa0;
+	for (uint32_t i = XMM_FIRST; i < XMM_FIRST + 64; i++)
+		xsave->region[i] = i * 0x01030507;
+	xsave->region[128] |= 3;
 	assert_int_equal(ioctl(vm->vcpu, KVM_GET_SREGS, &sregs), 0);
 	sregs.cr2 = 0xabcdef;
 	sregs.gdt.base = 0x5000;
 	assert_int_equal(ioctl(vm->vcpu, KVM_SET_SREGS, &sregs), 0);
 	assert_int_equal(ioctl(vm->vcpu, KVM_SET_REGS, &regs), 0);
-	assert_int_equal(ioctl(vm->vcpu, KVM_SET_FPU, &fpu), 0);
+	assert_int_equal(ioctl(vm->vcpu, KVM_SET_XSAVE, xsave), 0);
+	test_free(xsave);
 	assert_int_equal(ioctl(vm->vcpu, KVM_SET_DEBUGREGS, &debug), 0);
 }
 
@@ -323,6 +355,9 @@ static void a_vcpu_becomes_the_other(void **state)
 	assert_int_equal(one->nr_msrs, two->nr_msrs);
 	assert_memory_equal(one->msrs, two->msrs, one->nr_msrs * sizeof(one->msrs[0]));
 	assert_int_equal(two->sregs.cr2, 0xabcdef);
+	assert_int_equal(((const uint32_t *)(const void *)two->xsave)[XMM_FIRST + 5],
+		(XMM_FIRST + 5) * 0x01030507);
+	assert_int_equal(*msr_of(two, MSR_LSTAR), 0x123456);
 	assert_int_equal(one->nr_cpuid, two->nr_cpuid);
 	unmake_vm(&a);
 	unmake_vm(&b);
@@ -373,6 +408,7 @@ int main(void)
 		cmocka_unit_test(what_is_cut_short_is_refused),
 		cmocka_unit_test(every_changed_bit_is_seen),
 		cmocka_unit_test(records_that_cannot_be_are_refused),
+		cmocka_unit_test(a_record_that_comes_twice_is_refused),
 		cmocka_unit_test(a_state_without_what_it_needs_is_refused),
 		cmocka_unit_test(a_vcpu_becomes_the_other),
 		cmocka_unit_test(an_msr_that_is_refused_is_named),
