@@ -7,7 +7,7 @@ import subprocess
 
 from common import ROOT, TOOL, Case, guestmem, main, read
 
-COMMANDS = ("doctor", "exec", "inspect", "map", "walk")
+COMMANDS = ("doctor", "exec", "inspect", "map", "run", "walk")
 
 
 def helped(command):
@@ -62,6 +62,9 @@ class Manual(Case):
             self.assertEqual(set(completed(command, "--")), {f"--{name}" for name in helped(command)})
         self.assertEqual(set(completed("")), {*COMMANDS, "--help", "--version"})
         self.assertEqual(set(completed("exec", "--page-size", "")), {"base", "thp", "2M", "1G"})
+        self.assertEqual(set(completed("run", "--guest-pages", "")), {"4K", "2M", "1G"})
+        self.assertIn("touch", completed("run", "--size", "1M", "to"))
+        self.assertIn("order=random", completed("run", "--size", "1M", "touch", "order="))
         self.assertIn(str(os.getpid()), completed("inspect", str(os.getpid())))
         self.assertEqual(set(completed("walk", "--paging", "n")), {"native", "nested"})
         self.assertIn(str(os.getpid()), completed("walk", "--pid", str(os.getpid())))
