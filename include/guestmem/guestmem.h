@@ -12,6 +12,7 @@
 #include <guestmem/cache.h>
 #include <guestmem/chain.h>
 #include <guestmem/device.h>
+#include <guestmem/discard.h>
 #include <guestmem/dump.h>
 #include <guestmem/error.h>
 #include <guestmem/grant.h>
