@@ -26,6 +26,7 @@
 #include <guestmem/memmap.h>
 #include <guestmem/object.h>
 #include <guestmem/part.h>
+#include <guestmem/policy.h>
 #include <guestmem/residency.h>
 #include <guestmem/scan.h>
 #include <guestmem/slice.h>
