@@ -30,21 +30,26 @@ static double now_ns(void)
 	return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
 }
 
-static double sample(bench_fn fn, void *ctx, uint64_t iters)
+static double sample(const struct bench_row *row, bench_fn fn, void *ctx, uint64_t iters)
 {
-	double start = now_ns();
+	double start;
 
+	if (row->before)
+		row->before(row->before_ctx);
+	start = now_ns();
 	fn(ctx, iters);
 	return (now_ns() - start) / (double)iters;
 }
 
 /* So many iterations that a sample takes long enough. */
-static uint64_t calibrate(bench_fn fn, void *ctx)
+static uint64_t calibrate(const struct bench_row *row, bench_fn fn, void *ctx)
 {
 	uint64_t iters = 64;
 
+	if (row->before)
+		return row->iters;
 	for (;;) {
-		double ns = sample(fn, ctx, iters) * (double)iters;
+		double ns = sample(row, fn, ctx, iters) * (double)iters;
 
 		if (ns > SAMPLE_NS / 4)
 			return (uint64_t)((double)iters * SAMPLE_NS / ns) + 1;
@@ -53,20 +58,21 @@ static uint64_t calibrate(bench_fn fn, void *ctx)
 }
 
 /* The fastest sample of each side, measured in turn. */
-static void measure(bench_fn a, void *a_ctx, bench_fn b, void *b_ctx, double *ret_a, double *ret_b)
+static void measure(const struct bench_row *row, bench_fn a, void *a_ctx, bench_fn b, void *b_ctx,
+	double *ret_a, double *ret_b)
 {
-	uint64_t a_iters = calibrate(a, a_ctx);
-	uint64_t b_iters = calibrate(b, b_ctx);
+	uint64_t a_iters = calibrate(row, a, a_ctx);
+	uint64_t b_iters = calibrate(row, b, b_ctx);
 
 	*ret_a = INFINITY;
 	*ret_b = INFINITY;
 	for (size_t i = 0; i < PAIRS; i++) {
 		/* Each side goes first in every second pair. */
 		if (i % 2)
-			*ret_a = fmin(*ret_a, sample(a, a_ctx, a_iters));
-		*ret_b = fmin(*ret_b, sample(b, b_ctx, b_iters));
+			*ret_a = fmin(*ret_a, sample(row, a, a_ctx, a_iters));
+		*ret_b = fmin(*ret_b, sample(row, b, b_ctx, b_iters));
 		if (i % 2 == 0)
-			*ret_a = fmin(*ret_a, sample(a, a_ctx, a_iters));
+			*ret_a = fmin(*ret_a, sample(row, a, a_ctx, a_iters));
 	}
 }
 
@@ -86,10 +92,10 @@ void bench_run(const struct bench_row *row)
 		printf("%-46s skipped: %s\n", row->name, row->skip);
 		return;
 	}
-	measure(row->ours, row->ours_ctx, row->ours, row->ours_ctx, &same[0], &same[1]);
+	measure(row, row->ours, row->ours_ctx, row->ours, row->ours_ctx, &same[0], &same[1]);
 	result->aa = same[0] / same[1];
 	if (row->other) {
-		measure(row->ours, row->ours_ctx, row->other, row->other_ctx, &result->ours,
+		measure(row, row->ours, row->ours_ctx, row->other, row->other_ctx, &result->ours,
 			&result->against);
 	} else {
 		result->ours = fmin(same[0], same[1]);

@@ -29,6 +29,10 @@ struct bench_row {
 	double limit_ns;
 	double goal;      /* met when ours / against <= goal; 0 = none */
 	const char *skip; /* why it cannot run, or NULL */
+	/* Optional: makes ready what one sample of @iters uses up; it is not measured. */
+	void (*before)(void *ctx);
+	void *before_ctx;
+	uint64_t iters;
 };
 
 /* Runs a row, prints its line, keeps it for the report. */

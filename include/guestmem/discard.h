@@ -54,7 +54,7 @@ enum gm_discard_mode {
 #define GM_DISCARD_BY_BACKEND 0x080u         /* gm_backend_ops.discard */
 #define GM_DISCARD_BY_FILL 0x100u            /* zeros were written */
 #define GM_DISCARD_BY_BATCH 0x200u           /* process_madvise(2) for several stretches at once */
-#define GM_DISCARD_BY_GUARD 0x400u           /* MADV_GUARD_INSTALL, besides */
+#define GM_DISCARD_BY_GUARD 0x400u           /* MADV_GUARD_INSTALL */
 
 /**
  * struct gm_discard_result - what was done, on success and on failure

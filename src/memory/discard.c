@@ -173,7 +173,7 @@ static int ask(const struct gm_discarding *d, const struct gm_target *t)
 
 static bool is_asked(const struct gm_discarding *d)
 {
-	return d->held && gm_discard_loses(d->mode);
+	return d->pass.held && gm_discard_loses(d->mode);
 }
 
 static void tell_done(struct gm_discarding *d, const struct gm_target *t, int rc)
@@ -318,8 +318,11 @@ static int do_target(struct gm_discarding *d, const struct gm_target *t, void *c
 		d->sum.skipped += gm_range_len(&t->range);
 		return 0;
 	}
+	/* Guard pages take the place of anonymous ones in one step. */
+	if (d->guard && t->block->backing == GM_BACKING_ANON)
+		by = GM_DISCARD_BY_GUARD;
 	rc = gm_discard_pages(d, &pages, by);
-	if (!rc && d->guard)
+	if (!rc && d->guard && by != GM_DISCARD_BY_GUARD)
 		rc = gm_way_guard(&pages, true, d->err);
 	if (!rc && d->guard)
 		d->sum.ways |= GM_DISCARD_BY_GUARD;
@@ -340,7 +343,7 @@ static int check_target(struct gm_discarding *d, const struct gm_target *t, void
 	if (!rc && d->guard)
 		rc = gm_way_check_guard(t, d->err);
 	if (!rc && gm_discard_loses(d->mode))
-		rc = gm_gate_check(d->space, &t->range, is_coordinated(d, t), d->err);
+		rc = gm_gate_check(d->space, &d->pass, &t->range, is_coordinated(d, t), d->err);
 	return rc;
 }
 
@@ -399,29 +402,42 @@ static int do_lenient_target(struct gm_discarding *d, const struct gm_target *t,
 	return do_target(d, t, ctx);
 }
 
+/* The piece at or above an address, all of it: the next ranges are likely to be in it too. */
+static int find_kept(struct gm_discarding *d, uint64_t gpa)
+{
+	struct gm_range rest = {gpa, UINT64_MAX};
+
+	if (d->kept.map && gm_range_has(&d->kept.range, gpa))
+		return 0;
+	if (d->kept.map)
+		gm_reach_put(&d->kept);
+	d->kept.map = NULL;
+	return gm_reach_next(d->space, &rest, &d->kept);
+}
+
 static int do_lenient(struct gm_discarding *d, const struct gm_range *range)
 {
 	struct gm_range rest = *range;
 
 	for (;;) {
 		struct gm_reach reach;
-		uint64_t last;
-		int rc = gm_reach_next(d->space, &rest, &reach);
+		struct gm_range part;
+		int rc = find_kept(d, rest.first);
 
-		if (rc == -ENOENT) {
+		if (rc && rc != -ENOENT)
+			return rc;
+		if (rc || !gm_range_intersect(&d->kept.range, &rest, &part)) {
 			count_refused(d, rest.first, gm_range_len(&rest), -EFAULT);
 			return 0;
 		}
-		if (rc)
-			return rc;
-		if (reach.range.first > rest.first)
-			count_refused(d, rest.first, reach.range.first - rest.first, -EFAULT);
-		last = reach.range.last;
+		if (part.first > rest.first)
+			count_refused(d, rest.first, part.first - rest.first, -EFAULT);
+		reach = d->kept;
+		gm_reach_clip(&reach, &part);
 		rc = gm_discard_targets(d, &reach, do_lenient_target, NULL);
-		gm_reach_put(&reach);
-		if (rc || last == rest.last)
+		if (rc || part.last == rest.last)
 			return rc;
-		rest.first = last + 1;
+		rest.first = part.last + 1;
 	}
 }
 
@@ -444,12 +460,14 @@ int gm_discard_begin(struct gm_discarding *d, const struct gm_discard_result *re
 		return gm_error_set(d->err, -EPERM, 0, 0,
 			"%s: it belongs to a grant: the space that grants discards",
 			d->space->name);
-	return gm_gate_enter(d->space, &d->held, d->err);
+	return gm_gate_enter(d->space, &d->pass, d->err);
 }
 
 int gm_discard_end(struct gm_discarding *d, int rc, struct gm_discard_result *ret)
 {
-	gm_gate_leave(d->space, d->held);
+	if (d->kept.map)
+		gm_reach_put(&d->kept);
+	gm_gate_leave(d->space, &d->pass);
 	if (ret) {
 		d->sum.size = ret->size;
 		*ret = d->sum;
@@ -469,7 +487,7 @@ static int check_range(const struct gm_space *space, uint64_t gpa, uint64_t len,
 
 static int run(struct gm_discarding *d, uint64_t gpa, uint64_t len, struct gm_discard_result *ret)
 {
-	struct gm_range range;
+	struct gm_range range = {0, 0};
 	int rc = check_range(d->space, gpa, len, &range, d->err);
 
 	if (!rc)
@@ -520,7 +538,7 @@ static int unguard_target(struct gm_discarding *d, const struct gm_target *t, vo
 int gm_range_unguard(struct gm_space *space, uint64_t gpa, uint64_t len, struct gm_error *err)
 {
 	struct gm_discarding d = {.space = space, .flags = GM_DISCARD_SHARED, .err = err};
-	struct gm_range range;
+	struct gm_range range = {0, 0};
 	int rc = check_range(space, gpa, len, &range, err);
 
 	return rc || len == 0 ? rc : each_target(&d, &range, unguard_target, NULL);

@@ -46,12 +46,13 @@ struct gm_discarding {
 	struct gm_space *space;
 	uint32_t mode;
 	uint32_t flags;
-	bool held;                          /* listeners can be asked */
+	struct gm_pass pass;
 	bool lenient;                       /* what is refused is counted */
 	bool guard;                         /* guard pages follow */
 	struct gm_batch *batch;             /* or NULL */
 	const struct gm_discard_opts *opts; /* of a list, or NULL */
-	size_t nr_told; /* targets of which listeners were told that they were done */
+	struct gm_reach kept; /* of a list: the piece that was found last, if it has a mapping */
+	size_t nr_told;       /* targets of which listeners were told that they were done */
 	struct gm_discard_result sum;
 	struct gm_error *err;
 };

@@ -42,7 +42,7 @@ static uint64_t place_of(const struct gm_target *t)
 
 static bool can_batch(const struct gm_discarding *d, const struct gm_target *t, uint32_t by)
 {
-	return d->batch && !d->held && by == GM_DISCARD_BY_DONTNEED &&
+	return d->batch && !d->pass.held && by == GM_DISCARD_BY_DONTNEED &&
 	       t->block->backing == GM_BACKING_ANON && !t->private_half;
 }
 

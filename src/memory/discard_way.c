@@ -250,6 +250,8 @@ int gm_way_go(const struct gm_target *t, uint32_t *by, struct gm_error *err)
 {
 	int rc;
 
+	if (*by == GM_DISCARD_BY_GUARD)
+		return gm_way_guard(t, true, err);
 	if (*by == GM_DISCARD_BY_PUNCH)
 		rc = punch(t);
 	else if (*by == GM_DISCARD_BY_BACKEND)

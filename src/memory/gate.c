@@ -55,7 +55,7 @@ static void begin(struct gm_gate *gate)
 	gate->running++;
 }
 
-int gm_gate_enter(struct gm_space *space, bool *ret_held, struct gm_error *err)
+int gm_gate_enter(struct gm_space *space, struct gm_pass *ret, struct gm_error *err)
 {
 	struct gm_gate *gate = &space->gate;
 	bool held;
@@ -69,6 +69,7 @@ int gm_gate_enter(struct gm_space *space, bool *ret_held, struct gm_error *err)
 		held = gate->asking > 0;
 		if (held && --gate->running == 0)
 			gm_sys_cond_wake(&gate->idle);
+		ret->barred = gate->list;
 	}
 	pthread_mutex_unlock(&gate->lock);
 	if (held) {
@@ -77,13 +78,14 @@ int gm_gate_enter(struct gm_space *space, bool *ret_held, struct gm_error *err)
 			return rc;
 		pthread_mutex_lock(&gate->lock);
 		begin(gate);
+		ret->barred = gate->list;
 		pthread_mutex_unlock(&gate->lock);
 	}
-	*ret_held = held;
+	ret->held = held;
 	return 0;
 }
 
-void gm_gate_leave(struct gm_space *space, bool held)
+void gm_gate_leave(struct gm_space *space, const struct gm_pass *pass)
 {
 	struct gm_gate *gate = &space->gate;
 
@@ -91,17 +93,19 @@ void gm_gate_leave(struct gm_space *space, bool held)
 	if (--gate->running == 0)
 		gm_sys_cond_wake(&gate->idle);
 	pthread_mutex_unlock(&gate->lock);
-	if (held)
+	if (pass->held)
 		gm_space_release(space);
 }
 
-int gm_gate_check(struct gm_space *space, const struct gm_range *range, bool coordinated,
-	struct gm_error *err)
+int gm_gate_check(struct gm_space *space, const struct gm_pass *pass, const struct gm_range *range,
+	bool coordinated, struct gm_error *err)
 {
 	struct gm_gate *gate = &space->gate;
 	const struct gm_inhibition *i;
 	struct gm_range common = *range;
 
+	if (!pass->barred)
+		return 0;
 	pthread_mutex_lock(&gate->lock);
 	for (i = gate->list; i; i = i->next) {
 		if ((i->kind == GM_INHIBIT_ALL || !coordinated) &&

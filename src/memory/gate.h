@@ -45,12 +45,18 @@ struct gm_gate {
 void gm_gate_init(struct gm_gate *gate);
 void gm_gate_fini(struct gm_gate *gate);
 
-/* A discard begins and ends. *ret_held: it holds the space, so that listeners can be asked. */
-int gm_gate_enter(struct gm_space *space, bool *ret_held, struct gm_error *err);
-void gm_gate_leave(struct gm_space *space, bool held);
+/* How a discard runs. */
+struct gm_pass {
+	bool held;   /* the space, so that listeners can be asked */
+	bool barred; /* something was forbidden when it began: later ones wait for its end */
+};
+
+/* A discard begins and ends. */
+int gm_gate_enter(struct gm_space *space, struct gm_pass *ret, struct gm_error *err);
+void gm_gate_leave(struct gm_space *space, const struct gm_pass *pass);
 /* 0 or -EBUSY. */
-int gm_gate_check(struct gm_space *space, const struct gm_range *range, bool coordinated,
-	struct gm_error *err);
+int gm_gate_check(struct gm_space *space, const struct gm_pass *pass, const struct gm_range *range,
+	bool coordinated, struct gm_error *err);
 
 /* A listener comes that wants to be asked, with the space held; -ETIMEDOUT. And it goes. */
 int gm_gate_want(struct gm_space *space, struct gm_error *err);

@@ -35,6 +35,7 @@
 struct trim {
 	struct gm_space *space;
 	uint32_t flags;
+	struct gm_pass pass;
 	int pagemap;
 	int uffd;      /* or -1 */
 	uint8_t *room; /* where pages are moved to: one chunk, aligned */
@@ -304,7 +305,7 @@ static int trim_piece(void *ctx, struct gm_reach *reach, struct gm_error *err)
 	}
 	if (t->flags & GM_TRIM_STOPPED)
 		return trim_chunks(t, reach, &range, err);
-	rc = gm_gate_check(t->space, &reach->range, false, err);
+	rc = gm_gate_check(t->space, &t->pass, &reach->range, false, err);
 	if (rc)
 		return rc;
 	reg.range = whole_chunks(t, reach, &range);
@@ -361,7 +362,6 @@ static int make_room(struct trim *t, struct gm_error *err)
 
 static int run(struct trim *t, uint64_t gpa, uint64_t len, struct gm_error *err)
 {
-	bool held;
 	int rc;
 
 	t->pagemap = gm_sys_open("/proc/self/pagemap", 0, 0);
@@ -374,11 +374,11 @@ static int run(struct trim *t, uint64_t gpa, uint64_t len, struct gm_error *err)
 	if (!rc)
 		rc = make_room(t, err);
 	if (!rc)
-		rc = gm_gate_enter(t->space, &held, err);
+		rc = gm_gate_enter(t->space, &t->pass, err);
 	if (rc)
 		return rc;
 	rc = gm_reach_each(t->space, gpa, len, trim_piece, t, err);
-	gm_gate_leave(t->space, held);
+	gm_gate_leave(t->space, &t->pass);
 	return rc;
 }
 
