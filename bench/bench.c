@@ -48,7 +48,7 @@ static double now_ns(void)
  * Each sample lies at another depth of the stack: where objects there and the memory have the same low
  * twelve bits of their address, loads wait for stores that they have nothing to do with.
  */
-static double sample(bench_fn fn, void *ctx, uint64_t iters)
+static double sample(const struct bench_row *row, bench_fn fn, void *ctx, uint64_t iters)
 {
 	static size_t depth;
 	volatile char *deeper;
@@ -57,22 +57,26 @@ static double sample(bench_fn fn, void *ctx, uint64_t iters)
 	depth = (depth + 272) % 4096;
 	deeper = __builtin_alloca(depth + 1);
 	deeper[0] = 0;
+	if (row->before)
+		row->before(row->before_ctx);
 	start = now_ns();
 	fn(ctx, iters);
 	return (now_ns() - start) / (double)iters;
 }
 
 /* So many iterations that a sample takes long enough. The first call may set things up. */
-static uint64_t calibrate(bench_fn fn, void *ctx)
+static uint64_t calibrate(const struct bench_row *row, bench_fn fn, void *ctx)
 {
 	uint64_t iters = 64;
 
+	if (row->before)
+		return row->iters;
 	fn(ctx, 1);
 	for (;;) {
 		double ns = INFINITY;
 
 		for (size_t i = 0; i < 3; i++)
-			ns = fmin(ns, sample(fn, ctx, iters) * (double)iters);
+			ns = fmin(ns, sample(row, fn, ctx, iters) * (double)iters);
 		if (ns > SAMPLE_NS / 4)
 			return (uint64_t)((double)iters * SAMPLE_NS / ns) + 1;
 		iters *= 4;
@@ -80,19 +84,19 @@ static uint64_t calibrate(bench_fn fn, void *ctx)
 }
 
 /* The fastest sample of each side, measured in turn; what was found before counts as well. */
-static void measure(
-	bench_fn a, void *a_ctx, bench_fn b, void *b_ctx, double *best_a, double *best_b)
+static void measure(const struct bench_row *row, bench_fn a, void *a_ctx, bench_fn b, void *b_ctx,
+	double *best_a, double *best_b)
 {
-	uint64_t a_iters = calibrate(a, a_ctx);
-	uint64_t b_iters = calibrate(b, b_ctx);
+	uint64_t a_iters = calibrate(row, a, a_ctx);
+	uint64_t b_iters = calibrate(row, b, b_ctx);
 
 	for (size_t i = 0; i < PAIRS; i++) {
 		/* Each side goes first in every second pair. */
 		if (i % 2)
-			*best_a = fmin(*best_a, sample(a, a_ctx, a_iters));
-		*best_b = fmin(*best_b, sample(b, b_ctx, b_iters));
+			*best_a = fmin(*best_a, sample(row, a, a_ctx, a_iters));
+		*best_b = fmin(*best_b, sample(row, b, b_ctx, b_iters));
 		if (i % 2 == 0)
-			*best_a = fmin(*best_a, sample(a, a_ctx, a_iters));
+			*best_a = fmin(*best_a, sample(row, a, a_ctx, a_iters));
 	}
 }
 
@@ -168,9 +172,9 @@ static void measure_row(struct result *result, bench_fn other)
 	result->ours = INFINITY;
 	result->against = INFINITY;
 	for (size_t i = 0; i < ATTEMPTS; i++) {
-		measure(row->ours, row->ours_ctx, row->ours, row->ours_ctx, &same[0], &same[1]);
+		measure(row, row->ours, row->ours_ctx, row->ours, row->ours_ctx, &same[0], &same[1]);
 		if (other) {
-			measure(row->ours, row->ours_ctx, other, row->other_ctx, &result->ours,
+			measure(row, row->ours, row->ours_ctx, other, row->other_ctx, &result->ours,
 				&result->against);
 		} else {
 			result->ours = fmin(same[0], same[1]);

@@ -40,6 +40,10 @@ struct bench_row {
 	const char *peer; /* name of the other side in the peer, called with @other_ctx */
 	double more_ns;   /* met when ours - against <= more_ns, in the place of @goal */
 	double quoted;    /* ns that vm-memory 0.18 took on another machine, or 0: for the reader */
+	/* Optional: makes ready what one sample of @iters uses up; it is not measured. */
+	void (*before)(void *ctx);
+	void *before_ctx;
+	uint64_t iters;
 };
 
 #define BENCH_VMM "vm-memory 0.10"

@@ -207,16 +207,9 @@ static void make_by_hand(void)
 
 int main(int argc, char **argv)
 {
-	const char *json = NULL;
 	int dev = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 
-	if (argc == 3 && strcmp(argv[1], "--json") == 0) {
-		json = argv[2];
-	} else if (argc != 1) {
-		fprintf(stderr, "usage: bench_kvm [--json FILE]\n");
-		return 2;
-	}
-	bench_head();
+	bench_begin(argc, argv);
 	if (dev < 0) {
 		for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 			static struct bench_row skipped[sizeof(rows) / sizeof(rows[0])];
@@ -225,14 +218,13 @@ int main(int argc, char **argv)
 			skipped[i].skip = "no /dev/kvm";
 			bench_run(&skipped[i]);
 		}
-		return bench_finish(json) ? 0 : 1;
+		return bench_end();
 	}
 	make(dev, &with);
 	make(dev, &by_hand);
 	make_ours();
 	make_by_hand();
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		bench_run(&rows[i]);
+	bench_rows(rows, sizeof(rows) / sizeof(rows[0]));
 	need(gm_kvm_track(kvm, GM_KVM_TRACK_NONE, NULL), "track");
 	bench_run(&slot_row);
 	gm_kvm_destroy(kvm, NULL);
@@ -241,5 +233,5 @@ int main(int argc, char **argv)
 	gm_space_destroy(space);
 	free(with.writes);
 	free(by_hand.writes);
-	return bench_finish(json) ? 0 : 1;
+	return bench_end();
 }

@@ -65,6 +65,7 @@ enum gm_backend_atomic {
  *             sequentially consistent. *seen is what is expected (GM_BACKEND_CMPXCHG), and is set to what was there
  * @release:   optional: the last use of the block is over
  * @ctx:       passed to each
+ * @discard:   optional: gives whole pages back, which are zeros afterwards (discard.h)
  *
  * All but @unmap and @release return 0 or a negative errno value, which the access returns. The
  * first of these is used that there is: for bytes @translate, @read or @write, @map; for atomic
@@ -83,6 +84,7 @@ struct gm_backend_ops {
 		uint64_t *seen);
 	void (*release)(void *ctx);
 	void *ctx;
+	int (*discard)(void *ctx, uint64_t off, uint64_t len);
 };
 
 #ifdef __cplusplus

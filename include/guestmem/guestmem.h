@@ -12,6 +12,7 @@
 #include <guestmem/cache.h>
 #include <guestmem/chain.h>
 #include <guestmem/device.h>
+#include <guestmem/discard.h>
 #include <guestmem/dump.h>
 #include <guestmem/error.h>
 #include <guestmem/grant.h>
@@ -26,6 +27,7 @@
 #include <guestmem/memmap.h>
 #include <guestmem/object.h>
 #include <guestmem/part.h>
+#include <guestmem/policy.h>
 #include <guestmem/residency.h>
 #include <guestmem/scan.h>
 #include <guestmem/slice.h>

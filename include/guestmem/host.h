@@ -197,6 +197,21 @@ struct gm_host {
  */
 GM_API int gm_host_probe(struct gm_host *ret, struct gm_error *err);
 
+/**
+ * gm_host_demote() - make smaller pages of free huge pages in a pool (as root)
+ * @page_size: of the pool, in bytes: 1 GiB pages become 2 MiB pages
+ * @nr:        number of pages
+ * @ret_done:  optional: pages that were split, as the pool shows it
+ * @err:       optional
+ *
+ * The kernel splits no other huge pages. Those in use are never touched, nor those promised to mappings.
+ * Returns 0; -ENOTSUP (no such pool, or nothing smaller); -EBUSY (fewer than @nr are free: nothing was
+ * done); -EACCES; -ENOMEM.
+ * Threads: any. Since: 0.1.
+ */
+GM_API int gm_host_demote(
+	uint64_t page_size, uint64_t nr, uint64_t *ret_done, struct gm_error *err);
+
 #ifdef __cplusplus
 }
 #endif

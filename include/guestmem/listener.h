@@ -85,6 +85,37 @@ enum gm_join {
  */
 #define GM_LISTENER_PARTS 0x1u
 
+/* gm_discard_event.phase */
+enum gm_discard_phase {
+	GM_DISCARD_ASK = 0, /* nothing has been done: it may be refused */
+	GM_DISCARD_DONE,    /* it has been done, or has failed on the way (code) */
+	GM_DISCARD_DROPPED, /* after an ASK: it will not be done */
+};
+
+/**
+ * struct gm_discard_event - bytes that are going to be, or were, given back (discard.h)
+ * @phase:     enum gm_discard_phase
+ * @mode:      enum gm_discard_mode: NOW, LAZY or ZERO; others keep the bytes and are not told
+ * @flags:     GM_DISCARD_COORDINATED: who listens for parts has no section there
+ * @code:      with GM_DISCARD_DONE: 0, or why it failed: then any of it may be gone
+ * @gpa:       first address: whole pages of one block
+ * @len:       bytes
+ * @hva:       host address, or NULL
+ * @block:     borrowed for the call
+ * @block_off: byte of @block at @gpa
+ */
+struct gm_discard_event {
+	uint32_t phase;
+	uint32_t mode;
+	uint32_t flags;
+	int32_t code;
+	uint64_t gpa;
+	uint64_t len;
+	void *hva;
+	struct gm_block *block;
+	uint64_t block_off;
+};
+
 #define GM_KIND_BIT(kind) (1u << (kind))
 #define GM_KINDS_MEMORY                                                                            \
 	(GM_KIND_BIT(GM_REGION_RAM) | GM_KIND_BIT(GM_REGION_ROM) | GM_KIND_BIT(GM_REGION_ROMD) |   \
@@ -114,6 +145,9 @@ enum gm_join {
  * @abort:        optional: after a prepare that was not refused: nothing has changed after all
  * @ctx:          passed to each
  * @flags:        GM_LISTENER_* bits
+ * @discard:      optional: asked in falling priority before bytes of its kinds are given back, and may
+ *                refuse; told in rising priority afterwards. While there is such a listener discards
+ *                take turns with each other and with changes of the map
  */
 struct gm_listener_ops {
 	size_t size;
@@ -133,6 +167,7 @@ struct gm_listener_ops {
 	void *ctx;
 	uint32_t flags;
 	uint32_t reserved;
+	int (*discard)(void *ctx, const struct gm_discard_event *event, struct gm_error *err);
 };
 
 /**

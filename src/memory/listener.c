@@ -431,6 +431,19 @@ static void unlink_listener(const struct gm_listener *l)
 	pthread_mutex_unlock(&l->space->lock);
 }
 
+/* From here on discards wait until the space is released. */
+static int join_in(struct gm_listener *l, struct gm_error *err)
+{
+	int rc = introduce(l, err);
+
+	forget(&l->told);
+	if (!rc)
+		link_listener(l);
+	else if (l->ops.discard)
+		gm_gate_unwant(l->space);
+	return rc;
+}
+
 int gm_listener_create(struct gm_space *space, const struct gm_listener_ops *ops,
 	struct gm_listener **ret_listener, struct gm_error *err)
 {
@@ -444,10 +457,9 @@ int gm_listener_create(struct gm_space *space, const struct gm_listener_ops *ops
 	if (!rc)
 		rc = gm_space_hold(space, err);
 	if (!rc) {
-		rc = introduce(l, err);
-		forget(&l->told);
+		rc = l->ops.discard ? gm_gate_want(space, err) : 0;
 		if (!rc)
-			link_listener(l);
+			rc = join_in(l, err);
 		gm_space_release(space);
 	}
 	if (rc)
@@ -476,6 +488,8 @@ int gm_listener_destroy(struct gm_listener *l, struct gm_error *err)
 		l->ops.remove(l->ops.ctx, &all.items[i - 1]);
 	gm_sections_free(&all);
 	unlink_listener(l);
+	if (l->ops.discard)
+		gm_gate_unwant(l->space);
 	gm_space_release(l->space);
 	gm_sys_free(l);
 	return 0;

@@ -95,6 +95,7 @@ int gm_space_create(
 		goto fail;
 	}
 	pthread_mutex_init(&space->lock, NULL);
+	gm_gate_init(&space->gate);
 	space->over = opts.over;
 	space->depth = opts.over ? opts.over->depth + 1 : 0;
 	space->timeout_ns = opts.timeout_ns ? opts.timeout_ns : GM_TIMEOUT_DEFAULT_NS;
@@ -134,6 +135,7 @@ void gm_space_destroy(struct gm_space *space)
 	if (space->over)
 		__atomic_fetch_sub(&space->over->nr_above, 1, __ATOMIC_RELAXED);
 	gm_dirty_put(space->dirty);
+	gm_gate_fini(&space->gate);
 	pthread_mutex_destroy(&space->lock);
 	gm_sys_free(space);
 }

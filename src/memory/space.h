@@ -11,6 +11,7 @@
 #include <guestmem/space.h>
 #include <pthread.h>
 
+#include "memory/gate.h"
 #include "memory/node.h"
 #include "memory/reclaim.h"
 #include "memory/view.h"
@@ -37,6 +38,7 @@ struct gm_space {
 	struct gm_node *root;          /* a container of all addresses */
 	struct gm_listener *listeners; /* by rising priority; changed by who holds the space */
 	struct gm_dirty *dirty;
+	struct gm_gate gate; /* of discards */
 	uint64_t generation;
 	char name[32];
 };

@@ -95,7 +95,7 @@ int gm_sys_fallocate(int fd, int mode, uint64_t off, uint64_t len)
 	uint64_t end;
 
 	if (__builtin_add_overflow(off, len, &end) || end > (uint64_t)INT64_MAX ||
-		!may_end_at(fd, end))
+		(!(mode & FALLOC_FL_KEEP_SIZE) && !may_end_at(fd, end)))
 		return -EFBIG;
 	return fallocate(fd, mode, (off_t)off, (off_t)len) ? -errno : 0;
 }

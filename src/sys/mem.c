@@ -46,6 +46,13 @@ int gm_sys_madvise(void *addr, size_t len, int advice)
 	return madvise(addr, len, advice) ? -errno : 0;
 }
 
+ssize_t gm_sys_madvise_many(const struct iovec *iov, size_t nr, int advice)
+{
+	long rc = syscall(SYS_process_madvise, PIDFD_SELF, iov, nr, advice, 0);
+
+	return rc < 0 ? -errno : rc;
+}
+
 int gm_sys_mlock(void *addr, size_t len, bool onfault)
 {
 	return mlock2(addr, len, onfault ? MLOCK_ONFAULT : 0) ? -errno : 0;

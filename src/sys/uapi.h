@@ -21,6 +21,9 @@
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #define MADV_GUARD_REMOVE 103
@@ -28,6 +31,10 @@
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+#ifndef PIDFD_SELF
+#define PIDFD_SELF (-10000) /* Linux 6.14: this thread, and so its memory */
 #endif
 
 #ifndef SCM_PIDFD
@@ -83,6 +90,19 @@ struct procmap_query {
 #endif
 #ifndef UFFD_FEATURE_WP_ASYNC
 #define UFFD_FEATURE_WP_ASYNC (1 << 15) /* Linux 6.7 */
+#endif
+
+#ifndef UFFDIO_MOVE /* Linux 6.8 */
+#define UFFD_FEATURE_MOVE (1 << 16)
+#define UFFDIO_MOVE _IOWR(0xAA, 0x05, struct uffdio_move)
+
+struct uffdio_move {
+	__u64 dst;
+	__u64 src;
+	__u64 len;
+	__u64 mode;
+	__s64 move;
+};
 #endif
 
 /* PAGEMAP_SCAN, Linux 6.7 */
