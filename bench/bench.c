@@ -172,7 +172,8 @@ static void measure_row(struct result *result, bench_fn other)
 	result->ours = INFINITY;
 	result->against = INFINITY;
 	for (size_t i = 0; i < ATTEMPTS; i++) {
-		measure(row, row->ours, row->ours_ctx, row->ours, row->ours_ctx, &same[0], &same[1]);
+		measure(row, row->ours, row->ours_ctx, row->ours, row->ours_ctx, &same[0],
+			&same[1]);
 		if (other) {
 			measure(row, row->ours, row->ours_ctx, other, row->other_ctx, &result->ours,
 				&result->against);
