@@ -70,11 +70,10 @@ static void set_mode(int cpu)
 
 bool live_guest_open(struct live_guest *guest, uint8_t *system)
 {
-	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-
-	if (kvm < 0)
+	guest->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (guest->kvm < 0)
 		return false;
-	guest->vm = ioctl(kvm, KVM_CREATE_VM, 0UL);
+	guest->vm = ioctl(guest->kvm, KVM_CREATE_VM, 0UL);
 	if (guest->vm < 0)
 		return false;
 	live_guest_slot(guest, 0, 0, system, LIVE_SYSTEM);
@@ -85,10 +84,10 @@ bool live_guest_open(struct live_guest *guest, uint8_t *system)
 	memcpy(system + CODE, code, sizeof(code));
 	guest->cpu = ioctl(guest->vm, KVM_CREATE_VCPU, 0UL);
 	must(guest->cpu >= 0);
-	guest->run = mmap(NULL, (size_t)ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0UL),
+	guest->run = mmap(NULL, (size_t)ioctl(guest->kvm, KVM_GET_VCPU_MMAP_SIZE, 0UL),
 		PROT_READ | PROT_WRITE, MAP_SHARED, guest->cpu, 0);
 	must(guest->run != MAP_FAILED);
-	set_cpuid(kvm, guest->cpu);
+	set_cpuid(guest->kvm, guest->cpu);
 	set_mode(guest->cpu);
 	return true;
 }

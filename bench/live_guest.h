@@ -12,6 +12,7 @@
 #define LIVE_SYSTEM (1u << 20) /* bytes at guest address 0 that it needs for itself */
 
 struct live_guest {
+	int kvm;
 	int vm;
 	int cpu;
 	void *run;

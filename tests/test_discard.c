@@ -490,6 +490,28 @@ static void a_call_that_fails_is_reported(void **state)
 	}
 }
 
+static void memory_may_be_short(void **state)
+{
+	(void)state;
+	start_backing(&backings[UNMAPPED]);
+	fill_bytes(AT, 1, LEN);
+	fault_set(&(struct fault_plan){.fn = FAULT_gm_sys_alloc, .nth = 1, .error = ENOMEM});
+	assert_fails(gm_discard_inhibit(space, AT, LEN, GM_INHIBIT_ALL, &err), ENOMEM, "memory");
+	assert_int_equal(fault_hits(), 1);
+	fault_disarm();
+	assert_int_equal(gm_discard_allow(space, AT, LEN, GM_INHIBIT_ALL), -ENOENT);
+	/* Zeros in part of a page go by a reader of their own. */
+	fault_set(&(struct fault_plan){
+		.fn = FAULT_gm_sys_alloc_aligned, .nth = 1, .forever = true, .error = ENOMEM});
+	assert_fails(gm_discard(space, AT + 1, 5, GM_DISCARD_ZERO, 0, NULL, &err), ENOMEM, "zeros");
+	assert_true(fault_hits() > 0);
+	fault_disarm();
+	assert_bytes(AT, 1, PAGE);
+	assert_ok(gm_discard(space, AT + 1, 5, GM_DISCARD_ZERO, 0, NULL, &err));
+	assert_bytes(AT + 1, 0, 5);
+	stop_backing();
+}
+
 static void who_locks_all_memory_can_discard(void **state)
 {
 	struct gm_discard_result *r = result();
@@ -522,6 +544,7 @@ int main(void)
 		cmocka_unit_test(unplugged_parts_are_given_back_and_guarded),
 		cmocka_unit_test(guard_pages_cut_no_mapping),
 		cmocka_unit_test(a_call_that_fails_is_reported),
+		cmocka_unit_test(memory_may_be_short),
 		cmocka_unit_test(who_locks_all_memory_can_discard),
 	};
 

@@ -299,13 +299,17 @@ static int do_edge(struct gm_discarding *d, const struct gm_target *t, uint64_t 
 	return 0;
 }
 
+/* @ctx: NULL, or the way that was picked. */
 static int do_target(struct gm_discarding *d, const struct gm_target *t, void *ctx)
 {
 	struct gm_target pages;
-	uint32_t by;
-	int rc = gm_way_pick(t, d->mode, d->flags, &by, d->err);
+	uint32_t by = 0;
+	int rc = 0;
 
-	(void)ctx;
+	if (ctx)
+		by = *(const uint32_t *)ctx;
+	else
+		rc = gm_way_pick(t, d->mode, d->flags, &by, d->err);
 	if (rc)
 		return rc;
 	if (by == GM_DISCARD_BY_FILL)
@@ -334,12 +338,14 @@ static int do_target(struct gm_discarding *d, const struct gm_target *t, void *c
 	return rc;
 }
 
+/* @ctx: NULL, or where to put the way. */
 static int check_target(struct gm_discarding *d, const struct gm_target *t, void *ctx)
 {
 	uint32_t by;
 	int rc = gm_way_pick(t, d->mode, d->flags, &by, d->err);
 
-	(void)ctx;
+	if (!rc && ctx)
+		*(uint32_t *)ctx = by;
 	if (!rc && d->guard)
 		rc = gm_way_check_guard(t, d->err);
 	if (!rc && gm_discard_loses(d->mode))
@@ -393,13 +399,15 @@ static int do_piece(struct gm_discarding *d, const struct gm_range *range)
 /* What the kernel answers ends the list; what the map or somebody forbids is counted. */
 static int do_lenient_target(struct gm_discarding *d, const struct gm_target *t, void *ctx)
 {
-	int rc = check_target(d, t, ctx);
+	uint32_t by = 0;
+	int rc = check_target(d, t, &by);
 
+	(void)ctx;
 	if (rc) {
 		count_refused(d, t->range.first, gm_range_len(&t->range), rc);
 		return 0;
 	}
-	return do_target(d, t, ctx);
+	return do_target(d, t, &by);
 }
 
 /* The piece at or above an address, all of it: the next ranges are likely to be in it too. */
