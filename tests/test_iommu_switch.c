@@ -208,7 +208,8 @@ static void an_iommu_is_led_to_another_space(void **state)
 	gm_reader_leave(reader);
 	assert_ok(gm_space_synchronize(iova, 0, &err));
 	/* Not to where it could lead round in a circle, nor to a map that sections do not keep. */
-	assert_ok(gm_space_create(GM_OPTS(gm_space_opts, .name = "other"), &other, &err));
+	assert_ok(gm_space_create(
+		GM_OPTS(gm_space_opts, .gpa_limit = GIB(1), .name = "other"), &other, &err));
 	assert_fails(gm_iommu_switch(iommu, other, 0, &err), EINVAL, "\"other\"");
 	assert_fails(gm_iommu_switch(iommu, iova, 0, &err), EINVAL, "higher");
 	assert_ok(gm_iommu_create(lower, NULL, &low, &err));

@@ -367,6 +367,12 @@ static int set_iommu(const struct gm_txn *txn, const struct gm_region_desc *desc
 		return gm_error_set(err, -EINVAL, desc->gpa, desc->len,
 			"%s: its IOMMU leads to space \"%s\", over which it was not made",
 			space->name, gm_iommu_target(desc->iommu)->name);
+	/* Never counted down: whoever reads an older view may still use it. */
+	if (!gm_space_count(space, &space->nr_iommus))
+		return gm_error_set(err, -ENOTSUP, desc->gpa, desc->len,
+			"%s: it has logs, in which what is written through the spaces over it "
+			"would not be: end the logs before it gets an IOMMU",
+			space->name);
 	gm_iommu_get(desc->iommu);
 	node->s.iommu = desc->iommu;
 	return 0;
