@@ -56,6 +56,7 @@ static bool logging;
 static struct fault_event events[LOG_MAX];
 static size_t nr_events;
 static atomic_bool clock_virtual;
+static atomic_size_t page_size;
 static _Atomic uint64_t clock_skew;
 
 const char *fault_name(enum fault_fn fn)
@@ -112,6 +113,11 @@ unsigned long fault_hits(void)
 enum fault_fn fault_hit_fn(void)
 {
 	return hit_fn;
+}
+
+void fault_page_size(size_t bytes)
+{
+	atomic_store(&page_size, bytes);
 }
 
 void fault_clock_virtual(bool on)
@@ -299,7 +305,19 @@ WRAP(int, gm_sys_home_node, (void *addr, size_t len, unsigned int node), (addr, 
 WRAP(int, gm_sys_name_vma, (void *addr, size_t len, const char *name), (addr, len, name),
 	ADDR(addr), .len = len)
 WRAP(int, gm_sys_membarrier, (int cmd), (cmd), .flags = (uint64_t)cmd)
-WRAP(size_t, gm_sys_page_size, (void), ())
+size_t __real_gm_sys_page_size(void);
+size_t __wrap_gm_sys_page_size(void);
+size_t __wrap_gm_sys_page_size(void)
+{
+	struct fault_event ev = EVENT(gm_sys_page_size, .len = 0);
+	size_t bytes = atomic_load(&page_size);
+
+	fault_before(&ev, NULL);
+	if (bytes == 0)
+		bytes = __real_gm_sys_page_size();
+	fault_after(&ev, (long)bytes);
+	return bytes;
+}
 
 WRAP(int, gm_sys_memfd, (const char *name, unsigned int flags), (name, flags), .flags = flags)
 WRAP(int, gm_sys_open, (const char *path, int flags, unsigned int mode), (path, flags, mode),
