@@ -156,11 +156,11 @@ def called(text):
 
 
 def touches(binary, function, guarded, seen):
-    """Whether a function, or one that it calls in this file, has a guarded instruction or calls a copy."""
+    """Whether a function, or one that it calls in this file, has a guarded instruction or calls what copies."""
     seen.add(function[2])
     for at, text in binary.body(function):
         name = called(text)
-        if at in guarded or (name or '').startswith('gm_guard_copy_'):
+        if at in guarded or re.match(r'gm_guard_copy_|gm_(read|write)_array$', name or ''):
             return True
         if name in binary.by_name and name not in seen and \
                 touches(binary, binary.by_name[name], guarded, seen):

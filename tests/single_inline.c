@@ -40,8 +40,8 @@ typedef const struct single_at *at_t;
 		gm_cache_read(at->cache, at->view, OFF, &n, bytes, NULL))                          \
 	X(WRITE, cache_bytes_write_##bytes, bits, 0,                                               \
 		gm_cache_write(at->cache, at->view, OFF, &n, bytes, NULL))                         \
-	X(READ, object_read_##bytes, bits, 0, gm_read_obj(at->view, at->gpa, &n))                  \
-	X(WRITE, object_write_##bytes, bits, 0, gm_write_obj(at->view, at->gpa, &n))
+	X(READ, object_read_##bytes, bits, 0, gm_read_object(at->view, at->gpa, &n))               \
+	X(WRITE, object_write_##bytes, bits, 0, gm_write_object(at->view, at->gpa, &n))
 
 #define ORDERED(X, bits, bytes, order)                                                             \
 	X(READ, load_##order##_##bytes, bits, 0,                                                   \

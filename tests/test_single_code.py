@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""test_single_code.py PROGRAM LIBRARY GUARD SOURCE_ROOT - are accesses of numbers single, however they are compiled?
+"""test_single_code.py PROGRAM LIBRARY WHAT SOURCE_ROOT - are accesses of numbers single, however they are compiled?
 
 single_inline.c is compiled by gcc and clang in many ways. Its machine code is read (machine_code.py), and the program
 test_single steps through it. So is the code of the library read. Then single_mutant.h puts bad accesses in: those must
-be found. With GUARD generic there are no accesses in callers; then only calls are made.
+be found. WHAT is all, or only the library, or with the generic guard, where callers have no accesses of their own, calls.
 """
 import os
 import shutil
@@ -28,8 +28,8 @@ LEAST_IN_CALLERS = 100
 class Run:
     """The cases, and what they need."""
 
-    def __init__(self, program, library, guard, root):
-        self.program, self.library, self.generic = program, library, guard == 'generic'
+    def __init__(self, program, library, what, root):
+        self.program, self.library, self.what = program, library, what
         self.tests, self.include = os.path.join(root, 'tests'), os.path.join(root, 'include')
         self.objdump = shutil.which('objdump') or shutil.which('llvm-objdump')
         self.failed = 0
@@ -93,7 +93,7 @@ class Run:
             self.skip(compiler, f'{compiler} is not installed')
             return
         self.way(compiler, ['-O2', '-DGM_NO_INLINE=1'])
-        if self.generic:
+        if self.what == 'calls':
             return
         for level in LEVELS:
             self.way(compiler, [level])
@@ -104,9 +104,9 @@ class Run:
     def all(self):
         """All cases."""
         print('[==========] Running the ways to compile an access.')
-        for compiler in ('gcc', 'clang'):
+        for compiler in ('gcc', 'clang') if self.what != 'library' else ():
             self.compiler(compiler)
-        if not self.generic:
+        if self.what != 'calls':
             self.case('library', self.read(self.library, LEAST_IN_LIBRARY))
         return 1 if self.failed else 0
 
