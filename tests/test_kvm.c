@@ -519,8 +519,8 @@ static void test_mapping_ahead(void **state)
 		assert_non_null(strstr(err.text, "KVM_PRE_FAULT_MEMORY"));
 		/* Offered, and refused when it is asked for. */
 		kvm->caps |= GM_KVM_CAP_PREFAULT;
-		assert_fails(gm_kvm_prefault(kvm, guest.cpus[0].fd, PAGE, RAM, &done, &err), ENOTSUP,
-			"gpa 0x1000, 16777216 bytes cannot be mapped ahead");
+		assert_fails(gm_kvm_prefault(kvm, guest.cpus[0].fd, PAGE, RAM, &done, &err),
+			ENOTSUP, "gpa 0x1000, 16777216 bytes cannot be mapped ahead");
 		assert_int_equal(done, 0);
 		assert_ok(gm_kvm_prefault(kvm, guest.cpus[0].fd, PAGE, 0, &done, &err));
 	}
