@@ -78,43 +78,46 @@ static struct {
 } mmio;
 
 /* Answers an exit as a monitor does: from the space, and where there is nothing with ones. */
-static inline void serve_mmio(unsigned int cpu, struct gm_reader *with)
+static inline void serve_mmio_by(unsigned int cpu, struct gm_reader *with)
 {
 	struct kvm_run *run = guest.cpus[cpu].run;
 	const struct gm_view *view = gm_reader_enter(with);
+
+	if (run->mmio.is_write)
+		gm_write(view, run->mmio.phys_addr, run->mmio.data, run->mmio.len, NULL);
+	else if (gm_read(view, run->mmio.phys_addr, run->mmio.data, run->mmio.len, NULL))
+		memset(run->mmio.data, 0xff, sizeof(run->mmio.data));
+	gm_reader_leave(with);
+}
+
+/* The same on vCPU 0, and notes it. */
+static inline void serve_mmio(void)
+{
+	const struct kvm_run *run = guest.cpus[0].run;
 
 	mmio.gpa = run->mmio.phys_addr;
 	mmio.len = run->mmio.len;
 	mmio.is_write = run->mmio.is_write;
 	memcpy(&mmio.value, run->mmio.data, sizeof(mmio.value));
-	if (run->mmio.is_write)
-		gm_write(view, mmio.gpa, run->mmio.data, mmio.len, NULL);
-	else if (gm_read(view, mmio.gpa, run->mmio.data, mmio.len, NULL))
-		memset(run->mmio.data, 0xff, sizeof(run->mmio.data));
-	gm_reader_leave(with);
+	serve_mmio_by(0, reader);
 }
 
-/* Runs what was started to its end, and counts the accesses that exit on the way. */
-static inline uint64_t run_cpu(unsigned int cpu, struct gm_reader *with)
+/* Runs what was started on vCPU 0 to its end, and counts the accesses that exit on the way. */
+static inline uint64_t run_through(void)
 {
 	uint64_t exits = 0;
 
 	for (;;) {
-		int rc = guest_run(&guest, cpu);
+		int rc = guest_run(&guest, 0);
 
-		if (rc == KVM_EXIT_IO && guest_is_done(&guest, cpu))
+		if (rc == KVM_EXIT_IO && guest_is_done(&guest, 0))
 			return exits;
 		if (rc != KVM_EXIT_MMIO)
 			fail_msg("the guest exits: %d, suberror %u", rc,
-				guest.cpus[cpu].run->internal.suberror);
-		serve_mmio(cpu, with);
+				guest.cpus[0].run->internal.suberror);
+		serve_mmio();
 		exits++;
 	}
-}
-
-static inline uint64_t run_through(void)
-{
-	return run_cpu(0, reader);
 }
 
 static inline uint64_t guest_load_u64(uint64_t gpa)

@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "adapters/kvm.h"
 #include "fault.h"
 #include "one_guest.h"
 #include "sys/uapi_kvm.h"
@@ -480,6 +481,13 @@ static void test_private_memory(void **state)
 	else
 		assert_fails(gm_space_set_part(space, id, 0, PAGE, GM_PART_PRIVATE, &err), ENOTSUP,
 			"is to be private");
+	if (!(info().caps & GM_KVM_CAP_PRIVATE)) {
+		/* Offered, and refused when it is asked for. */
+		kvm->caps |= GM_KVM_CAP_PRIVATE;
+		assert_fails(gm_space_set_part(space, id, 0, PAGE, GM_PART_PRIVATE, &err), ENOTTY,
+			"cannot be made private");
+		assert_int_equal(guest_store_u64(GIB(1) + 16, 45), 0);
+	}
 	assert_ok(gm_space_remove(space, id, &err));
 	/* Private memory that is no file. */
 	gm_block_put(block);
@@ -509,6 +517,12 @@ static void test_mapping_ahead(void **state)
 		assert_int_equal(rc, -ENOTSUP);
 		assert_int_equal(done, 0);
 		assert_non_null(strstr(err.text, "KVM_PRE_FAULT_MEMORY"));
+		/* Offered, and refused when it is asked for. */
+		kvm->caps |= GM_KVM_CAP_PREFAULT;
+		assert_fails(gm_kvm_prefault(kvm, guest.cpus[0].fd, PAGE, RAM, &done, &err), ENOTSUP,
+			"gpa 0x1000, 16777216 bytes cannot be mapped ahead");
+		assert_int_equal(done, 0);
+		assert_ok(gm_kvm_prefault(kvm, guest.cpus[0].fd, PAGE, 0, &done, &err));
 	}
 	stop_guest();
 }

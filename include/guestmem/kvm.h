@@ -147,7 +147,7 @@ struct gm_kvm_slot {
  * leaves space and slots as they were. Slots and dirty logging of the numbers from @first_slot on are the adapter's;
  * nobody else changes them. Returns 0; -EINVAL (options; @vm_fd is no virtual machine; rings after
  * the first vCPU); -E2BIG; -EBADF; -ENOTSUP (rings, read-only slots, private memory that KVM does not
- * have); -ENOSPC (slots); -EBUSY (a transaction is open); -ENOMEM; or what KVM answered.
+ * have); -ENOSPC (slots); -EFBIG (a slot has at most 2^31 - 1 pages); -EBUSY (a transaction is open); -ENOMEM; or what KVM answered.
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_kvm_create(struct gm_space *space, const struct gm_kvm_opts *opts,
@@ -205,8 +205,7 @@ GM_API int gm_kvm_track(struct gm_kvm *kvm, uint32_t how, struct gm_error *err);
  *
  * Pages are protected again before they are marked: who takes a mark and reads the page misses nothing.
  * What the host writes through the library marks by itself. A slot that goes is harvested, whenever that is.
- * A slot that comes while writes are tracked may be found as a whole once. When KVM_RUN returns
- * KVM_EXIT_DIRTY_RING_FULL, harvest and run again. Without tracking it finds nothing. Returns 0, or
+ * When KVM_RUN returns KVM_EXIT_DIRTY_RING_FULL, harvest and run again. Without tracking it finds nothing. Returns 0, or
  * what KVM answered; pages that were found until then are marked.
  * Threads: any. Since: 0.1.
  */

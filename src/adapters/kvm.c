@@ -164,8 +164,8 @@ static int count(struct gm_kvm *kvm, const struct gm_change *changes, size_t nr,
 	return 0;
 }
 
-static int prepare(
-	struct gm_kvm *kvm, const struct gm_change *changes, size_t nr, struct gm_error *err)
+static int prepare(struct gm_kvm *kvm, const struct gm_change *changes, size_t nr, uint64_t *ret_go,
+	struct gm_error *err)
 {
 	uint64_t used = (uint64_t)kvm->nr + kvm->nr_stale;
 	uint64_t go = 0;
@@ -185,29 +185,40 @@ static int prepare(
 	/* What goes may have to be given back beside what KVM does not let go. */
 	if (!gm_kvm_slots_reserve(kvm, (uint32_t)(go + come)))
 		return gm_error_set(err, -ENOMEM, 0, 0, "kvm: out of memory");
-	if (go && kvm->pause) {
-		rc = kvm->pause(kvm->ctx);
-		if (rc < 0)
-			return gm_error_set(err, rc, 0, 0, "kvm: the vCPUs cannot be paused: %s",
-				gm_error_word(rc));
-		kvm->paused = true;
-	}
+	*ret_go = go;
 	return 0;
+}
+
+/* Without the lock: a vCPU that is to leave may be harvesting. */
+static int pause_vcpus(struct gm_kvm *kvm, struct gm_error *err)
+{
+	int rc = kvm->pause(kvm->ctx);
+
+	pthread_mutex_lock(&kvm->lock);
+	if (rc < 0)
+		forget_coming(kvm);
+	else
+		kvm->paused = true;
+	pthread_mutex_unlock(&kvm->lock);
+	return rc < 0 ? gm_error_set(err, rc, 0, 0, "kvm: the vCPUs cannot be paused: %s",
+				gm_error_word(rc))
+		      : 0;
 }
 
 static int on_prepare(void *ctx, const struct gm_change *changes, size_t nr, struct gm_error *err)
 {
 	struct gm_kvm *kvm = ctx;
+	uint64_t go = 0;
 	int rc;
 
 	pthread_mutex_lock(&kvm->lock);
 	gm_kvm_slots_mend(kvm);
 	forget_coming(kvm);
-	rc = prepare(kvm, changes, nr, err);
+	rc = prepare(kvm, changes, nr, &go, err);
 	if (rc)
 		forget_coming(kvm);
 	pthread_mutex_unlock(&kvm->lock);
-	return rc;
+	return !rc && go && kvm->pause ? pause_vcpus(kvm, err) : rc;
 }
 
 /* ---- doing ---- */
@@ -438,7 +449,7 @@ static int ask_limit(struct gm_kvm *kvm, const struct gm_kvm_opts *opts, struct 
 	return 0;
 }
 
-/* With rings every page must be protected at first, which is not so when bitmaps are initially set. */
+/* How bitmaps are set and cleared is said here once, and for the moment of beginning in kvm_dirty.c. */
 static int enable_logging(struct gm_kvm *kvm, struct gm_error *err)
 {
 	uint64_t len = kvm->ring_entries * sizeof(struct kvm_dirty_gfn);
@@ -449,8 +460,6 @@ static int enable_logging(struct gm_kvm *kvm, struct gm_error *err)
 		return gm_error_set(err, -ENOTSUP, 0, 0, "kvm: there are no dirty rings");
 	if (!kvm->ring_entries && (kvm->caps & GM_KVM_CAP_MANUAL_CLEAR))
 		manual |= KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE;
-	if (!kvm->ring_entries && (kvm->caps & GM_KVM_CAP_INITIALLY_SET))
-		manual |= KVM_DIRTY_LOG_INITIALLY_SET;
 	if (kvm->caps & GM_KVM_CAP_MANUAL_CLEAR) {
 		rc = gm_sys_kvm_enable(kvm->vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, manual);
 		if (rc < 0)

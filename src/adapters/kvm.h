@@ -95,6 +95,7 @@ struct gm_kvm {
 	bool backing_out; /* something was refused: from here on nothing may be */
 
 	uint32_t track; /* enum gm_kvm_track */
+	bool all_set;   /* KVM makes bitmaps with all bits set */
 	uint64_t *bits;
 	uint64_t bits_len; /* bytes */
 	uint64_t harvested;

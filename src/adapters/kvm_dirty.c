@@ -93,15 +93,26 @@ static int clear_words(
 	return gm_sys_kvm_clear_log(kvm->vm, slot->number, first * 64, (uint32_t)nr, bits);
 }
 
-/* The first and the last word that are not zero; false if all are. */
+/* The first and the last word that are not zero; false if all are. Most are. */
 static bool trim(const uint64_t *words, uint64_t *first, uint64_t *last)
 {
-	while (*first <= *last && !words[*first])
-		++*first;
-	if (*first > *last)
+	uint64_t from = *first;
+	uint64_t to = *last;
+
+	for (; to - from >= 8; from += 8) {
+		const uint64_t *w = words + from;
+
+		if ((w[0] | w[1] | w[2] | w[3]) | (w[4] | w[5] | w[6] | w[7]))
+			break;
+	}
+	while (from < to && !words[from])
+		from++;
+	if (!words[from])
 		return false;
-	while (!words[*last])
-		--*last;
+	while (!words[to])
+		to--;
+	*first = from;
+	*last = to;
 	return true;
 }
 
@@ -136,7 +147,7 @@ static int clear_all(struct gm_kvm *kvm, const struct slot *slot, struct gm_erro
 	uint64_t words = gm_bits_words(pages_of(kvm, slot));
 	int rc = 0;
 
-	if (!(kvm->caps & GM_KVM_CAP_INITIALLY_SET))
+	if (!kvm->all_set)
 		return 0;
 	memset(kvm->bits, 0xff, (words < CHUNK_WORDS ? words : CHUNK_WORDS) * 8);
 	for (uint64_t at = 0; at < words && rc >= 0; at += CHUNK_WORDS) {
@@ -219,13 +230,32 @@ static int log_slots(struct gm_kvm *kvm, uint32_t nr, uint32_t *ret_done, struct
 	return rc;
 }
 
+/*
+ * While logging begins, bitmaps are set as they are made, and KVM does not protect a slot in one go. Slots that
+ * come later begin with nothing set: KVM maps nothing of them yet.
+ */
+static void initially_set(struct gm_kvm *kvm, bool on)
+{
+	uint64_t how = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE;
+
+	if (kvm->track != GM_KVM_TRACK_BITMAP || !(kvm->caps & GM_KVM_CAP_INITIALLY_SET))
+		return;
+	if (on)
+		how |= KVM_DIRTY_LOG_INITIALLY_SET;
+	/* If it cannot be said, what is set stays so, or nothing is; both are followed. */
+	if (gm_sys_kvm_enable(kvm->vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, how) >= 0)
+		kvm->all_set = on;
+}
+
 static int begin(struct gm_kvm *kvm, uint32_t how, struct gm_error *err)
 {
 	uint32_t done;
 	int rc;
 
 	kvm->track = how;
+	initially_set(kvm, true);
 	rc = log_slots(kvm, kvm->nr, &done, err);
+	initially_set(kvm, false);
 	if (rc) {
 		kvm->track = GM_KVM_TRACK_NONE;
 		/* A slot that stays logged is no harm: it has no bits that anybody asks for. */
