@@ -28,6 +28,7 @@
 #include <guestmem/residency.h>
 #include <guestmem/scan.h>
 #include <guestmem/slice.h>
+#include <guestmem/slice_access.h>
 #include <guestmem/space.h>
 #include <guestmem/stream.h>
 #include <guestmem/txn.h>
