@@ -25,6 +25,7 @@
 #include <guestmem/memmap.h>
 #include <guestmem/object.h>
 #include <guestmem/part.h>
+#include <guestmem/piece.h>
 #include <guestmem/residency.h>
 #include <guestmem/scan.h>
 #include <guestmem/slice.h>
