@@ -11,6 +11,7 @@
 #include <guestmem/block.h>
 #include <guestmem/cache.h>
 #include <guestmem/chain.h>
+#include <guestmem/checksum.h>
 #include <guestmem/device.h>
 #include <guestmem/dump.h>
 #include <guestmem/error.h>
