@@ -206,7 +206,7 @@ GM_API int gm_listener_create(struct gm_space *space, const struct gm_listener_o
  * @err:      optional
  *
  * All sections are removed first, the last one first.
- * Returns 0, or -EBUSY (a transaction is open).
+ * Returns 0, -EBUSY (a transaction is open) or -ENOMEM; then it goes on.
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_listener_destroy(struct gm_listener *listener, struct gm_error *err);

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "memory/listener.h"
 #include "sys/sys.h"
 #include "sys/uapi_kvm.h"
 
@@ -509,9 +510,19 @@ static int attach(struct gm_kvm *kvm, struct gm_error *err)
 		.add = add_private,
 		.ctx = kvm,
 	};
-	int rc = gm_listener_create(kvm->space, &privates, &kvm->privates, err);
+	int rc = gm_space_hold(kvm->space, err);
 
-	return rc ? rc : gm_listener_create(kvm->space, &slots, &kvm->listener, err);
+	/* Both or none, with no change between. */
+	if (rc)
+		return rc;
+	rc = gm_listener_create_held(kvm->space, &privates, &kvm->privates, err);
+	if (!rc) {
+		rc = gm_listener_create_held(kvm->space, &slots, &kvm->listener, err);
+		if (rc)
+			gm_listener_drop_held(kvm->privates);
+	}
+	gm_space_release(kvm->space);
+	return rc;
 }
 
 static int open_all(struct gm_kvm *kvm, const struct gm_kvm_opts *opts, struct gm_error *err)
@@ -572,8 +583,6 @@ int gm_kvm_create(struct gm_space *space, const struct gm_kvm_opts *user, struct
 	pthread_mutex_init(&kvm->lock, NULL);
 	rc = open_all(kvm, &opts, err);
 	if (rc) {
-		if (kvm->privates)
-			gm_listener_destroy(kvm->privates, NULL);
 		free_kvm(kvm);
 		return rc;
 	}
@@ -587,13 +596,12 @@ int gm_kvm_destroy(struct gm_kvm *kvm, struct gm_error *err)
 
 	if (!kvm)
 		return 0;
-	rc = gm_listener_destroy(kvm->listener, err);
+	rc = gm_space_hold(kvm->space, err);
 	if (rc)
 		return rc;
-	kvm->listener = NULL;
-	rc = gm_listener_destroy(kvm->privates, err);
-	if (rc)
-		return rc;
+	gm_listener_drop_held(kvm->listener);
+	gm_listener_drop_held(kvm->privates);
+	gm_space_release(kvm->space);
 	free_kvm(kvm);
 	return 0;
 }

@@ -444,7 +444,7 @@ static int join_in(struct gm_listener *l, struct gm_error *err)
 	return rc;
 }
 
-int gm_listener_create(struct gm_space *space, const struct gm_listener_ops *ops,
+int gm_listener_create_held(struct gm_space *space, const struct gm_listener_ops *ops,
 	struct gm_listener **ret_listener, struct gm_error *err)
 {
 	struct gm_listener *l = gm_sys_alloc(sizeof(*l));
@@ -454,45 +454,73 @@ int gm_listener_create(struct gm_space *space, const struct gm_listener_ops *ops
 		return gm_error_set(err, -ENOMEM, 0, 0, "listener: out of memory");
 	l->space = space;
 	rc = copy_ops(ops, l, err);
-	if (!rc)
-		rc = gm_space_hold(space, err);
 	if (!rc) {
 		rc = l->ops.discard ? gm_gate_want(space, err) : 0;
 		if (!rc)
 			rc = join_in(l, err);
-		gm_space_release(space);
 	}
-	if (rc)
+	if (rc) {
 		gm_sys_free(l);
-	else
-		*ret_listener = l;
+		return rc;
+	}
+	*ret_listener = l;
+	return 0;
+}
+
+int gm_listener_create(struct gm_space *space, const struct gm_listener_ops *ops,
+	struct gm_listener **ret_listener, struct gm_error *err)
+{
+	int rc = gm_space_hold(space, err);
+
+	if (rc)
+		return rc;
+	rc = gm_listener_create_held(space, ops, ret_listener, err);
+	gm_space_release(space);
 	return rc;
+}
+
+/* @all is what it has, or empty. */
+static void drop(struct gm_listener *l, const struct gm_sections *all)
+{
+	for (size_t i = all->nr; i > 0 && l->ops.remove; i--)
+		l->ops.remove(l->ops.ctx, &all->items[i - 1]);
+	unlink_listener(l);
+	if (l->ops.discard)
+		gm_gate_unwant(l->space);
+	gm_sys_free(l);
+}
+
+void gm_listener_drop_held(struct gm_listener *l)
+{
+	struct gm_sections all = {0};
+
+	if (l->ops.remove && !gm_sections_of_view(l->space, &l->ops, &all)) {
+		gm_sections_each(l->space, &l->ops, l->ops.remove, l->ops.ctx);
+		all.nr = 0;
+	}
+	drop(l, &all);
+	gm_sections_free(&all);
 }
 
 int gm_listener_destroy(struct gm_listener *l, struct gm_error *err)
 {
 	struct gm_sections all = {0};
+	struct gm_space *space;
 	int rc;
 
 	if (!l)
 		return 0;
-	rc = gm_space_hold(l->space, err);
+	space = l->space;
+	rc = gm_space_hold(space, err);
 	if (rc)
 		return rc;
-	/* Without memory for a list they go in the other order. */
-	if (l->ops.remove && !gm_sections_of_view(l->space, &l->ops, &all)) {
-		gm_sections_each(l->space, &l->ops, l->ops.remove, l->ops.ctx);
-		all.nr = 0;
-	}
-	for (size_t i = all.nr; i > 0; i--)
-		l->ops.remove(l->ops.ctx, &all.items[i - 1]);
+	if (gm_sections_of_view(space, &l->ops, &all))
+		drop(l, &all);
+	else
+		rc = no_memory(l, err);
 	gm_sections_free(&all);
-	unlink_listener(l);
-	if (l->ops.discard)
-		gm_gate_unwant(l->space);
-	gm_space_release(l->space);
-	gm_sys_free(l);
-	return 0;
+	gm_space_release(space);
+	return rc;
 }
 
 void gm_listeners_free(struct gm_space *space)

@@ -71,6 +71,14 @@ size_t gm_listeners_count(const struct gm_space *space);
 void gm_listeners_list(
 	struct gm_space *space, struct gm_sections *room, struct gm_listener_line *ret);
 
+/*
+ * For who holds the space (gm_space_hold()), so that several listeners come and go as one. To drop one
+ * cannot fail; without memory for a list its sections go in rising order.
+ */
+int gm_listener_create_held(struct gm_space *space, const struct gm_listener_ops *ops,
+	struct gm_listener **ret_listener, struct gm_error *err);
+void gm_listener_drop_held(struct gm_listener *listener);
+
 /* The space goes. */
 void gm_listeners_free(struct gm_space *space);
 
