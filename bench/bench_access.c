@@ -4,13 +4,9 @@
  *
  * usage: bench_access [--json FILE] [--peer LIBRARY]
  *
- * Built against the installed shared library, as a user's program is. The peer is a small Rust
- * library (bench/peer) around Debian's vm-memory; its loops run in the same process in turn with
- * ours.
+ * Built against the installed shared library, as a user's program is.
  */
-#include <dlfcn.h>
 #include <guestmem/guestmem.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,86 +17,88 @@
 #define RANDOM 4096u         /* addresses of the random look-ups */
 #define BOUNDARY (UINT64_C(1) << 20)
 
-/* Four accesses a round, on both sides: the cost of a loop of one depends on where the linker
- * happens to put it. */
-#ifdef __clang__
-#define UNROLL /* cannot copy asm goto; scripts/bench uses gcc */
-#else
-#define UNROLL _Pragma("GCC unroll 4")
-#endif
-
 static struct gm_space *space;
 static struct gm_reader *reader;
 static const struct gm_view *view;
-static uint8_t *raw; /* plain memory of this process */
+static uint8_t raw[1 << 20] __attribute__((aligned(4096))); /* plain memory of this process */
 static uint8_t buffer[65536] __attribute__((aligned(64)));
 
 /* ---- 8-byte objects ---- */
 
-static void read_u64(void *ctx, uint64_t iters)
+static BENCH_INLINE void read_u64(void *ctx, uint64_t iters)
 {
 	const struct gm_view *mine = view;
 	uint64_t sum = 0;
 	uint64_t gpa = 0;
 
 	(void)ctx;
-	UNROLL
-	for (uint64_t i = 0; i < iters; i++) {
-		uint64_t value;
+	BENCH_ROUNDS(iters, uint64_t value;
 
-		if (gm_read_u64(mine, gpa, &value))
-			abort();
-		sum += value;
-		gpa = (gpa + 8) & WALK;
-	}
+		     if (gm_read_u64(mine, gpa, &value)) abort(); sum += value;
+		     gpa = (gpa + 8) & WALK;)
 	bench_sink = sum;
 }
 
-static void write_u64(void *ctx, uint64_t iters)
+static BENCH_INLINE void write_u64(void *ctx, uint64_t iters)
 {
 	const struct gm_view *mine = view;
 	uint64_t gpa = 0;
+	uint64_t i = 0;
 
 	(void)ctx;
-	UNROLL
-	for (uint64_t i = 0; i < iters; i++) {
-		if (gm_write_u64(mine, 65536 + gpa, i))
-			abort();
-		gpa = (gpa + 8) & WALK;
-	}
+	BENCH_ROUNDS(iters, if (gm_write_u64(mine, 65536 + gpa, i)) abort(); gpa = (gpa + 8) & WALK;
+		     i++;)
 }
 
-static void atomic_load(void *ctx, uint64_t iters)
+static BENCH_INLINE void atomic_load(void *ctx, uint64_t iters)
 {
 	const struct gm_view *mine = view;
 	uint64_t sum = 0;
 	uint64_t gpa = 0;
 
 	(void)ctx;
-	UNROLL
-	for (uint64_t i = 0; i < iters; i++) {
-		uint64_t value;
+	BENCH_ROUNDS(iters, uint64_t value;
 
-		if (gm_atomic_load_u64(mine, gpa, __ATOMIC_RELAXED, &value))
-			abort();
-		sum += value;
-		gpa = (gpa + 8) & WALK;
-	}
+		     if (gm_atomic_load_u64(mine, gpa, __ATOMIC_RELAXED, &value)) abort();
+		     sum += value; gpa = (gpa + 8) & WALK;)
 	bench_sink = sum;
 }
 
-static void atomic_store(void *ctx, uint64_t iters)
+static BENCH_INLINE void atomic_store(void *ctx, uint64_t iters)
 {
 	const struct gm_view *mine = view;
 	uint64_t gpa = 0;
+	uint64_t i = 0;
 
 	(void)ctx;
-	UNROLL
-	for (uint64_t i = 0; i < iters; i++) {
-		if (gm_atomic_store_u64(mine, 65536 + gpa, __ATOMIC_RELAXED, i))
-			abort();
-		gpa = (gpa + 8) & WALK;
-	}
+	BENCH_ROUNDS(
+		iters, if (gm_atomic_store_u64(mine, 65536 + gpa, __ATOMIC_RELAXED, i)) abort();
+		gpa = (gpa + 8) & WALK; i++;)
+}
+
+/* ---- the same, not inlined ---- */
+
+static void write_u64_many(void *ctx, uint64_t iters)
+{
+	const struct gm_view *mine = view;
+	uint64_t gpa = 0;
+	uint64_t i = 0;
+
+	(void)ctx;
+	BENCH_ROUNDS(iters, if (gm_write_u64(mine, 65536 + gpa, i)) abort(); gpa = (gpa + 8) & WALK;
+		     i++;)
+}
+
+static void atomic_store_many(void *ctx, uint64_t iters)
+{
+	const struct gm_view *mine = view;
+	uint64_t gpa = 0;
+	uint64_t i = 0;
+
+	(void)ctx;
+	BENCH_ROUNDS(
+		iters, if (gm_atomic_store_u64(mine, 65536 + gpa, __ATOMIC_RELAXED, i)) abort();
+		gpa = (gpa + 8) & WALK; i++;)
 }
 
 /* ---- a chain: the value read is the next address ---- */
@@ -217,9 +215,8 @@ struct many {
 };
 
 /* Regions of one page with a hole of a page between, so that none are merged. */
-static struct many *make_many(uint32_t nr)
+static void make_many(struct many *many, uint32_t nr)
 {
-	struct many *many = calloc(1, sizeof(*many));
 	struct gm_block_opts backing = {
 		.size = sizeof(backing), .len = 4096, .reserve = GM_RESERVE_NONE};
 	struct gm_region_desc *descs = calloc(nr, sizeof(*descs));
@@ -229,11 +226,9 @@ static struct many *make_many(uint32_t nr)
 	for (uint32_t i = 0; i < nr; i++)
 		descs[i] = (struct gm_region_desc){
 			.size = sizeof(*descs), .gpa = UINT64_C(8192) * i, .backing = &backing};
-	if (gm_space_build(NULL, descs, nr, &many->space, &err) ||
-		gm_reader_create(many->space, "bench", &many->reader, &err)) {
-		fprintf(stderr, "bench: %s\n", err.text);
-		exit(1);
-	}
+	bench_need(gm_space_build(NULL, descs, nr, &many->space, &err) == 0, "regions", err.text);
+	bench_need(gm_reader_create(many->space, "bench", &many->reader, &err) == 0, "reader",
+		err.text);
 	free(descs);
 	many->view = gm_reader_enter(many->reader);
 	for (uint32_t i = 0; i < RANDOM; i++) {
@@ -242,7 +237,6 @@ static struct many *make_many(uint32_t nr)
 		seed ^= seed << 17;
 		many->addresses[i] = UINT64_C(8192) * (seed % nr) + (seed >> 40) % 4080;
 	}
-	return many;
 }
 
 /* The translation by the table: 16 bytes, so that the short cut to the largest region does not
@@ -273,88 +267,71 @@ struct ring {
 	struct gm_cache cache;
 };
 
-static struct ring make_ring(const struct gm_view *of, uint64_t gpa)
+static void make_ring(struct ring *ring, const struct gm_view *of, uint64_t gpa)
 {
-	struct ring ring = {.view = of, .gpa = gpa};
-
-	if (gm_cache_init(&ring.cache, of, gpa, 4096, GM_PERM_RW))
+	ring->view = of;
+	ring->gpa = gpa;
+	if (gm_cache_init(&ring->cache, of, gpa, 4096, GM_PERM_RW))
 		abort();
-	return ring;
 }
 
-static void ring_cached(void *ctx, uint64_t iters)
+static BENCH_INLINE void ring_cached(void *ctx, uint64_t iters)
 {
 	struct ring *ring = ctx;
 	const struct gm_view *mine = ring->view;
 	uint64_t sum = 0;
 	uint64_t off = 0;
 
-	UNROLL
-	for (uint64_t i = 0; i < iters; i++) {
-		uint64_t value;
+	BENCH_ROUNDS(iters, uint64_t value;
 
-		if (gm_cache_read_u64(&ring->cache, mine, off, &value))
-			abort();
-		sum += value;
-		off = (off + 8) & RING_MASK;
-	}
+		     if (gm_cache_read_u64(&ring->cache, mine, off, &value)) abort(); sum += value;
+		     off = (off + 8) & RING_MASK;)
 	bench_sink = sum;
 }
 
-static void ring_by_address(void *ctx, uint64_t iters)
+static BENCH_INLINE void ring_by_address(void *ctx, uint64_t iters)
 {
 	const struct ring *ring = ctx;
 	const struct gm_view *mine = ring->view;
 	uint64_t sum = 0;
 	uint64_t off = 0;
 
-	UNROLL
-	for (uint64_t i = 0; i < iters; i++) {
-		uint64_t value;
+	BENCH_ROUNDS(iters, uint64_t value;
 
-		if (gm_read_u64(mine, ring->gpa + off, &value))
-			abort();
-		sum += value;
-		off = (off + 8) & RING_MASK;
-	}
+		     if (gm_read_u64(mine, ring->gpa + off, &value)) abort(); sum += value;
+		     off = (off + 8) & RING_MASK;)
 	bench_sink = sum;
 }
 
 /* ---- sections ---- */
 
+static struct gm_reader *section_reader;
+
 static void section(void *ctx, uint64_t iters)
 {
-	struct gm_reader *mine = ctx;
+	struct gm_reader *mine = section_reader;
 
+	(void)ctx;
 	for (uint64_t i = 0; i < iters; i++) {
 		bench_sink = (uintptr_t)gm_reader_enter(mine);
 		gm_reader_leave(mine);
 	}
 }
 
-/* ---- the peer ---- */
+#define CHAIN_AT 131072
 
-static struct {
-	bench_fn read_obj;
-	bench_fn write_obj;
-	bench_fn load;
-	bench_fn store;
-	const char *missing;
-} peer = {.missing = "no peer library (cargo or librust-vm-memory-dev is missing)"};
-
-static void load_peer(const char *path)
-{
-	void *lib = path ? dlopen(path, RTLD_NOW) : NULL;
-
-	if (!lib)
-		return;
-	*(void **)&peer.read_obj = dlsym(lib, "peer_read_obj");
-	*(void **)&peer.write_obj = dlsym(lib, "peer_write_obj");
-	*(void **)&peer.load = dlsym(lib, "peer_load");
-	*(void **)&peer.store = dlsym(lib, "peer_store");
-	if (peer.read_obj && peer.write_obj && peer.load && peer.store)
-		peer.missing = NULL;
-}
+static uint64_t chain_at = CHAIN_AT;
+static struct copy small = {.gpa = 4096, .len = 512, .from = raw};
+static struct copy page = {.gpa = 4096, .len = 4096, .from = raw};
+static struct copy inside = {.gpa = BOUNDARY - 1024, .len = 512, .from = raw};
+static struct copy across = {.gpa = BOUNDARY - 256, .len = 512, .from = raw};
+static struct copy inside_page = {.gpa = BOUNDARY - 8192, .len = 4096, .from = raw};
+static struct copy across_page = {.gpa = BOUNDARY - 2048, .len = 4096, .from = raw};
+static struct many few;
+static struct many some;
+static struct many lots;
+static struct ring main_ring;
+static struct ring other_ring;
 
 static void set_up(void)
 {
@@ -369,82 +346,69 @@ static void set_up(void)
 	};
 	struct gm_error err;
 
-	if (gm_space_build(NULL, descs, 2, &space, &err) ||
-		gm_reader_create(space, "bench", &reader, &err)) {
-		fprintf(stderr, "bench: %s\n", err.text);
-		exit(1);
-	}
+	bench_need(gm_space_build(NULL, descs, 2, &space, &err) == 0, "space", err.text);
+	bench_need(gm_reader_create(space, "bench", &reader, &err) == 0, "reader", err.text);
+	bench_need(
+		gm_reader_create(space, "section", &section_reader, &err) == 0, "reader", err.text);
 	gm_guard_install();
 	view = gm_reader_enter(reader);
-	raw = aligned_alloc(4096, 1 << 20);
-	memset(raw, 1, 1 << 20);
+	memset(raw, 1, sizeof(raw));
 	memset(buffer, 2, sizeof(buffer));
+	make_chain(CHAIN_AT, raw + 262144);
+	make_many(&few, 8);
+	make_many(&some, 256);
+	make_many(&lots, 10000);
+	make_ring(&main_ring, view, 8192);
+	make_ring(&other_ring, some.view, UINT64_C(8192) * 100);
 }
+
+#define LIMIT(text, fn, ns)                                                                        \
+	{                                                                                          \
+		.name = text, .ours = fn, .against = "limit", .limit_ns = ns, .goal = 1.0          \
+	}
+#define PEER(text, fn, theirs, v18)                                                                \
+	{                                                                                          \
+		.name = text, .ours = fn, .against = BENCH_VMM, .peer = theirs, .goal = 0.25,      \
+		.quoted = v18                                                                      \
+	}
+#define PAIR(text, fn, ctx, what, fn2, ctx2, limit)                                                \
+	{                                                                                          \
+		.name = text, .ours = fn, .ours_ctx = ctx, .against = what, .other = fn2,          \
+		.other_ctx = ctx2, .goal = limit                                                   \
+	}
+
+static const struct bench_row rows[] = {
+	LIMIT("read of 8 bytes, open section", read_u64, 3.0),
+	LIMIT("write of 8 bytes, open section", write_u64, 3.0),
+	PAIR("dependent reads, 16 KiB", chain_ours, &chain_at, "raw pointer chase", chain_raw,
+		raw + 262144, 2.0),
+	PEER("read object", read_u64, "peer_read_obj", 45),
+	PEER("write object", write_u64, "peer_write_obj", 45),
+	PEER("atomic load", atomic_load, "peer_load", 0),
+	PEER("atomic store", atomic_store, "peer_store", 0),
+	PEER("write object, in many places", write_u64_many, "peer_write_obj", 0),
+	PEER("atomic store, in many places", atomic_store_many, "peer_store", 0),
+	PAIR("read 512 bytes", copy_out, &small, "libc memcpy", libc_copy_out, &small, 1.3),
+	PAIR("write 512 bytes", copy_in, &small, "libc memcpy", libc_copy_in, &small, 1.3),
+	PAIR("read 4 KiB", copy_out, &page, "libc memcpy", libc_copy_out, &page, 1.05),
+	PAIR("write 4 KiB", copy_in, &page, "libc memcpy", libc_copy_in, &page, 1.05),
+	PAIR("read 512 bytes across two regions", copy_out, &across, "inside one", copy_out,
+		&inside, 1.1),
+	PAIR("read 4 KiB across two regions", copy_out, &across_page, "inside one", copy_out,
+		&inside_page, 1.1),
+	PAIR("look-up, 256 regions, random", look_up, &some, "8 regions", look_up, &few, 1.5),
+	PAIR("look-up, 10 000 regions, random", look_up, &lots, "8 regions", look_up, &few, 1.5),
+	PAIR("cached read, main memory", ring_cached, &main_ring, "by address", ring_by_address,
+		&main_ring, 1.5),
+	PAIR("cached read, other memory", ring_cached, &other_ring, "by address", ring_by_address,
+		&other_ring, 1.0),
+	LIMIT("section, enter and leave", section, 5.0),
+};
 
 int main(int argc, char **argv)
 {
-	const char *json = NULL;
-	uint64_t chain_at = 131072;
-	struct gm_reader *other;
-	struct gm_error err;
-
-	for (int i = 1; i + 1 < argc; i += 2) {
-		if (strcmp(argv[i], "--json") == 0)
-			json = argv[i + 1];
-		else if (strcmp(argv[i], "--peer") == 0)
-			load_peer(argv[i + 1]);
-	}
+	bench_begin(argc, argv);
 	set_up();
-	make_chain(chain_at, raw + 262144);
-	if (gm_reader_create(space, "section", &other, &err))
-		return 1;
-
-	struct copy small = {.gpa = 4096, .len = 512, .from = raw};
-	struct copy page = {.gpa = 4096, .len = 4096, .from = raw};
-	struct copy inside = {.gpa = BOUNDARY - 1024, .len = 512, .from = raw};
-	struct copy across = {.gpa = BOUNDARY - 256, .len = 512, .from = raw};
-	struct copy inside_page = {.gpa = BOUNDARY - 8192, .len = 4096, .from = raw};
-	struct copy across_page = {.gpa = BOUNDARY - 2048, .len = 4096, .from = raw};
-	struct many *few = make_many(8);
-	struct many *some = make_many(256);
-	struct many *lots = make_many(10000);
-	struct ring main_ring = make_ring(view, 8192);
-	struct ring other_ring = make_ring(some->view, UINT64_C(8192) * 100);
-	const char *vmm = "vm-memory 0.10";
-	const struct bench_row rows[] = {
-		{"read of 8 bytes, open section", read_u64, NULL, "limit", NULL, NULL, 3.0, 1.0,
-			NULL},
-		{"write of 8 bytes, open section", write_u64, NULL, "limit", NULL, NULL, 3.0, 1.0,
-			NULL},
-		{"dependent reads, 16 KiB", chain_ours, &chain_at, "raw pointer chase", chain_raw,
-			raw + 262144, 0, 2.0, NULL},
-		{"read object", read_u64, NULL, vmm, peer.read_obj, NULL, 0, 0.25, peer.missing},
-		{"write object", write_u64, NULL, vmm, peer.write_obj, NULL, 0, 0.25, peer.missing},
-		{"atomic load", atomic_load, NULL, vmm, peer.load, NULL, 0, 0.25, peer.missing},
-		{"atomic store", atomic_store, NULL, vmm, peer.store, NULL, 0, 0.25, peer.missing},
-		{"read 512 bytes", copy_out, &small, "libc memcpy", libc_copy_out, &small, 0, 1.3,
-			NULL},
-		{"write 512 bytes", copy_in, &small, "libc memcpy", libc_copy_in, &small, 0, 1.3,
-			NULL},
-		{"read 4 KiB", copy_out, &page, "libc memcpy", libc_copy_out, &page, 0, 1.05, NULL},
-		{"write 4 KiB", copy_in, &page, "libc memcpy", libc_copy_in, &page, 0, 1.05, NULL},
-		{"read 512 bytes across two regions", copy_out, &across, "inside one", copy_out,
-			&inside, 0, 1.1, NULL},
-		{"read 4 KiB across two regions", copy_out, &across_page, "inside one", copy_out,
-			&inside_page, 0, 1.1, NULL},
-		{"look-up, 256 regions, random", look_up, some, "8 regions", look_up, few, 0, 1.5,
-			NULL},
-		{"look-up, 10 000 regions, random", look_up, lots, "8 regions", look_up, few, 0,
-			1.5, NULL},
-		{"cached read, main memory", ring_cached, &main_ring, "by address", ring_by_address,
-			&main_ring, 0, 1.5, NULL},
-		{"cached read, other memory", ring_cached, &other_ring, "by address",
-			ring_by_address, &other_ring, 0, 1.0, NULL},
-		{"section, enter and leave", section, other, "limit", NULL, NULL, 5.0, 1.0, NULL},
-	};
-
-	bench_head();
-	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
-		bench_run(&rows[i]);
-	return bench_finish(json) ? 0 : 1;
+	bench_rows(rows, sizeof(rows) / sizeof(*rows));
+	return bench_end();
 }

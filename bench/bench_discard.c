@@ -234,6 +234,7 @@ int main(int argc, char **argv)
 	struct memory *guests[] = {&base, &thp, &shared};
 	struct memory system;
 
+	bench_begin(argc, argv);
 	must(gm_space_create(NULL, &space, NULL) == 0);
 	system = make(0, LIVE_SYSTEM, (struct gm_block_opts){.flags = GM_BLOCK_POPULATE});
 	base = make(16u << 20, LEN, (struct gm_block_opts){.flags = 0});
@@ -247,39 +248,41 @@ int main(int argc, char **argv)
 	/* Before the kernel has a guest's page table to tell. */
 	const struct bench_row alone[] = {
 		{"list of 1024 scattered base pages", list_ours, &lone, "call by call", list_bare,
-			&lone, 0, 0.5, NULL, fill_list, &lone, LIST},
+			&lone, 0, 0.5, .before = fill_list, .before_ctx = &lone, .iters = LIST},
 	};
 	const struct bench_row rows[] = {
 		{"discard 8 MiB, base pages", discard_ours, &base, "madvise", discard_bare, &base,
-			0, 1.1, NULL, fill_all, &base, 1},
+			0, 1.1, .before = fill_all, .before_ctx = &base, .iters = 1},
 		{"discard 8 MiB, transparent huge pages", discard_ours, &thp, "madvise",
-			discard_bare, &thp, 0, 1.1, NULL, fill_all, &thp, 1},
+			discard_bare, &thp, 0, 1.1, .before = fill_all, .before_ctx = &thp,
+			.iters = 1},
 		{"discard 8 MiB of a memfd", discard_ours, &shared, "fallocate", discard_bare,
-			&shared, 0, 1.1, NULL, fill_all, &shared, 1},
+			&shared, 0, 1.1, .before = fill_all, .before_ctx = &shared, .iters = 1},
 		{"collapse 8 MiB", collapse_ours, &base, "madvise", collapse_bare, &base, 0, 1.1,
-			NULL, fill_small, &base, 1},
+			.before = fill_small, .before_ctx = &base, .iters = 1},
 		{"huge pages for 64 MiB of a memfd", collapse_shared, NULL, "anonymous ones",
-			populate_thp, NULL, 0, 1.1, NULL, empty_both, NULL, 1},
+			populate_thp, NULL, 0, 1.1, .before = empty_both, .before_ctx = NULL,
+			.iters = 1},
 		{"balloon list, 1024 base pages", list_ours, &base, "call by call", list_bare,
-			&base, 0, 1.0 / 6, NULL, fill_list, &base, LIST},
+			&base, 0, 1.0 / 6, .before = fill_list, .before_ctx = &base, .iters = LIST},
 		{"balloon list, 1024 pages of huge ones", list_ours, &thp, "call by call",
-			list_bare, &thp, 0, 1.0 / 25, NULL, fill_list, &thp, LIST},
+			list_bare, &thp, 0, 1.0 / 25, .before = fill_list, .before_ctx = &thp,
+			.iters = LIST},
 		{"balloon list, 1024 pages of a memfd", list_ours, &shared, "call by call",
-			list_bare, &shared, 0, 1.0 / 15, NULL, fill_list, &shared, LIST},
+			list_bare, &shared, 0, 1.0 / 15, .before = fill_list, .before_ctx = &shared,
+			.iters = LIST},
 		{"the same while a guest runs", list_ours, &lone, "call by call", list_bare, &lone,
-			0, 0, NULL, fill_list, &lone, LIST},
-		{"guard 2 MiB", guard_blocks, &lone, "madvise", guard_bare, &lone, 0, 1.1, NULL,
-			unguard, &lone, 4},
+			0, 0, .before = fill_list, .before_ctx = &lone, .iters = LIST},
+		{"guard 2 MiB", guard_blocks, &lone, "madvise", guard_bare, &lone, 0, 1.1,
+			.before = unguard, .before_ctx = &lone, .iters = 4},
 	};
 
-	bench_head();
 	bench_run(&alone[0]);
 	live = live_guest_open(&guest, system.hva);
 	for (uint32_t i = 0; live && i < 3; i++) {
 		live_guest_slot(&guest, i + 1, guests[i]->gpa, guests[i]->hva, guests[i]->len);
 		guests[i]->guest = true;
 	}
-	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
-		bench_run(&rows[i]);
-	return bench_finish(argc == 3 && strcmp(argv[1], "--json") == 0 ? argv[2] : NULL) ? 0 : 1;
+	bench_rows(rows, sizeof(rows) / sizeof(*rows));
+	return bench_end();
 }

@@ -9,9 +9,7 @@
  * from the last answer as well.
  */
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "bench.h"
 #include "core/iotlb.h"
@@ -101,9 +99,8 @@ static void fill(struct table *table, enum sizes sizes, uint64_t *lens)
 	}
 }
 
-static struct table *make(uint32_t nr, enum sizes sizes)
+static void make(struct table *table, uint32_t nr, enum sizes sizes)
 {
-	struct table *table = must(calloc(1, sizeof(*table)));
 	uint64_t *lens = must(calloc(nr, sizeof(*lens)));
 	size_t room = gm_iotlb_room(nr);
 
@@ -120,7 +117,6 @@ static struct table *make(uint32_t nr, enum sizes sizes)
 		table->asked[i] = table->firsts[j] + next_random() % (lens[j] - 8);
 	}
 	free(lens);
-	return table;
 }
 
 /* ---- look-ups ---- */
@@ -244,52 +240,59 @@ static void run_beside_reader(const struct bench_row *row)
 		text, fn, table, "limit", NULL, NULL, 1000.0, 1.0, NULL                            \
 	}
 
+static struct table small;
+static struct table small_many;
+static struct table large;
+static struct table large_many;
+static struct table mixed;
+static struct table mixed_many;
+static struct table odd;
+static struct table odd_many;
+static struct table one;
+
+static const struct bench_row alone[] = {
+	HIT("IOTLB hit, 4096 of 4 KiB", &small, 1.0),
+	HIT("IOTLB hit, 65 536 of 4 KiB", &small_many, 1.0),
+	HIT("IOTLB hit, 4096 of 2 MiB", &large, 1.0),
+	HIT("IOTLB hit, 65 536 of 2 MiB", &large_many, 1.0),
+	HIT("IOTLB hit, 4096 of 4 KiB, 2 MiB, 1 GiB", &mixed, 0),
+	HIT("IOTLB hit, 65 536 of 4 KiB, 2 MiB, 1 GiB", &mixed_many, 0),
+	HIT("IOTLB hit, 4096 of 1 to 64 pages", &odd, 0),
+	HIT("IOTLB hit, 65 536 of 1 to 64 pages", &odd_many, 0),
+	HIT("IOTLB hit, one of 1 GiB, any page", &one, 1.0),
+	LATENCY("IOTLB hit, dependent, 4096 of 4 KiB", &small),
+	LATENCY("IOTLB hit, dependent, 65 536 of 4 KiB", &small_many),
+	LATENCY("IOTLB hit, dependent, 65 536 mixed", &mixed_many),
+};
+static const struct bench_row beside[] = {
+	HIT("IOTLB hit, two readers, 4096 of 4 KiB", &small, 1.0),
+	HIT("IOTLB hit, two readers, 65 536 of 4 KiB", &small_many, 1.0),
+	HIT("IOTLB hit, two readers, 65 536 of 2 MiB", &large_many, 1.0),
+	HIT("IOTLB hit, two readers, 65 536 mixed", &mixed_many, 0),
+};
+static const struct bench_row changes[] = {
+	CHANGE("IOTLB unmap and map, 4096", unmap_and_map, &small),
+	CHANGE("IOTLB unmap and map, 65 536", unmap_and_map, &small_many),
+	CHANGE("IOTLB map when full, 4096", map_when_full, &small),
+	CHANGE("IOTLB map when full, 65 536", map_when_full, &small_many),
+	CHANGE("IOTLB forget all, 65 536", flush, &large_many),
+};
+
 int main(int argc, char **argv)
 {
-	const char *json = argc == 3 && strcmp(argv[1], "--json") == 0 ? argv[2] : NULL;
-	struct table *small = make(4096, SMALL);
-	struct table *small_many = make(65536, SMALL);
-	struct table *large = make(4096, LARGE);
-	struct table *large_many = make(65536, LARGE);
-	struct table *mixed = make(4096, MIXED);
-	struct table *mixed_many = make(65536, MIXED);
-	struct table *odd = make(4096, ODD);
-	struct table *odd_many = make(65536, ODD);
-	struct table *one = make(1, ONE);
-	const struct bench_row alone[] = {
-		HIT("IOTLB hit, 4096 of 4 KiB", small, 1.0),
-		HIT("IOTLB hit, 65 536 of 4 KiB", small_many, 1.0),
-		HIT("IOTLB hit, 4096 of 2 MiB", large, 1.0),
-		HIT("IOTLB hit, 65 536 of 2 MiB", large_many, 1.0),
-		HIT("IOTLB hit, 4096 of 4 KiB, 2 MiB, 1 GiB", mixed, 0),
-		HIT("IOTLB hit, 65 536 of 4 KiB, 2 MiB, 1 GiB", mixed_many, 0),
-		HIT("IOTLB hit, 4096 of 1 to 64 pages", odd, 0),
-		HIT("IOTLB hit, 65 536 of 1 to 64 pages", odd_many, 0),
-		HIT("IOTLB hit, one of 1 GiB, any page", one, 1.0),
-		LATENCY("IOTLB hit, dependent, 4096 of 4 KiB", small),
-		LATENCY("IOTLB hit, dependent, 65 536 of 4 KiB", small_many),
-		LATENCY("IOTLB hit, dependent, 65 536 mixed", mixed_many),
-	};
-	const struct bench_row beside[] = {
-		HIT("IOTLB hit, two readers, 4096 of 4 KiB", small, 1.0),
-		HIT("IOTLB hit, two readers, 65 536 of 4 KiB", small_many, 1.0),
-		HIT("IOTLB hit, two readers, 65 536 of 2 MiB", large_many, 1.0),
-		HIT("IOTLB hit, two readers, 65 536 mixed", mixed_many, 0),
-	};
-	const struct bench_row changes[] = {
-		CHANGE("IOTLB unmap and map, 4096", unmap_and_map, small),
-		CHANGE("IOTLB unmap and map, 65 536", unmap_and_map, small_many),
-		CHANGE("IOTLB map when full, 4096", map_when_full, small),
-		CHANGE("IOTLB map when full, 65 536", map_when_full, small_many),
-		CHANGE("IOTLB forget all, 65 536", flush, large_many),
-	};
-
-	bench_head();
-	for (size_t i = 0; i < sizeof(alone) / sizeof(*alone); i++)
-		bench_run(&alone[i]);
+	bench_begin(argc, argv);
+	make(&small, 4096, SMALL);
+	make(&small_many, 65536, SMALL);
+	make(&large, 4096, LARGE);
+	make(&large_many, 65536, LARGE);
+	make(&mixed, 4096, MIXED);
+	make(&mixed_many, 65536, MIXED);
+	make(&odd, 4096, ODD);
+	make(&odd_many, 65536, ODD);
+	make(&one, 1, ONE);
+	bench_rows(alone, sizeof(alone) / sizeof(*alone));
 	for (size_t i = 0; i < sizeof(beside) / sizeof(*beside); i++)
 		run_beside_reader(&beside[i]);
-	for (size_t i = 0; i < sizeof(changes) / sizeof(*changes); i++)
-		bench_run(&changes[i]);
-	return bench_finish(json) ? 0 : 1;
+	bench_rows(changes, sizeof(changes) / sizeof(*changes));
+	return bench_end();
 }

@@ -7,7 +7,6 @@
  * Built against the installed shared library, as a user's program is.
  */
 #include <guestmem/guestmem.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,10 +33,7 @@ static uint64_t *copy;
 
 static void need(int rc, const struct gm_error *err)
 {
-	if (!rc)
-		return;
-	fprintf(stderr, "bench: %s\n", err->text);
-	exit(1);
+	bench_need(rc == 0, "log", err->text);
 }
 
 static void make(struct guest *g, int nr_logs, uint64_t len)
@@ -66,20 +62,13 @@ static void drop(struct guest *g)
 	gm_space_destroy(g->space);
 }
 
-static void write_u64(void *ctx, uint64_t iters)
+static BENCH_INLINE void write_u64(void *ctx, uint64_t iters)
 {
 	const struct gm_view *view = ((struct guest *)ctx)->view;
 	uint64_t gpa = 0;
+	uint64_t i = 0;
 
-#ifndef __clang__
-	_Pragma("GCC unroll 4")
-#endif
-		for (uint64_t i = 0; i < iters; i++)
-	{
-		if (gm_write_u64(view, gpa, i))
-			abort();
-		gpa = (gpa + 8) & WALK;
-	}
+	BENCH_ROUNDS(iters, if (gm_write_u64(view, gpa, i)) abort(); gpa = (gpa + 8) & WALK; i++;)
 }
 
 static void write_4k(void *ctx, uint64_t iters)
@@ -220,14 +209,7 @@ static const struct bench_row rows[] = {
 
 int main(int argc, char **argv)
 {
-	const char *json = NULL;
-
-	if (argc == 3 && strcmp(argv[1], "--json") == 0) {
-		json = argv[2];
-	} else if (argc > 1) {
-		fprintf(stderr, "usage: bench_log [--json FILE]\n");
-		return 2;
-	}
+	bench_begin(argc, argv);
 	words = calloc(1, MANY / 8);
 	copy = calloc(1, MANY / 8);
 	if (!words || !copy)
@@ -236,14 +218,12 @@ int main(int argc, char **argv)
 	make(&one_log, 1, UINT64_C(1) << 30);
 	make(&two_logs, 2, UINT64_C(1) << 30);
 	make(&counted, 1, UINT64_C(1) << 36);
-	bench_head();
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		bench_run(&rows[i]);
+	bench_rows(rows, sizeof(rows) / sizeof(*rows));
 	drop(&plain);
 	drop(&one_log);
 	drop(&two_logs);
 	drop(&counted);
 	free(words);
 	free(copy);
-	return bench_finish(json) ? 0 : 1;
+	return bench_end();
 }

@@ -5,9 +5,7 @@
  * usage: bench_space [--json FILE]
  */
 #include <guestmem/guestmem.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "bench.h"
 
@@ -24,10 +22,7 @@ struct map {
 
 static void check(int rc, const struct gm_error *err)
 {
-	if (!rc)
-		return;
-	fprintf(stderr, "bench_space: %s\n", err->text);
-	exit(1);
+	bench_need(rc == 0, "space", err->text);
 }
 
 static struct gm_region_desc describe(const struct map *map, uint64_t i)
@@ -40,9 +35,8 @@ static struct gm_region_desc describe(const struct map *map, uint64_t i)
 }
 
 /* One page in every two, all of one block. */
-static struct map *make(uint64_t nr, uint64_t limit)
+static void make(struct map *map, uint64_t nr, uint64_t limit)
 {
-	struct map *map = calloc(1, sizeof(*map));
 	struct gm_error err;
 	struct gm_txn *txn;
 
@@ -59,7 +53,6 @@ static struct map *make(uint64_t nr, uint64_t limit)
 		check(gm_txn_add(txn, &desc, &map->ids[i], &err), &err);
 	}
 	check(gm_txn_commit(txn, &err), &err);
-	return map;
 }
 
 /* Spread over all, the same each time. */
@@ -107,9 +100,8 @@ static void replace(void *ctx, uint64_t iters)
 }
 
 /* A region of 1 TiB in parts of 2 MiB. */
-static struct map *make_parted(bool cut)
+static void make_parted(struct map *map, bool cut)
 {
-	struct map *map = calloc(1, sizeof(*map));
 	struct gm_error err;
 
 	map->ids = calloc(1, sizeof(*map->ids));
@@ -127,7 +119,6 @@ static struct map *make_parted(bool cut)
 			      map->space, map->ids[0], 2 * i * PART, PART, GM_PART_UNPLUGGED, &err),
 			&err);
 	map->nr = cut ? 10000 : 1 << 19;
-	return map;
 }
 
 /* It is as before after two: the number of rounds is made even. */
@@ -146,29 +137,35 @@ static void set_part(void *ctx, uint64_t iters)
 	}
 }
 
+static struct map few;
+static struct map many;
+static struct map placed;
+static struct map parted;
+static struct map cut_up;
+
 #define ROW(text, fn, map)                                                                         \
 	{                                                                                          \
 		text, fn, map, "limit", NULL, NULL, 50000.0, 1.0, NULL                             \
 	}
 
+static const struct bench_row rows[] = {
+	ROW("change one of 100 regions", protect, &few),
+	ROW("change one of 10 000 regions", protect, &many),
+	ROW("remove or add one of 10 000 regions", replace, &many),
+	ROW("change one of 10 000, in the window", protect, &placed),
+	ROW("remove or add one of 10 000, in the window", replace, &placed),
+	ROW("plug or unplug one part of 524 288", set_part, &parted),
+	ROW("plug or unplug one part, region cut into 10 000", set_part, &cut_up),
+};
+
 int main(int argc, char **argv)
 {
-	const char *json = argc == 3 && strcmp(argv[1], "--json") == 0 ? argv[2] : NULL;
-	struct map *few = make(100, GM_SPACE_NO_WINDOW);
-	struct map *many = make(10000, GM_SPACE_NO_WINDOW);
-	struct map *placed = make(10000, UINT64_C(1) << 36);
-	const struct bench_row rows[] = {
-		ROW("change one of 100 regions", protect, few),
-		ROW("change one of 10 000 regions", protect, many),
-		ROW("remove or add one of 10 000 regions", replace, many),
-		ROW("change one of 10 000, in the window", protect, placed),
-		ROW("remove or add one of 10 000, in the window", replace, placed),
-		ROW("plug or unplug one part of 524 288", set_part, make_parted(false)),
-		ROW("plug or unplug one part, region cut into 10 000", set_part, make_parted(true)),
-	};
-
-	bench_head();
-	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
-		bench_run(&rows[i]);
-	return bench_finish(json) ? 0 : 1;
+	bench_begin(argc, argv);
+	make(&few, 100, GM_SPACE_NO_WINDOW);
+	make(&many, 10000, GM_SPACE_NO_WINDOW);
+	make(&placed, 10000, UINT64_C(1) << 36);
+	make_parted(&parted, false);
+	make_parted(&cut_up, true);
+	bench_rows(rows, sizeof(rows) / sizeof(*rows));
+	return bench_end();
 }

@@ -7,7 +7,6 @@
  */
 #include <fcntl.h>
 #include <guestmem/guestmem.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -159,28 +158,28 @@ static void set_up(void)
 	must(gm_stream_init_fd(&sock[1], socks[1], &err) == 0);
 }
 
+static size_t small = LEN;
+static size_t page = 4096;
+static size_t large = LARGE;
+
+static const struct bench_row rows[] = {
+	{"section, pin, put", pin_and_put, NULL, "limit", NULL, NULL, 25, 1.0, NULL},
+	{"pread 512 bytes of a file in the cache", read_ours, &small, "bare call", read_bare,
+		&small, 0, 1.05, NULL},
+	{"pread 4 KiB", read_ours, &page, "bare call", read_bare, &page, 0, 1.05, NULL},
+	{"pread 1 MiB", read_ours, &large, "bare call", read_bare, &large, 0, 1.05, NULL},
+	{"write 512 bytes to /dev/null", write_ours, NULL, "bare call", write_bare, NULL, 0, 0,
+		NULL},
+	{"send and recv 512 bytes", socket_ours, NULL, "bare calls", socket_bare, NULL, 0, 1.05,
+		NULL},
+	{"preadv, chain of 16 pieces of 512 bytes", chain_ours, NULL, "bare call", chain_bare, NULL,
+		0, 1.05, NULL},
+};
+
 int main(int argc, char **argv)
 {
-	static size_t small = LEN;
-	static size_t page = 4096;
-	static size_t large = LARGE;
-	const struct bench_row rows[] = {
-		{"section, pin, put", pin_and_put, NULL, "limit", NULL, NULL, 25, 1.0, NULL},
-		{"pread 512 bytes of a file in the cache", read_ours, &small, "bare call",
-			read_bare, &small, 0, 1.05, NULL},
-		{"pread 4 KiB", read_ours, &page, "bare call", read_bare, &page, 0, 1.05, NULL},
-		{"pread 1 MiB", read_ours, &large, "bare call", read_bare, &large, 0, 1.05, NULL},
-		{"write 512 bytes to /dev/null", write_ours, NULL, "bare call", write_bare, NULL, 0,
-			0, NULL},
-		{"send and recv 512 bytes", socket_ours, NULL, "bare calls", socket_bare, NULL, 0,
-			1.05, NULL},
-		{"preadv, chain of 16 pieces of 512 bytes", chain_ours, NULL, "bare call",
-			chain_bare, NULL, 0, 1.05, NULL},
-	};
-
+	bench_begin(argc, argv);
 	set_up();
-	bench_head();
-	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
-		bench_run(&rows[i]);
-	return bench_finish(argc == 3 && strcmp(argv[1], "--json") == 0 ? argv[2] : NULL) ? 0 : 1;
+	bench_rows(rows, sizeof(rows) / sizeof(*rows));
+	return bench_end();
 }

@@ -30,11 +30,41 @@ _guestmem_command_index() {
 	return 1
 }
 
+# Is the cursor behind the payload of run? *ret: its name.
+_guestmem_payload() {
+	local i
+	for ((i = 2; i < COMP_CWORD; i++)); do
+		case ${COMP_WORDS[i]} in
+		--size | --pages | --guest-pages | --backing | --numa | --vcpus | --engine | --data | --seed | --time | --timeout | --restart | --json | -[spgcedtj])
+			i=$((i + 1))
+			;;
+		-*) ;;
+		*)
+			ret=${COMP_WORDS[i]}
+			return 0
+			;;
+		esac
+	done
+	return 1
+}
+
+# The parameters of the payload called $1.
+_guestmem_parameters() {
+	case $1 in
+	touch) echo 'order=sequential order=random stride= mode=write mode=read rounds= verify=yes verify=no' ;;
+	chase) echo 'stride= steps=' ;;
+	stream) echo 'kernel=triad kernel=copy rounds= verify=yes verify=no' ;;
+	store) echo 'ops= keys= writes= skew=' ;;
+	stamp) echo 'rounds= pages= order=sequential order=random pause= verify=yes verify=no' ;;
+	replay) echo 'trace= mode=recorded mode=read slower=' ;;
+	esac
+}
+
 _guestmem() {
 	local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} ret
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
-		mapfile -t COMPREPLY < <(compgen -W 'doctor exec inspect map --help --version' -- "$current")
+		mapfile -t COMPREPLY < <(compgen -W 'doctor exec inspect map run walk --help --version' -- "$current")
 		return
 	fi
 	if [ "${COMP_WORDS[1]}" = exec ] && _guestmem_command_index; then
@@ -45,25 +75,55 @@ _guestmem() {
 		fi
 		return
 	fi
+	if [ "${COMP_WORDS[1]}" = run ] && _guestmem_payload; then
+		mapfile -t COMPREPLY < <(compgen -W "$(_guestmem_parameters "$ret")" -- "$current")
+		return
+	fi
 	case ${COMP_WORDS[1]}:$before in
 	exec:--page-size | exec:-p)
 		mapfile -t COMPREPLY < <(compgen -W 'base thp 2M 1G' -- "$current")
 		;;
-	exec:--numa)
+	run:--pages | run:-p)
+		mapfile -t COMPREPLY < <(compgen -W 'default sparse base 16K 32K 64K 128K 256K 512K 1M thp 2M 1G' -- "$current")
+		;;
+	run:--guest-pages | run:-g)
+		mapfile -t COMPREPLY < <(compgen -W '4K 2M 1G' -- "$current")
+		;;
+	run:--engine | run:-e)
+		mapfile -t COMPREPLY < <(compgen -W 'kvm thread auto' -- "$current")
+		;;
+	run:--backing)
+		mapfile -t COMPREPLY < <(compgen -f -W 'anon shared memfd' -- "$current")
+		;;
+	exec:--numa | run:--numa)
 		mapfile -t COMPREPLY < <(compgen -W \
 			'bind: preferred: preferred-many: interleave: weighted-interleave:' -- "$current")
 		;;
 	inspect:--json | inspect:-j)
 		mapfile -t COMPREPLY < <(compgen -f -W "$(cd /proc && echo [0-9]*)" -- "$current")
 		;;
-	*:--json | *:-j | *:--heatmap)
+	walk:--guest | walk:-g | walk:--host | walk:-H | walk:--tables | walk:-t)
+		mapfile -t COMPREPLY < <(compgen -W '4K 64K thp 2M 1G' -- "$current")
+		;;
+	walk:--levels | walk:-l)
+		mapfile -t COMPREPLY < <(compgen -W '4x4 4x5 5x4 5x5' -- "$current")
+		;;
+	walk:--paging | walk:-P)
+		mapfile -t COMPREPLY < <(compgen -W 'native nested shadow' -- "$current")
+		;;
+	walk:--pid | walk:-p)
+		mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [0-9]*)" -- "$current")
+		;;
+	*:--json | *:-j | *:--heatmap | *:--svg | run:--data | run:-d)
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
 		;;
-	exec:--size | exec:-s | exec:--name | exec:--interval | exec:-i | inspect:--range | inspect:-r | inspect:--count | inspect:-n) ;;
+	exec:--size | exec:-s | exec:--name | exec:--interval | exec:-i | inspect:--range | inspect:-r | inspect:--count | inspect:-n | walk:--size | walk:-s | walk:--tlb | walk:--rounds) ;;
+	run:--size | run:-s | run:--vcpus | run:-c | run:--seed | run:--time | run:-t | run:--timeout | run:--restart) ;;
 	*)
 		case ${COMP_WORDS[1]}:$current in
 		*:-*) mapfile -t COMPREPLY < <(compgen -W "$(_guestmem_options "${COMP_WORDS[1]}")" -- "$current") ;;
 		exec:*) mapfile -t COMPREPLY < <(compgen -c -- "$current") ;;
+		run:*) mapfile -t COMPREPLY < <(compgen -f -W 'touch chase stream store stamp replay' -- "$current") ;;
 		map:*) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
 		inspect:*) mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [0-9]*)" -- "$current") ;;
 		esac

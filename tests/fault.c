@@ -18,7 +18,9 @@
 
 #include "core/rangeset.h"
 #include "fault_ledger.h"
+#include "sys/raw.h"
 #include "sys/sys.h"
+#include "sys/uapi_kvm.h"
 
 #define LOG_MAX 65536
 #define IOV_MAX_SHORT 64
@@ -38,6 +40,12 @@ static const struct {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct fault_plan plan;
 static bool armed;
+
+/* Inline calls would go by. */
+static __attribute__((constructor)) void stand_between(void)
+{
+	gm_sys_direct = false;
+}
 static unsigned long calls[FAULT_NR];
 static unsigned long calls_any;
 static unsigned long hits;
@@ -48,6 +56,7 @@ static bool logging;
 static struct fault_event events[LOG_MAX];
 static size_t nr_events;
 static atomic_bool clock_virtual;
+static atomic_size_t page_size;
 static _Atomic uint64_t clock_skew;
 
 const char *fault_name(enum fault_fn fn)
@@ -104,6 +113,11 @@ unsigned long fault_hits(void)
 enum fault_fn fault_hit_fn(void)
 {
 	return hit_fn;
+}
+
+void fault_page_size(size_t bytes)
+{
+	atomic_store(&page_size, bytes);
 }
 
 void fault_clock_virtual(bool on)
@@ -291,7 +305,19 @@ WRAP(int, gm_sys_home_node, (void *addr, size_t len, unsigned int node), (addr, 
 WRAP(int, gm_sys_name_vma, (void *addr, size_t len, const char *name), (addr, len, name),
 	ADDR(addr), .len = len)
 WRAP(int, gm_sys_membarrier, (int cmd), (cmd), .flags = (uint64_t)cmd)
-WRAP(size_t, gm_sys_page_size, (void), ())
+size_t __real_gm_sys_page_size(void);
+size_t __wrap_gm_sys_page_size(void);
+size_t __wrap_gm_sys_page_size(void)
+{
+	struct fault_event ev = EVENT(gm_sys_page_size, .len = 0);
+	size_t bytes = atomic_load(&page_size);
+
+	fault_before(&ev, NULL);
+	if (bytes == 0)
+		bytes = __real_gm_sys_page_size();
+	fault_after(&ev, (long)bytes);
+	return bytes;
+}
 
 WRAP(int, gm_sys_memfd, (const char *name, unsigned int flags), (name, flags), .flags = flags)
 WRAP(int, gm_sys_open, (const char *path, int flags, unsigned int mode), (path, flags, mode),
@@ -337,6 +363,22 @@ WRAP(int, gm_sys_getrlimit, (int resource, struct rlimit *ret), (resource, ret),
 WRAP(int, gm_sys_kernel_release, (char *buf, size_t cap), (buf, cap), .len = cap)
 WRAP(int, gm_sys_has_cap, (unsigned int cap), (cap), .flags = cap)
 WRAP(int, gm_sys_userfaultfd, (int flags), (flags), .flags = (uint64_t)flags)
+
+WRAP(int, gm_sys_kvm_check, (int fd, unsigned int cap), (fd, cap), .fd = fd, .flags = cap)
+WRAP(int, gm_sys_kvm_enable, (int vm, unsigned int cap, uint64_t arg), (vm, cap, arg), .fd = vm,
+	.flags = cap, .len = arg)
+WRAP(int, gm_sys_kvm_set_slot, (int vm, const struct kvm_userspace_memory_region2 *slot),
+	(vm, slot), .fd = vm, .addr = slot->guest_phys_addr, .addr2 = slot->userspace_addr,
+	.len = slot->memory_size, .off = slot->slot, .flags = slot->flags)
+WRAP(int, gm_sys_kvm_get_log, (int vm, uint32_t slot, void *bits), (vm, slot, bits), .fd = vm,
+	.off = slot)
+WRAP(int, gm_sys_kvm_clear_log, (int vm, uint32_t slot, uint64_t first, uint32_t nr, void *bits),
+	(vm, slot, first, nr, bits), .fd = vm, .off = slot, .addr = first, .len = nr)
+WRAP(int, gm_sys_kvm_reset_rings, (int vm), (vm), .fd = vm)
+WRAP(int, gm_sys_kvm_set_attributes, (int vm, uint64_t gpa, uint64_t len, uint64_t attributes),
+	(vm, gpa, len, attributes), .fd = vm, .addr = gpa, .len = len, .flags = attributes)
+WRAP(int, gm_sys_kvm_prefault, (int vcpu, uint64_t *gpa, uint64_t *len), (vcpu, gpa, len),
+	.fd = vcpu, .addr = *gpa, .len = *len)
 
 /* It has closed whatever it says, so a fault comes behind the work. */
 int __real_gm_sys_close(int);

@@ -77,6 +77,9 @@ enum fault_fn fault_hit_fn(void); /* where the first of them struck; FAULT_NR if
 void fault_clock_virtual(bool on);
 void fault_clock_jump(uint64_t ns);
 
+/* What gm_sys_page_size() answers, a multiple of the host's pages; 0 = the truth. */
+void fault_page_size(size_t bytes);
+
 /* ---- the log ---- */
 
 /* One call. What has no meaning for a function is 0. */

@@ -253,7 +253,7 @@ static void behind_iommu(struct provided *p)
 		p->space, DESC(.kind = GM_REGION_IOMMU, .iommu = p->iommu), NULL, &err));
 	p->base = UINT64_C(0xffff000000000000);
 	for (uint64_t off = 0; off < PROVIDED; off += PAGE)
-		assert_ok(gm_iommu_map(p->iommu, p->base + off, p->base + off + PAGE - 1,
+		assert_ok(gm_iommu_map(p->iommu, p->base + off, PAGE,
 			GIB(1) + PROVIDED - PAGE - off, GM_PERM_RW, &err));
 }
 
@@ -268,7 +268,7 @@ static void message_behind_iommu(struct provided *p)
 	assert_ok(gm_iommu_create(p->below, NULL, &p->iommu, &err));
 	assert_ok(gm_space_add(
 		p->space, DESC(.kind = GM_REGION_IOMMU, .iommu = p->iommu), NULL, &err));
-	assert_ok(gm_iommu_map(p->iommu, 0, PROVIDED - 1, 0, GM_PERM_RW, &err));
+	assert_ok(gm_iommu_map(p->iommu, 0, PROVIDED, 0, GM_PERM_RW, &err));
 }
 
 static const struct {

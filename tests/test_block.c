@@ -55,6 +55,23 @@ static void every_backing_gives_memory(void **state)
 	munmap(own, MIB(4));
 }
 
+/* The fd and the offset that are told lead to the block's bytes, of which the sixth is @byte, in the file of @fd. */
+static void check_told(struct gm_block *block, int fd, uint64_t offset, char byte)
+{
+	struct gm_block_info info = info_of(block);
+	struct stat given;
+	struct stat told;
+	char is = 0;
+
+	assert_int_equal(info.offset, offset);
+	assert_int_equal(fstat(fd, &given), 0);
+	assert_int_equal(fstat(info.fd, &told), 0);
+	assert_int_equal(told.st_ino, given.st_ino);
+	assert_int_equal(told.st_dev, given.st_dev);
+	assert_int_equal(pread(info.fd, &is, 1, (off_t)info.offset + 5), 1);
+	assert_int_equal(is, byte);
+}
+
 static void a_shared_file_is_written_at_its_offset(void **state)
 {
 	int fd = make_file(MIB(2));
@@ -66,9 +83,16 @@ static void a_shared_file_is_written_at_its_offset(void **state)
 	((char *)info_of(block).hva)[5] = 'x';
 	assert_int_equal(pread(fd, &byte, 1, (off_t)MIB(1) + 5), 1);
 	assert_int_equal(byte, 'x');
+	check_told(block, fd, MIB(1), 'x');
+	gm_block_put(block);
+	block = make(GM_OPTS(gm_block_opts, .len = KIB(64), .offset = MIB(2) - KIB(64),
+		.backing = GM_BACKING_FILE, .path = path));
+	((char *)info_of(block).hva)[5] = 'z';
+	check_told(block, fd, MIB(2) - KIB(64), 'z');
 	gm_block_put(block);
 	block = make(GM_OPTS(gm_block_opts, .len = KIB(64), .offset = MIB(1),
 		.backing = GM_BACKING_FD, .fd = fd, .flags = GM_BLOCK_PRIVATE));
+	check_told(block, fd, MIB(1), 'x');
 	assert_int_equal(((char *)info_of(block).hva)[5], 'x');
 	((char *)info_of(block).hva)[5] = 'y';
 	assert_int_equal(pread(fd, &byte, 1, (off_t)MIB(1) + 5), 1);

@@ -116,6 +116,11 @@ static void neighbours_with_the_same_delta_and_permissions_are_one(void **state)
 	assert_int_equal(map(iotlb, 400, 499, 1401, RW), 0);
 	assert_int_equal(map(iotlb, 0, 99, 1000, R), 0);
 	assert_int_equal(iotlb->tree.nr, 3);
+	/* The same target once more is another name for it. */
+	assert_int_equal(map(iotlb, 500, 599, 1401, RW), 0);
+	assert_int_equal(iotlb->tree.nr, 4);
+	check_maps(400, 1401, RW);
+	check_maps(500, 1401, RW);
 }
 
 static void neighbours_whose_target_wraps_stay_two(void **state)

@@ -405,8 +405,8 @@ static void start_world(uint64_t seed)
 	assert_ok(gm_space_add(iova, DESC(.kind = GM_REGION_IOMMU, .iommu = iommu), NULL, &err));
 	for (uint64_t i = 0; i < NR_PAGES; i++) {
 		page_of_iova[i] = (i * 5 + seed) % NR_PAGES;
-		assert_ok(gm_iommu_map(iommu, IOVA_BASE + i * PAGE, IOVA_BASE + i * PAGE + PAGE - 1,
-			page_of_iova[i] * PAGE, GM_PERM_RW, &err));
+		assert_ok(gm_iommu_map(iommu, IOVA_BASE + i * PAGE, PAGE, page_of_iova[i] * PAGE,
+			GM_PERM_RW, &err));
 	}
 	assert_ok(gm_reader_create(iova, "device", &device, &err));
 	log_ = make_log(LOG(.page_size = sizes[rng_below(&rng, 5)]));

@@ -170,6 +170,10 @@ static void kinds_have_their_permissions(void **state)
 	assert_int_equal(check(KIB(8), 1, GM_PERM_R), -EACCES);
 	assert_int_equal(check(MIB(2), 1, GM_PERM_W), -EACCES);
 	assert_int_equal(check(MIB(2), MIB(1), GM_PERM_R), 0);
+	/* No permission at all: is it there? */
+	assert_int_equal(check(0, KIB(4), 0), 0);
+	assert_int_equal(check(KIB(8), KIB(4), 0), 0);
+	assert_int_equal(check(0, KIB(12), 0), -EFAULT);
 	gm_block_put(ro);
 	stop();
 }
@@ -376,6 +380,39 @@ static void permissions_change_for_the_next_section(void **state)
 	stop();
 }
 
+/* Memory that comes while a section goes on: the section's map stays as it was, however much comes. */
+static void several_regions_come_for_the_next_section(void **state)
+{
+	const struct gm_view *old;
+	struct gm_txn *txn;
+
+	(void)state;
+	start(NULL);
+	add(0, MIB(1));
+	add(MIB(1), MIB(1));
+	old = gm_reader_enter(reader);
+	txn = begin();
+	for (uint64_t i = 4; i < 7; i++) {
+		assert_ok(gm_txn_add(
+			txn, DESC(.gpa = MIB(i), .backing = BLOCK(.len = MIB(1))), NULL, &err));
+		assert_fails(gm_txn_add(txn, DESC(.gpa = MIB(i), .backing = BLOCK(.len = KIB(4))),
+				     NULL, &err),
+			EEXIST, "overlaps");
+	}
+	assert_int_equal(check(MIB(4), 1, GM_PERM_R), -EFAULT);
+	assert_ok(gm_txn_commit(txn, &err));
+	assert_int_equal(gm_view_check(old, 0, MIB(2), GM_PERM_RW), 0);
+	for (uint64_t i = 4; i < 7; i++) {
+		assert_int_equal(gm_view_check(old, MIB(i), 0, 0), -EFAULT);
+		assert_int_equal(check(MIB(i), MIB(1), GM_PERM_RW), 0);
+	}
+	gm_reader_leave(reader);
+	assert_int_equal(check(0, MIB(2), GM_PERM_RW), 0);
+	assert_int_equal(check(MIB(4), MIB(3), GM_PERM_RW), 0);
+	assert_int_equal(check(0, MIB(7), 0), -EFAULT);
+	stop();
+}
+
 static void a_stuck_reader_is_named_and_nothing_changes(void **state)
 {
 	struct gm_reader *second;
@@ -501,6 +538,19 @@ static void a_space_is_built_whole_or_not_at_all(void **state)
 	assert_ok(gm_space_build(NULL, good, 3, &space, &err));
 	assert_ok(gm_reader_create(space, NULL, &reader, &err));
 	assert_int_equal(check(GIB(4), MIB(64), GM_PERM_RWX), 0);
+	stop();
+	/* In any order, and of nothing. */
+	for (size_t i = 0; i < 3; i++)
+		bad[i] = good[2 - i];
+	assert_ok(gm_space_build(NULL, bad, 3, &space, &err));
+	assert_ok(gm_reader_create(space, NULL, &reader, &err));
+	assert_int_equal(check(0, KIB(640), GM_PERM_RWX), 0);
+	assert_int_equal(check(MIB(1), MIB(15), GM_PERM_RWX), 0);
+	assert_int_equal(check(KIB(640) - 1, 2, GM_PERM_R), -EFAULT);
+	stop();
+	assert_ok(gm_space_build(NULL, NULL, 0, &space, &err));
+	assert_ok(gm_reader_create(space, NULL, &reader, &err));
+	assert_int_equal(check(0, 1, GM_PERM_R), -EFAULT);
 	stop();
 }
 
@@ -631,6 +681,7 @@ int main(void)
 		cmocka_unit_test(a_region_shrinks_and_grows_within_its_block),
 		cmocka_unit_test(memory_behind_addresses_is_replaced),
 		cmocka_unit_test(permissions_change_for_the_next_section),
+		cmocka_unit_test(several_regions_come_for_the_next_section),
 		cmocka_unit_test(a_stuck_reader_is_named_and_nothing_changes),
 		cmocka_unit_test(sections_nest),
 		cmocka_unit_test(one_transaction_at_a_time),

@@ -48,8 +48,7 @@ static void start_both(void)
 	assert_ok(gm_iommu_create(space, NULL, &iommu, &err));
 	assert_ok(gm_space_add(pages, DESC(.kind = GM_REGION_IOMMU, .iommu = iommu), NULL, &err));
 	for (uint64_t at = 0; at < MEMORY; at += PAGE)
-		assert_ok(gm_iommu_map(
-			iommu, at, at + PAGE - 1, MEMORY - PAGE - at, GM_PERM_RW, &err));
+		assert_ok(gm_iommu_map(iommu, at, PAGE, MEMORY - PAGE - at, GM_PERM_RW, &err));
 	assert_ok(gm_reader_create(pages, "pages", &page_reader, &err));
 	bytes = noise(LEN, 40);
 }

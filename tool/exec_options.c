@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "exec.h"
+#include "memory_options.h"
 
 static const struct tool_option options[] = {
 	{"size", 's', "SIZE", "how much memory: bytes, or with K, M, G, T (required)"},
@@ -71,74 +72,18 @@ static bool parse_policy(const char *value, enum exec_policy *ret)
 	return tool_bad_value("page-size", value, "is none of base, thp, 2M, 1G");
 }
 
-static bool parse_nodes(const char *text, struct gm_numa *numa)
-{
-	while (*text) {
-		char *end;
-		unsigned long first;
-		unsigned long last;
-
-		if (*text < '0' || *text > '9')
-			return false;
-		first = strtoul(text, &end, 10);
-		last = first;
-		if (*end == '-') {
-			if (end[1] < '0' || end[1] > '9')
-				return false;
-			last = strtoul(end + 1, &end, 10);
-		}
-		if (last < first || last >= 64UL * GM_NUMA_WORDS)
-			return false;
-		for (; first <= last; first++)
-			numa->nodes[first / 64] |= UINT64_C(1) << (first % 64);
-		if (*end && *end != ',')
-			return false;
-		if (*end == ',' && !end[1])
-			return false;
-		text = *end ? end + 1 : end;
-	}
-	return true;
-}
-
-static bool parse_numa(const char *value, struct exec_opts *o)
-{
-	static const struct {
-		const char *name;
-		uint32_t mode;
-	} modes[] = {
-		{"bind", GM_NUMA_BIND},
-		{"preferred", GM_NUMA_PREFERRED},
-		{"preferred-many", GM_NUMA_PREFERRED_MANY},
-		{"interleave", GM_NUMA_INTERLEAVE},
-		{"weighted-interleave", GM_NUMA_WEIGHTED_INTERLEAVE},
-	};
-	size_t len = strcspn(value, ":");
-
-	o->numa_text = value;
-	o->numa = (struct gm_numa){0};
-	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
-		if (strlen(modes[i].name) == len && strncmp(modes[i].name, value, len) == 0)
-			o->numa.mode = modes[i].mode;
-	}
-	if (o->numa.mode == GM_NUMA_DEFAULT || value[len] != ':' || !value[len + 1] ||
-		!parse_nodes(value + len + 1, &o->numa))
-		return tool_bad_value("numa", value, "is not like bind:0 or interleave:0-1");
-	return true;
-}
-
 static bool take_option(void *ctx, size_t option, const char *value)
 {
 	struct exec_opts *o = ctx;
 
 	switch (option) {
 	case OPT_SIZE:
-		if (!tool_parse_size(value, &o->size) || o->size == 0)
-			return tool_bad_value("size", value, "is not a size such as 512M");
-		break;
+		return memory_parse_size(value, &o->size);
 	case OPT_PAGE_SIZE:
 		return parse_policy(value, &o->policy);
 	case OPT_NUMA:
-		return parse_numa(value, o);
+		o->numa_text = value;
+		return memory_parse_numa(value, &o->numa);
 	case OPT_POPULATE:
 		o->populate = true;
 		break;
@@ -175,7 +120,6 @@ static bool take_option(void *ctx, size_t option, const char *value)
 bool exec_options_fit(const struct exec_opts *o, const struct gm_host *host, int nr_words)
 {
 	uint64_t page = policy_page(o, host);
-	char name[TOOL_UNIT_CAP];
 
 	if (o->size == 0) {
 		tool_error("exec: --size is missing (see guestmem exec --help)");
@@ -195,13 +139,7 @@ bool exec_options_fit(const struct exec_opts *o, const struct gm_host *host, int
 	}
 	if (o->policy == EXEC_THP && host->thp_page != GM_HOST_UNKNOWN)
 		page = host->thp_page;
-	if (o->size % page != 0) {
-		tool_error("--size: %llu is not a multiple of the page size %s",
-			(unsigned long long)o->size,
-			tool_page_name(63 - (uint32_t)__builtin_clzll(page), name));
-		return false;
-	}
-	return true;
+	return memory_size_fits(o->size, page);
 }
 
 int exec_options(int argc, char **argv, struct exec_opts *ret, int *ret_status)

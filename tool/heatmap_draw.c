@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* heatmap_draw.c - heat maps as PNG and SVG files, by cairo. */
-#include <errno.h>
-#include <string.h>
-
-#include <cairo-svg.h>
-#include <cairo.h>
-
 #include "heatmap.h"
+#include "picture.h"
 #include "tool.h"
 
 #define COLUMNS 64
@@ -59,14 +54,6 @@ static void set_ink(cairo_t *cr, const struct heatmap *map, size_t i)
 	cairo_set_source_rgb(cr, r, g, b);
 }
 
-static void draw_text(cairo_t *cr, double x, double y, double size, const char *text)
-{
-	cairo_set_source_rgb(cr, 0.1, 0.1, 0.1);
-	cairo_set_font_size(cr, size);
-	cairo_move_to(cr, x, y);
-	cairo_show_text(cr, text);
-}
-
 static void draw_cells(cairo_t *cr, const struct heatmap *map)
 {
 	for (size_t i = 0; i < map->nr; i++) {
@@ -78,7 +65,7 @@ static void draw_cells(cairo_t *cr, const struct heatmap *map)
 		if (i % COLUMNS == 0 && row % 8 == 0) {
 			snprintf(label, sizeof(label), "0x%llx",
 				(unsigned long long)(map->start + i * map->cell));
-			draw_text(cr, 12, y + CELL - 3, 10, label);
+			picture_text(cr, 12, y + CELL - 3, 10, label);
 		}
 		set_ink(cr, map, i);
 		cairo_rectangle(cr, x, y, CELL - 1, CELL - 1);
@@ -101,81 +88,34 @@ static void draw_legend(cairo_t *cr, const struct heatmap *map, double y)
 		cairo_rectangle(cr, x, y, CELL - 1, CELL - 1);
 		cairo_fill(cr);
 		snprintf(label, sizeof(label), "%s %s", inks[kind].name, tool_bytes(sum, bytes));
-		draw_text(cr, x + CELL + 2, y + CELL - 3, 10, label);
+		picture_text(cr, x + CELL + 2, y + CELL - 3, 10, label);
 		x += 150;
 	}
 }
 
-static void draw_all(cairo_t *cr, const struct heatmap *map, const char *title, double height)
+struct job {
+	const struct heatmap *map;
+	const char *title;
+	double height;
+};
+
+static void draw_all(cairo_t *cr, void *ctx)
 {
+	const struct job *job = ctx;
 	char bytes[TOOL_UNIT_CAP];
 	char line[200];
 
-	cairo_set_source_rgb(cr, 1, 1, 1);
-	cairo_paint(cr);
-	cairo_select_font_face(cr, "sans-serif", CAIRO_FONT_SLANT_NORMAL, CAIRO_FONT_WEIGHT_NORMAL);
-	draw_text(cr, 12, 28, 15, tool_escape(title, line, sizeof(line)));
-	draw_cells(cr, map);
-	draw_legend(cr, map, height - BOTTOM + 14);
-	snprintf(line, sizeof(line), "one square is %s", tool_bytes(map->cell, bytes));
-	draw_text(cr, LEFT, height - 14, 10, line);
-}
-
-/* Where the picture goes, and why it could not. */
-struct sink {
-	FILE *file;
-	int error;
-};
-
-static cairo_status_t write_bytes(void *closure, const unsigned char *data, unsigned int len)
-{
-	struct sink *sink = closure;
-
-	errno = 0;
-	if (fwrite(data, 1, len, sink->file) == len)
-		return CAIRO_STATUS_SUCCESS;
-	if (!sink->error)
-		sink->error = errno;
-	return CAIRO_STATUS_WRITE_ERROR;
-}
-
-static cairo_status_t draw_into(
-	struct sink *sink, const struct heatmap *map, const char *title, bool svg)
-{
-	double width = LEFT + COLUMNS * CELL + RIGHT;
-	size_t rows = (map->nr + COLUMNS - 1) / COLUMNS;
-	double height = TOP + (double)rows * CELL + BOTTOM;
-	cairo_surface_t *surface =
-		svg ? cairo_svg_surface_create_for_stream(write_bytes, sink, width, height)
-		    : cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)width, (int)height);
-	cairo_t *cr = cairo_create(surface);
-	cairo_status_t status;
-
-	draw_all(cr, map, title, height);
-	status = cairo_status(cr);
-	cairo_destroy(cr);
-	if (!svg && status == CAIRO_STATUS_SUCCESS)
-		status = cairo_surface_write_to_png_stream(surface, write_bytes, sink);
-	cairo_surface_finish(surface);
-	if (status == CAIRO_STATUS_SUCCESS)
-		status = cairo_surface_status(surface);
-	cairo_surface_destroy(surface);
-	return status;
+	picture_text(cr, 12, 28, 15, tool_escape(job->title, line, sizeof(line)));
+	draw_cells(cr, job->map);
+	draw_legend(cr, job->map, job->height - BOTTOM + 14);
+	snprintf(line, sizeof(line), "one square is %s", tool_bytes(job->map->cell, bytes));
+	picture_text(cr, LEFT, job->height - 14, 10, line);
 }
 
 bool heatmap_draw(const struct heatmap *map, const char *title, struct tool_output *out)
 {
-	const char *end = out->path + strlen(out->path) - 4;
-	struct sink sink = {.file = tool_output_begin(out)};
-	cairo_status_t status;
+	size_t rows = (map->nr + COLUMNS - 1) / COLUMNS;
+	struct job job = {map, title, TOP + (double)rows * CELL + BOTTOM};
 
-	if (!sink.file)
-		return false;
-	status = draw_into(&sink, map, title, strcmp(end, ".svg") == 0);
-	errno = 0;
-	if (status == CAIRO_STATUS_SUCCESS && fflush(sink.file) == 0)
-		return true;
-	if (status == CAIRO_STATUS_NO_MEMORY)
-		sink.error = ENOMEM;
-	return tool_output_failed(out, sink.error ? sink.error : errno);
+	return picture_write(out, LEFT + COLUMNS * CELL + RIGHT, job.height, draw_all, &job);
 }

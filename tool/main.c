@@ -15,6 +15,8 @@ static const struct command {
 	{"exec", cmd_exec, "run a command on memory that is lent to it"},
 	{"inspect", cmd_inspect, "show what backs the guest memory of a process"},
 	{"map", cmd_map, "check a description of a memory map, show it, compare two"},
+	{"run", cmd_run, "run a payload in a small virtual machine on memory of your choice"},
+	{"walk", cmd_walk, "show what sizes of pages cost: loads of a TLB miss, page tables"},
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -22,7 +22,8 @@
  * locks, logs or sets errno.
  *
  * An aligned access of 1, 2, 4 or 8 bytes is one access of the machine and never torn, by whichever
- * function; a misaligned one may be. A bad pointer of the caller faults as anywhere else.
+ * function; a misaligned one may be, and so may be a number within a longer access. A bad pointer of
+ * the caller faults as anywhere else.
  */
 #ifndef GUESTMEM_ACCESS_H
 #define GUESTMEM_ACCESS_H

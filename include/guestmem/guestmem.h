@@ -19,6 +19,7 @@
 #include <guestmem/guard.h>
 #include <guestmem/host.h>
 #include <guestmem/iommu.h>
+#include <guestmem/kvm.h>
 #include <guestmem/layout.h>
 #include <guestmem/listener.h>
 #include <guestmem/loader.h>
@@ -35,6 +36,7 @@
 #include <guestmem/txn.h>
 #include <guestmem/uring.h>
 #include <guestmem/view.h>
+#include <guestmem/walk.h>
 #include <guestmem/watch.h>
 
 #endif

@@ -21,14 +21,20 @@ extern "C" {
 
 struct gm_iommu;
 
+#define GM_IOMMU_BYPASS                                                                            \
+	0x1u /* addresses are those of the target: nothing is translated or asked for */
+#define GM_IOMMU_FORGET                                                                            \
+	0x2u /* of gm_iommu_switch(): in the same moment translations are forgotten */
+
 /**
  * struct gm_iommu_opts - an IOMMU; zero means default
  * @size:       sizeof(struct gm_iommu_opts)
  * @capacity:   translations that are kept, at most 2^24; 0 = 4096. With one more an old one goes
+ * @flags:      GM_IOMMU_BYPASS or 0
  * @timeout_ns: how long an access waits for a translation that was asked for, in its reader's
  *              section; 0 = not at all, it returns -EAGAIN. Keep it short: a change of the map that
  *              must wait for readers waits as long
- * @miss:       optional: asks for a translation of @len bytes at @iova (0 = 2^64) with @perms, of which
+ * @miss:       optional: asks for a translation of @len bytes at @iova with @perms, of which
  *              some is missing. It may call gm_iommu_map() at once. 0, or a negative error that the
  *              access returns. Without it what is missing is -EFAULT, what lacks a permission -EACCES
  * @ctx:        passed to @miss
@@ -36,7 +42,7 @@ struct gm_iommu;
 struct gm_iommu_opts {
 	size_t size;
 	uint32_t capacity;
-	uint32_t reserved;
+	uint32_t flags;
 	uint64_t timeout_ns;
 	int (*miss)(void *ctx, uint64_t iova, uint64_t len, uint32_t perms);
 	void *ctx;
@@ -46,15 +52,18 @@ struct gm_iommu_opts {
 struct gm_iommu_info {
 	size_t size;
 	uint64_t capacity;
-	uint64_t misses;  /* accesses for which something had to be asked */
-	uint64_t asked;   /* calls of the callback */
-	uint64_t late;    /* accesses that gave up waiting */
-	uint64_t evicted; /* translations that had to go */
+	uint64_t misses;         /* accesses for which something had to be asked */
+	uint64_t asked;          /* calls of the callback */
+	uint64_t late;           /* accesses that gave up waiting */
+	uint64_t evicted;        /* translations that had to go */
+	struct gm_space *target; /* borrowed: the space that it leads to */
+	uint32_t flags;          /* GM_IOMMU_BYPASS or 0 */
+	uint32_t reserved;
 };
 
 /**
  * gm_iommu_create() - make an IOMMU that translates to the addresses of a space
- * @target:    borrowed; must outlive the IOMMU
+ * @target:    borrowed; must outlive the IOMMU, or gm_iommu_switch() to another and the sections of then
  * @opts:      borrowed; NULL = defaults
  * @ret_iommu: a reference, given back with gm_iommu_put()
  * @err:       optional
@@ -75,33 +84,60 @@ GM_API int gm_iommu_create(struct gm_space *target, const struct gm_iommu_opts *
 GM_API void gm_iommu_put(struct gm_iommu *iommu);
 
 /**
- * gm_iommu_map() - translate [first, last] to the addresses from @target on
+ * gm_iommu_switch() - lead accesses somewhere else, or past the translations
  * @iommu:  borrowed
- * @first:  first IOVA, any byte
- * @last:   last IOVA, inclusive
+ * @target: borrowed; NULL = the one that it leads to. A space that shares the readers of the one that the IOMMU
+ *          was made for and does not lie higher: that one, one below it, or one over the same
+ * @flags:  GM_IOMMU_* bits, which are so from now on
+ * @err:    optional
+ *
+ * Accesses that begin after this returned are led by the new ones. Those that began before, piece by piece, by
+ * the new ones or by the old ones with the translations of then; gm_space_synchronize() of the IOVA space
+ * waits for them, before the old target is destroyed or a switch is acknowledged. Who waits for a translation
+ * looks again. Translations can be mapped and unmapped while they are bypassed.
+ * Returns 0, -EINVAL.
+ * Threads: any. Since: 0.1.
+ */
+GM_API int gm_iommu_switch(
+	struct gm_iommu *iommu, struct gm_space *target, uint32_t flags, struct gm_error *err);
+
+/**
+ * gm_iommu_map() - translate a range to the addresses from @target on
+ * @iommu:  borrowed
+ * @iova:   first IOVA, any byte
+ * @len:    bytes, not 0. All 2^64 addresses are two ranges
  * @target: address in the target space
  * @perms:  GM_PERM_R, GM_PERM_W or both
  * @err:    optional
  *
  * In the place of what was there. Wakes accesses that wait for it.
- * Returns 0, -EINVAL (first > last, other permissions), -ERANGE (the target passes 2^64).
+ * Returns 0, -EINVAL (@len 0, other permissions), -ERANGE (the range or the target passes 2^64).
  * Threads: any. Since: 0.1.
  */
-GM_API int gm_iommu_map(struct gm_iommu *iommu, uint64_t first, uint64_t last, uint64_t target,
+GM_API int gm_iommu_map(struct gm_iommu *iommu, uint64_t iova, uint64_t len, uint64_t target,
 	uint32_t perms, struct gm_error *err);
 
 /**
- * gm_iommu_unmap() - forget the translations of [first, last]
+ * gm_iommu_unmap() - forget the translations of a range
  * @iommu: borrowed
- * @first: first IOVA; 0 to UINT64_MAX is everything
- * @last:  last IOVA, inclusive
+ * @iova:  first IOVA
+ * @len:   bytes, not 0
  *
  * Accesses that begin after this returned do not use them. Those that began before may:
  * gm_space_synchronize() of the IOVA space waits for them, before an invalidation is acknowledged.
- * Returns 0, -EINVAL (first > last).
+ * Returns 0, -EINVAL (@len 0), -ERANGE (passes 2^64).
  * Threads: any. Since: 0.1.
  */
-GM_API int gm_iommu_unmap(struct gm_iommu *iommu, uint64_t first, uint64_t last);
+GM_API int gm_iommu_unmap(struct gm_iommu *iommu, uint64_t iova, uint64_t len);
+
+/**
+ * gm_iommu_unmap_all() - forget all translations
+ * @iommu: borrowed
+ *
+ * As gm_iommu_unmap() of all addresses, in constant time.
+ * Threads: any. Since: 0.1.
+ */
+GM_API void gm_iommu_unmap_all(struct gm_iommu *iommu);
 
 /* What gm_iommu_translate() tells of a part. */
 enum gm_iommu_state {

@@ -29,9 +29,10 @@ struct gm_log;
  * @size:        sizeof(struct gm_log_opts)
  * @first:       first address that it covers
  * @len:         bytes that it covers; 0 = to the end of the window, without a window to 2^64, for
- *               which pages of 4096 bytes are too many (-ENOMEM)
- * @page_size:   bytes a bit stands for, any number; 0 = 4096. Others than multiples of 4096 make every write
- *               take the long way
+ *               which pages of 4096 bytes are too many (-ENOMEM). A log does not grow, but memory may
+ *               come later: where there is none, 1 GiB costs 32 KiB of addresses and no memory
+ * @page_size:   bytes a bit stands for, any number; 0 = the host's pages, in @storage 4096, as in
+ *               vhost's logs. Others than multiples of 4096 make every write take the long way
  * @storage:     optional: the consumer's bitmap, which may be shared with a peer: page i is bit i % 8 of byte i / 8.
  *               It stays until @release. Bits are set by atomic operations on bytes, under the guard.
  *               Taking, counting, resetting and walking over them is the consumer's: gm_log_take() is
@@ -82,7 +83,7 @@ struct gm_log_info {
  * Waits for the readers that do not mark yet, unless GM_LOG_NOWAIT; then it must not be called in a
  * section or by a thread that serves page faults. What is written after it returned is logged; so is
  * what a change of the map puts at an address. Returns 0, -EINVAL, -E2BIG, -ERANGE (passes 2^64),
- * -ENOTSUP (a space between two others), -EBUSY (a transaction is open), -ENOMEM, or -ETIMEDOUT, which
+ * -ENOTSUP (a space that has an IOMMU and is under another), -EBUSY (a transaction is open), -ENOMEM, or -ETIMEDOUT, which
  * names the readers.
  * Threads: any. Since: 0.1.
  */
@@ -116,6 +117,21 @@ GM_API int gm_log_take(
 	struct gm_log *log, uint64_t page, uint64_t nr, uint64_t *words, uint64_t *ret_count);
 
 /**
+ * gm_log_copy() - say which pages are marked
+ * @log:       borrowed, without storage of the consumer's
+ * @page:      first page, a multiple of 64
+ * @nr:        number of pages; those behind the end are not looked at
+ * @words:     filled in, as by gm_log_take()
+ * @ret_count: optional: number of pages that are marked
+ *
+ * Clears nothing, and says nothing of the pages' bytes: who reads them takes. Returns 0, -EINVAL,
+ * -ERANGE (begins behind the end), -ENOTSUP.
+ * Threads: any. Since: 0.1.
+ */
+GM_API int gm_log_copy(
+	const struct gm_log *log, uint64_t page, uint64_t nr, uint64_t *words, uint64_t *ret_count);
+
+/**
  * gm_log_put_back() - mark what was taken and could not be used
  * @log:   borrowed
  * @page:  as given to gm_log_take()
@@ -128,7 +144,7 @@ GM_API int gm_log_take(
 GM_API int gm_log_put_back(struct gm_log *log, uint64_t page, uint64_t nr, const uint64_t *words);
 
 /**
- * gm_log_merge() - mark what another source has seen, such as KVM
+ * gm_log_merge() - mark what another source has seen, in this log only
  * @log:       borrowed
  * @gpa:       address of the first page of that source
  * @page_size: its bytes a bit, not 0
@@ -140,6 +156,21 @@ GM_API int gm_log_put_back(struct gm_log *log, uint64_t page, uint64_t nr, const
  */
 GM_API int gm_log_merge(
 	struct gm_log *log, uint64_t gpa, uint64_t page_size, uint64_t nr, const uint64_t *words);
+
+/**
+ * gm_view_merge() - mark what another source has seen, in all logs and under all names
+ * @view:      borrowed
+ * @gpa:       as above; this and the next ones
+ * @page_size: its bytes a bit, not 0
+ * @nr:        number of bits
+ * @words:     its bitmap
+ *
+ * As gm_view_mark() of each run: for a source that forgets what it has told, such as KVM, while there are
+ * several logs, or memory with several names. Returns 0, -EINVAL, -ERANGE (passes 2^64).
+ * Threads: reader section. Since: 0.1.
+ */
+GM_API int gm_view_merge(const struct gm_view *view, uint64_t gpa, uint64_t page_size, uint64_t nr,
+	const uint64_t *words);
 
 /**
  * gm_log_mark() - mark the pages of a range in this log only

@@ -204,7 +204,7 @@ struct gm_region_info {
  * @ret_space: the space, destroyed with gm_space_destroy()
  * @err:       optional
  *
- * Returns 0, -EINVAL, -E2BIG, -ENOMEM.
+ * Returns 0, -EINVAL, -E2BIG, -ENOTSUP (over one that has an IOMMU and logs), -ENOMEM.
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_space_create(

@@ -41,7 +41,8 @@ GM_API int gm_txn_begin(struct gm_space *space, struct gm_txn **ret_txn, struct 
  * Returns 0; -EINVAL (length 0, misaligned, neither or both of block and backing); -ERANGE (wraps
  * past 2^64; outside the block); -EEXIST (overlaps a region of equal priority in the same parent:
  * err->gpa is the first common byte); -EBUSY (an anonymous block that another region uses: it has no
- * fd); -ENOENT (no such parent or target); -ELOOP (an alias would show itself); -E2BIG; -ENOMEM. On
+ * fd); -ENOENT (no such parent or target); -ELOOP (an alias would show itself);
+ * -ENOTSUP (an IOMMU in a space that has logs and spaces over it); -E2BIG; -ENOMEM. On
  * failure the plan is unchanged.
  * Threads: one writer. Since: 0.1.
  */

@@ -4,7 +4,8 @@
  *
  * To take a word that is all ones needs no exchange: what somebody could add meanwhile is taken
  * already. Neither does one that is zero. So a map that is written densely or hardly at all is taken at
- * the speed of a copy, group by group.
+ * the speed of a copy, group by group. But a word is cleared by one store: what is marked behind it stays,
+ * and a second one, as the ends of memset() are, would take it away.
  */
 #include "core/bits.h"
 
@@ -102,64 +103,68 @@ struct gm_range gm_pages_range(const struct gm_pages *pages, const struct gm_ran
 
 #define GROUP 64 /* words */
 
-/* What the words of a group are. */
-enum sort {
-	MIXED,
-	ZEROS,
-	ALL_ONES,
-};
-
 #ifndef GM_BITS_BY_WORDS
 typedef uint64_t wide __attribute__((vector_size(64), aligned(8), may_alias));
 
-/* Plain loads of vectors: each word of one is read at once. */
-CLONES static enum sort sort_of(const uint64_t *words)
+/* Are the words of a group all @alike? If they are ones they are cleared. Each is loaded and stored once. */
+static inline __attribute__((always_inline)) bool take_group(uint64_t *words, uint64_t alike)
 {
-	const volatile wide *group = (const volatile wide *)words;
-	wide all = group[0];
-	wide any = all;
-	uint64_t one_all = ONES;
-	uint64_t one_any = 0;
+	volatile wide *group = (volatile wide *)words;
+	wide want = {alike, alike, alike, alike, alike, alike, alike, alike};
+	wide other = {0};
 
-	for (int i = 1; i < GROUP / 8; i++) {
-		wide eight = group[i];
-
-		all &= eight;
-		any |= eight;
-	}
-	for (int i = 0; i < 8; i++) {
-		one_all &= all[i];
-		one_any |= any[i];
-	}
-	return one_any == 0 ? ZEROS : one_all == ONES ? ALL_ONES : MIXED;
+	for (int i = 0; i < GROUP / 8; i++)
+		other |= group[i] ^ want;
+	if (other[0] | other[1] | other[2] | other[3] | other[4] | other[5] | other[6] | other[7])
+		return false;
+	for (int i = 0; alike && i < GROUP / 8; i++)
+		group[i] = ~want;
+	return true;
 }
 
+/* Takes groups from the begin on, as long as all their words are @alike. Returns the number of words. */
+CLONES static size_t take_alike(uint64_t *words, size_t nr, uint64_t alike)
+{
+	size_t at = 0;
+
+	while (nr - at >= GROUP && take_group(words + at, alike))
+		at += GROUP;
+	return at;
+}
+
+/*
+ * Takes groups from the begin on, as long as all their words are ones, or all zero, and adds up their bits. Returns
+ * the number of words.
+ */
+static size_t take_groups(uint64_t *words, size_t nr, uint64_t *out, uint64_t *sum)
+{
+	uint64_t alike = __atomic_load_n(words, __ATOMIC_RELAXED);
+	size_t run = alike == 0 || alike == ONES ? take_alike(words, nr, alike) : 0;
+
+	memset(out, alike ? 0xff : 0, run * sizeof(*out));
+	*sum += alike ? run * 64 : 0;
+	return run;
+}
+
+/* Twice where the ends of memset() overlap; then perhaps a bit that was taken between is set once more. */
 static void set_words(uint64_t *words, size_t nr)
 {
 	memset(words, 0xff, nr * sizeof(*words));
 }
-
-static void clear_words(uint64_t *words, size_t nr)
-{
-	memset(words, 0, nr * sizeof(*words));
-}
 #else
-static enum sort sort_of(const uint64_t *words)
+static size_t take_groups(uint64_t *words, size_t nr, uint64_t *out, uint64_t *sum)
 {
 	(void)words;
-	return MIXED;
+	(void)nr;
+	(void)out;
+	(void)sum;
+	return 0;
 }
 
 static void set_words(uint64_t *words, size_t nr)
 {
 	for (size_t i = 0; i < nr; i++)
 		__atomic_store_n(&words[i], ONES, __ATOMIC_RELEASE);
-}
-
-static void clear_words(uint64_t *words, size_t nr)
-{
-	for (size_t i = 0; i < nr; i++)
-		__atomic_store_n(&words[i], 0, __ATOMIC_RELAXED);
 }
 #endif
 
@@ -288,41 +293,16 @@ uint64_t gm_bits_take_some(uint64_t *word, uint64_t mask)
 	return __atomic_fetch_and(word, ~mask, __ATOMIC_SEQ_CST) & mask;
 }
 
-/* Words from @at on that are alike, group by group. */
-static size_t alike(const uint64_t *words, size_t at, size_t nr, enum sort *ret)
-{
-	size_t end = at;
-
-	while (nr - end >= GROUP) {
-		enum sort sort = sort_of(words + end);
-
-		if (sort == MIXED || (end > at && sort != *ret))
-			break;
-		*ret = sort;
-		end += GROUP;
-	}
-	return end - at;
-}
-
-/* Ones stay ones until they are taken, so a whole run of them is cleared at the end. */
 uint64_t gm_bits_take(uint64_t *words, size_t nr, uint64_t *out)
 {
 	uint64_t sum = 0;
 	size_t i = 0;
 
 	while (i < nr) {
-		enum sort sort = MIXED;
-		size_t run = alike(words, i, nr, &sort);
+		size_t end;
 
-		if (run) {
-			memset(out + i, sort == ALL_ONES ? 0xff : 0, run * sizeof(*out));
-			if (sort == ALL_ONES)
-				clear_words(words + i, run);
-			sum += sort == ALL_ONES ? run * 64 : 0;
-			i += run;
-			continue;
-		}
-		for (size_t end = nr - i < GROUP ? nr : i + GROUP; i < end; i++) {
+		i += take_groups(words + i, nr - i, out + i, &sum);
+		for (end = nr - i < GROUP ? nr : i + GROUP; i < end; i++) {
 			out[i] = gm_bits_take_some(&words[i], ONES);
 			sum += count(out[i]);
 		}
@@ -330,10 +310,32 @@ uint64_t gm_bits_take(uint64_t *words, size_t nr, uint64_t *out)
 	return sum;
 }
 
-void gm_bits_merge(uint64_t *words, const uint64_t *from, size_t nr)
+uint64_t gm_bits_copy(const uint64_t *words, const struct gm_range *bits, uint64_t *out)
 {
-	for (size_t i = 0; i < nr; i++) {
-		if (from[i] & ~load(&words[i]))
-			__atomic_fetch_or(&words[i], from[i], __ATOMIC_SEQ_CST);
+	uint64_t first = bits->first / 64;
+	uint64_t sum = 0;
+
+	for (uint64_t i = first; i <= bits->last / 64; i++) {
+		out[i - first] = load(&words[i]) & mask_of(bits, i);
+		sum += count(out[i - first]);
+	}
+	return sum;
+}
+
+/* @from, which begins in the middle of a word, word by word. */
+void gm_bits_merge(uint64_t *words, const struct gm_range *bits, const uint64_t *from)
+{
+	uint64_t nr = gm_bits_words(gm_range_extent(bits) + 1);
+	uint32_t shift = bits->first % 64;
+	uint64_t carry = 0;
+	uint64_t at = 0;
+
+	for (uint64_t i = bits->first / 64; i <= bits->last / 64; i++, at++) {
+		uint64_t word = at < nr ? from[at] : 0;
+		uint64_t want = (word << shift | carry) & mask_of(bits, i);
+
+		carry = shift ? word >> (64 - shift) : 0;
+		if (want & ~load(&words[i]))
+			__atomic_fetch_or(&words[i], want, __ATOMIC_SEQ_CST);
 	}
 }

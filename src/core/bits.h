@@ -50,7 +50,9 @@ bool gm_bits_next(const uint64_t *words, uint64_t from, uint64_t last, struct gm
 uint64_t gm_bits_take(uint64_t *words, size_t nr, uint64_t *out);
 /* The same for the bits of one word that are set in @mask. */
 uint64_t gm_bits_take_some(uint64_t *word, uint64_t mask);
-/* Sets what is set in @from. */
-void gm_bits_merge(uint64_t *words, const uint64_t *from, size_t nr);
+/* Says in @out what some bits are, from its bit @bits->first % 64 on; others of its words are 0. Returns the number. */
+uint64_t gm_bits_copy(const uint64_t *words, const struct gm_range *bits, uint64_t *out);
+/* Sets of @bits what is set in @from, whose first bit is that of @bits. */
+void gm_bits_merge(uint64_t *words, const struct gm_range *bits, const uint64_t *from);
 
 #endif

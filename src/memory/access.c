@@ -418,7 +418,8 @@ static size_t before(const struct gm_spot *spot, size_t most)
 	return room < most ? (size_t)room : most;
 }
 
-/* From the end on, as the ranges overlap; behind a translation byte by byte. */
+/* From the end on, as the ranges overlap; behind a translation byte by byte. What fits on the stack is taken there first,
+ * so that numbers stay whole. */
 static int copy_down(
 	const struct gm_view *view, uint64_t dst, uint64_t src, size_t len, size_t *done)
 {
@@ -428,6 +429,11 @@ static int copy_down(
 	size_t all = allowed(view, dst, src, len, &rc);
 	size_t at = all;
 
+	if (all && all <= CHUNK) {
+		int gone = shuttle(view, dst, src, all, &at);
+
+		return finish(done, gone ? 0 : at, gone ? gone : rc);
+	}
 	while (at > 0) {
 		size_t more;
 		size_t left;

@@ -71,12 +71,15 @@ static int enter(
 		return -ENOTSUP;
 	ret->far.backend = NULL;
 	if (spot->span->perms & GM_SPAN_FAR) {
+		/* Behind an IOMMU what is aligned may lead to what is not. */
+		if ((spot->gpa + spot->span->delta) % size)
+			return -EINVAL;
 		rc = gm_far_open(spot->span, spot->gpa, size, perms, &ret->far);
 		ret->hva = ret->far.hva;
 		return rc;
 	}
 	ret->hva = gm_access_hva(spot->span, spot->gpa);
-	/* A caller's pointer that is mapped askew. */
+	/* A caller's pointer that is mapped askew, or a translation. */
 	return (uintptr_t)ret->hva % size ? -EINVAL : 0;
 }
 

@@ -33,11 +33,6 @@ static const struct gm_chain_cursor *cursor_of(
 	return &chain->sides[side == GM_CHAIN_WRITABLE];
 }
 
-static enum gm_chain_side side_of(const struct gm_chain_elem *elem)
-{
-	return elem->flags & GM_CHAIN_WRITE ? GM_CHAIN_WRITABLE : GM_CHAIN_READABLE;
-}
-
 static int check_elem(const struct gm_chain_elem *elem, size_t i, struct gm_error *err)
 {
 	struct gm_range range;
@@ -89,7 +84,8 @@ int gm_chain_init(struct gm_chain *chain, const struct gm_chain_elem *elems, siz
 		rc = check_elem(elem, i, err);
 		if (rc)
 			return rc;
-		if (i && side_of(elem) < side_of(elem - 1) && !(limits.flags & GM_CHAIN_MIXED))
+		if (i && gm_chain_side_of(elem) < gm_chain_side_of(elem - 1) &&
+			!(limits.flags & GM_CHAIN_MIXED))
 			return gm_error_set(err, -EPROTO, elem->gpa, elem->len,
 				"chain: element %zu is readable and stands behind a writable one",
 				i);
@@ -98,7 +94,7 @@ int gm_chain_init(struct gm_chain *chain, const struct gm_chain_elem *elems, siz
 				"chain: more than %" PRIu64 " bytes up to element %zu",
 				limits.max_len, i);
 		room -= elem->len;
-		cursor(&made, side_of(elem))->left += elem->len;
+		cursor(&made, gm_chain_side_of(elem))->left += elem->len;
 	}
 	*chain = made;
 	return 0;
@@ -134,26 +130,6 @@ void gm_chain_limit(struct gm_chain *chain, enum gm_chain_side side, uint64_t le
 {
 	if (cursor(chain, side)->left > len)
 		cursor(chain, side)->left = len;
-}
-
-uint64_t gm_chain_here(
-	struct gm_chain *chain, enum gm_chain_side side, uint64_t max, uint64_t *ret_gpa)
-{
-	struct gm_chain_cursor *at = cursor(chain, side);
-	const struct gm_chain_elem *elem;
-	uint64_t len = at->left < max ? at->left : max;
-
-	if (len == 0)
-		return 0;
-	side = side == GM_CHAIN_WRITABLE ? GM_CHAIN_WRITABLE : GM_CHAIN_READABLE;
-	/* What is left says that there is one. */
-	for (elem = &chain->elems[at->index]; side_of(elem) != side || at->off == elem->len;
-		elem++) {
-		at->index++;
-		at->off = 0;
-	}
-	*ret_gpa = elem->gpa + at->off;
-	return len < elem->len - at->off ? len : elem->len - at->off;
 }
 
 uint64_t gm_chain_range(const struct gm_chain *chain, enum gm_chain_side side, uint64_t *ret_gpa)

@@ -5,12 +5,34 @@
 
 #include <guestmem/chain.h>
 
+static inline enum gm_chain_side gm_chain_side_of(const struct gm_chain_elem *elem)
+{
+	return elem->flags & GM_CHAIN_WRITE ? GM_CHAIN_WRITABLE : GM_CHAIN_READABLE;
+}
+
 /*
  * The next contiguous bytes of a side, at most @max: returns how many, 0 if @max is or nothing is
  * left. The cursor is moved past elements that have no more, nothing is consumed.
  */
-uint64_t gm_chain_here(
-	struct gm_chain *chain, enum gm_chain_side side, uint64_t max, uint64_t *ret_gpa);
+static inline uint64_t gm_chain_here(
+	struct gm_chain *chain, enum gm_chain_side side, uint64_t max, uint64_t *ret_gpa)
+{
+	struct gm_chain_cursor *at = &chain->sides[side == GM_CHAIN_WRITABLE];
+	const struct gm_chain_elem *elem;
+	uint64_t len = at->left < max ? at->left : max;
+
+	if (len == 0)
+		return 0;
+	side = side == GM_CHAIN_WRITABLE ? GM_CHAIN_WRITABLE : GM_CHAIN_READABLE;
+	/* What is left says that there is one. */
+	for (elem = &chain->elems[at->index];
+		gm_chain_side_of(elem) != side || at->off == elem->len; elem++) {
+		at->index++;
+		at->off = 0;
+	}
+	*ret_gpa = elem->gpa + at->off;
+	return len < elem->len - at->off ? len : elem->len - at->off;
+}
 
 /* Consumes some of what gm_chain_here() returned. */
 static inline void gm_chain_eat(struct gm_chain *chain, enum gm_chain_side side, uint64_t len)

@@ -91,6 +91,12 @@ void gm_dirty_barrier(const struct gm_dirty *dirty);
 /* Bits of the filter are to be asked for again. */
 void gm_dirty_forget(struct gm_dirty *dirty, const struct gm_range *range);
 
+/* Is anybody told of what is written? */
+static inline bool gm_dirty_has_logs(const struct gm_dirty *dirty)
+{
+	return __atomic_load_n(&dirty->logs, __ATOMIC_ACQUIRE) || dirty->forward;
+}
+
 /* Are writes through a view looked at? */
 static inline bool gm_view_is_logged(const struct gm_view *view)
 {

@@ -6,6 +6,9 @@
  * is missing there is asked for with the lock dropped. A list of what was asked for keeps others
  * from asking again; an entry ends when something is mapped there, or after a second, lest a lost
  * answer be waited for for ever.
+ *
+ * Where it leads is one word, the route. Who has found a translation without the lock looks whether the route
+ * was exchanged meanwhile; under the lock it is not.
  */
 #include "memory/iommu.h"
 
@@ -22,6 +25,9 @@
 #include "sys/deadline.h"
 
 #define CAPACITY_DEFAULT 4096u
+#define SWITCH_FLAGS (GM_IOMMU_BYPASS | GM_IOMMU_FORGET)
+/* In a route, beside the space. */
+#define BYPASS ((uintptr_t)1)
 #define PENDING_MAX 64u
 #define PENDING_NS UINT64_C(1000000000)
 
@@ -33,12 +39,16 @@ struct pending {
 };
 
 struct gm_iommu {
+	/* What a hit reads. */
+	uint64_t turns;  /* atomic: of the route; odd while it is exchanged */
+	uintptr_t route; /* atomic: the space that it leads to, and BYPASS */
+	struct gm_iotlb *iotlb;
 	uint32_t refs; /* atomic */
-	struct gm_space *target;
+	uint32_t top;  /* depth of a space that it may lead to, at most */
 	struct gm_iommu_opts opts;
 	void *room;
-	struct gm_iotlb *iotlb;
-	pthread_mutex_t lock; /* the writer's side of the IOTLB, and all below */
+	/* In a line that a hit does not read. */
+	pthread_mutex_t lock __attribute__((aligned(64))); /* the writer's side of all */
 	pthread_cond_t mapped;
 	struct pending pending[PENDING_MAX];
 	struct gm_iommu_info info;
@@ -48,11 +58,12 @@ struct gm_iommu {
 
 static int check_opts(const struct gm_iommu_opts *opts, struct gm_error *err)
 {
-	if (opts->reserved || gm_iotlb_room(opts->capacity) == 0)
+	if (opts->flags & ~GM_IOMMU_BYPASS)
+		return gm_error_set(err, -EINVAL, 0, 0, "IOMMU: unknown flags 0x%x", opts->flags);
+	if (gm_iotlb_room(opts->capacity) == 0)
 		return gm_error_set(err, -EINVAL, 0, 0,
-			"IOMMU: a capacity of %u translations is more than %u, or reserved is not "
-			"0",
-			opts->capacity, GM_IOTLB_CAPACITY_MAX);
+			"IOMMU: a capacity of %u translations is more than %u", opts->capacity,
+			GM_IOTLB_CAPACITY_MAX);
 	return 0;
 }
 
@@ -70,7 +81,7 @@ int gm_iommu_create(struct gm_space *target, const struct gm_iommu_opts *user,
 	rc = check_opts(&opts, err);
 	if (rc)
 		return rc;
-	iommu = gm_sys_alloc(sizeof(*iommu));
+	iommu = gm_sys_alloc_aligned(64, sizeof(*iommu));
 	if (iommu)
 		iommu->room = gm_sys_alloc_aligned(64, gm_iotlb_room(opts.capacity));
 	if (!iommu || !iommu->room) {
@@ -79,7 +90,8 @@ int gm_iommu_create(struct gm_space *target, const struct gm_iommu_opts *user,
 			opts.capacity);
 	}
 	iommu->refs = 1;
-	iommu->target = target;
+	iommu->route = (uintptr_t)target | (opts.flags & GM_IOMMU_BYPASS ? BYPASS : 0);
+	iommu->top = target->depth;
 	iommu->opts = opts;
 	iommu->info.capacity = opts.capacity;
 	/* Neither address nor time is known to a peer. */
@@ -106,9 +118,67 @@ void gm_iommu_put(struct gm_iommu *iommu)
 	gm_sys_free(iommu);
 }
 
+/* ---- routes ---- */
+
+static struct gm_space *space_of(uintptr_t route)
+{
+	return (struct gm_space *)(route & ~BYPASS);
+}
+
+static uintptr_t route_of(const struct gm_iommu *iommu)
+{
+	/* Pairs with the release in set_route(). */
+	return __atomic_load_n(&iommu->route, __ATOMIC_ACQUIRE);
+}
+
 struct gm_space *gm_iommu_target(const struct gm_iommu *iommu)
 {
-	return iommu->target;
+	return space_of(route_of(iommu));
+}
+
+bool gm_iommu_is_below(const struct gm_iommu *iommu, const struct gm_space *space)
+{
+	return gm_iommu_target(iommu)->reclaim.domain == space->reclaim.domain &&
+	       iommu->top < space->depth;
+}
+
+/* With the lock. Each store is a release: who sees what comes after a turn sees the turn. */
+static void set_route(struct gm_iommu *iommu, uintptr_t route, bool forget)
+{
+	__atomic_store_n(&iommu->turns, iommu->turns + 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&iommu->route, route, __ATOMIC_RELEASE);
+	if (forget)
+		gm_iotlb_unmap_all(iommu->iotlb);
+	__atomic_store_n(&iommu->turns, iommu->turns + 1, __ATOMIC_RELEASE);
+}
+
+int gm_iommu_switch(
+	struct gm_iommu *iommu, struct gm_space *target, uint32_t flags, struct gm_error *err)
+{
+	struct gm_space *now;
+	bool good;
+
+	if (flags & ~SWITCH_FLAGS)
+		return gm_error_set(err, -EINVAL, 0, 0, "IOMMU: switch: unknown flags 0x%x", flags);
+	pthread_mutex_lock(&iommu->lock);
+	now = gm_iommu_target(iommu);
+	if (!target)
+		target = now;
+	good = target->reclaim.domain == now->reclaim.domain && target->depth <= iommu->top;
+	if (good) {
+		set_route(iommu, (uintptr_t)target | (flags & GM_IOMMU_BYPASS ? BYPASS : 0),
+			flags & GM_IOMMU_FORGET);
+		/* What was asked for was asked of another. */
+		memset(iommu->pending, 0, sizeof(iommu->pending));
+		gm_sys_cond_wake(&iommu->mapped);
+	}
+	pthread_mutex_unlock(&iommu->lock);
+	if (!good)
+		return gm_error_set(err, -EINVAL, 0, 0,
+			"IOMMU: it cannot be led to space \"%s\", which lies higher than the one "
+			"that it was made for, or has other readers",
+			target->name);
+	return 0;
 }
 
 /* ---- what was asked for; with the lock ---- */
@@ -146,6 +216,12 @@ static bool is_pending(struct gm_iommu *iommu, const struct gm_range *range, uin
 
 /* ---- misses ---- */
 
+static struct gm_iotlb_piece untranslated(uint64_t iova, uint64_t len)
+{
+	return (struct gm_iotlb_piece){
+		.iova = iova, .target = iova, .len = len, .perms = GM_PERM_RW};
+}
+
 /* Looks under the lock: 0 with a piece, or -EFAULT or -EACCES with what is to be asked for. */
 static int look(struct gm_iommu *iommu, uint64_t iova, uint64_t len, uint32_t perms,
 	struct gm_iotlb_piece *piece, struct gm_range *ret_miss)
@@ -158,6 +234,10 @@ static int look(struct gm_iommu *iommu, uint64_t iova, uint64_t len, uint32_t pe
 		.refused = {.pieces = &refused, .room = 1},
 	};
 
+	if (route_of(iommu) & BYPASS) {
+		*piece = untranslated(iova, len);
+		return 0;
+	}
 	gm_iotlb_lookup(iommu->iotlb, iova, len, perms, &answer);
 	if (answer.good.nr && piece->iova == iova)
 		return 0;
@@ -226,6 +306,23 @@ static int resolve(struct gm_iommu *iommu, uint64_t iova, uint64_t len, uint32_t
 	return rc;
 }
 
+/* Without the lock: a piece, and the route that it goes with, or false. */
+static inline bool find(struct gm_iommu *iommu, uint64_t iova, uint64_t len, uint32_t perms,
+	struct gm_iotlb_piece *piece, uintptr_t *ret_route)
+{
+	uint64_t turn = __atomic_load_n(&iommu->turns, __ATOMIC_ACQUIRE);
+
+	*ret_route = route_of(iommu);
+	if (__builtin_expect(*ret_route & BYPASS, 0)) {
+		*piece = untranslated(iova, len);
+		return true;
+	}
+	if (__builtin_expect(gm_iotlb_find(iommu->iotlb, iova, len, perms, piece) != 0, 0))
+		return false;
+	/* All that was loaded since was loaded with acquire, so it is no older than the turn. */
+	return !(turn & 1) && __atomic_load_n(&iommu->turns, __ATOMIC_RELAXED) == turn;
+}
+
 int gm_iommu_hop(const struct gm_span *span, uint64_t gpa, uint64_t extent, uint32_t perms,
 	struct gm_hop *ret)
 {
@@ -234,17 +331,19 @@ int gm_iommu_hop(const struct gm_span *span, uint64_t gpa, uint64_t extent, uint
 	/* All 2^64 bytes at once are more than can be asked for; what is left comes next. */
 	uint64_t len = extent < UINT64_MAX ? extent + 1 : UINT64_MAX;
 	struct gm_iotlb_piece piece = {0};
-	int rc = gm_iotlb_find(iommu->iotlb, iova, len, perms, &piece);
+	uintptr_t route;
+	int rc;
 
-	if (__builtin_expect(rc != 0, 0)) {
+	if (__builtin_expect(!find(iommu, iova, len, perms, &piece, &route), 0)) {
 		pthread_mutex_lock(&iommu->lock);
 		rc = resolve(iommu, iova, len, perms, &piece);
+		route = route_of(iommu);
 		pthread_mutex_unlock(&iommu->lock);
 		if (rc)
 			return rc;
 	}
 	/* Pairs with the release in gm_space_publish(). */
-	ret->view = __atomic_load_n(&iommu->target->view, __ATOMIC_ACQUIRE);
+	ret->view = __atomic_load_n(&space_of(route)->view, __ATOMIC_ACQUIRE);
 	ret->gpa = piece.target;
 	ret->extent = piece.len ? piece.len - 1 : 0;
 	return 0;
@@ -252,41 +351,52 @@ int gm_iommu_hop(const struct gm_span *span, uint64_t gpa, uint64_t extent, uint
 
 /* ---- translations ---- */
 
-int gm_iommu_map(struct gm_iommu *iommu, uint64_t first, uint64_t last, uint64_t target,
+int gm_iommu_map(struct gm_iommu *iommu, uint64_t iova, uint64_t len, uint64_t target,
 	uint32_t perms, struct gm_error *err)
 {
-	struct gm_range range = {first, last};
-	int rc = perms ? 0 : -EINVAL;
+	struct gm_range range;
+	int rc = len == 0 || perms == 0 || (perms & ~GM_PERM_RW) ? -EINVAL : 0;
 
-	pthread_mutex_lock(&iommu->lock);
-	if (!rc)
-		rc = gm_iotlb_map(iommu->iotlb, 0, &range, target, perms);
+	if (!rc && !gm_range_make(iova, len, &range))
+		rc = -ERANGE;
 	if (!rc) {
-		end_pending(iommu, &range);
-		gm_sys_cond_wake(&iommu->mapped);
+		pthread_mutex_lock(&iommu->lock);
+		rc = gm_iotlb_map(iommu->iotlb, 0, &range, target, perms);
+		if (!rc) {
+			end_pending(iommu, &range);
+			gm_sys_cond_wake(&iommu->mapped);
+		}
+		pthread_mutex_unlock(&iommu->lock);
 	}
-	pthread_mutex_unlock(&iommu->lock);
 	if (rc)
-		return gm_error_set(err, rc, first, gm_range_len(&range),
-			"IOMMU: [0x%" PRIx64 ", 0x%" PRIx64 "] cannot lead to 0x%" PRIx64
+		return gm_error_set(err, rc, iova, len,
+			"IOMMU: %" PRIu64 " bytes at 0x%" PRIx64 " cannot lead to 0x%" PRIx64
 			" with permissions 0x%x: %s",
-			first, last, target, perms,
-			rc == -ERANGE ? "that passes 2^64" : "first above last, or permissions");
+			len, iova, target, perms,
+			rc == -ERANGE ? "that passes 2^64" : "no bytes, or permissions");
 	return 0;
 }
 
-int gm_iommu_unmap(struct gm_iommu *iommu, uint64_t first, uint64_t last)
+int gm_iommu_unmap(struct gm_iommu *iommu, uint64_t iova, uint64_t len)
 {
-	struct gm_range range = {first, last};
-	int rc = 0;
+	struct gm_range range;
+	int rc;
 
+	if (len == 0)
+		return -EINVAL;
+	if (!gm_range_make(iova, len, &range))
+		return -ERANGE;
 	pthread_mutex_lock(&iommu->lock);
-	if (first == 0 && last == UINT64_MAX)
-		gm_iotlb_unmap_all(iommu->iotlb);
-	else
-		rc = gm_iotlb_unmap(iommu->iotlb, &range);
+	rc = gm_iotlb_unmap(iommu->iotlb, &range);
 	pthread_mutex_unlock(&iommu->lock);
 	return rc;
+}
+
+void gm_iommu_unmap_all(struct gm_iommu *iommu)
+{
+	pthread_mutex_lock(&iommu->lock);
+	gm_iotlb_unmap_all(iommu->iotlb);
+	pthread_mutex_unlock(&iommu->lock);
 }
 
 /* Which of the three lists goes on first from where they are; they are in order, each byte is in one. */
@@ -304,6 +414,23 @@ static size_t first_list(struct gm_iotlb_list *const *lists, const size_t *at)
 	return first;
 }
 
+/* With the lock. */
+static int look_all(struct gm_iommu *iommu, uint64_t iova, uint64_t len, uint32_t perms,
+	struct gm_iotlb_answer *answer)
+{
+	if (!(route_of(iommu) & BYPASS))
+		return gm_iotlb_lookup(iommu->iotlb, iova, len, perms, answer);
+	answer->missing.nr = 0;
+	answer->refused.nr = 0;
+	answer->good.nr = 0;
+	if (len && len - 1 > UINT64_MAX - iova)
+		return -ERANGE;
+	if (answer->good.room)
+		answer->good.pieces[0] = untranslated(iova, len);
+	answer->good.nr = 1;
+	return 0;
+}
+
 int gm_iommu_translate(struct gm_iommu *iommu, uint64_t iova, uint64_t len, uint32_t perms,
 	struct gm_iommu_part *parts, size_t nr, size_t *ret_needed)
 {
@@ -318,7 +445,7 @@ int gm_iommu_translate(struct gm_iommu *iommu, uint64_t iova, uint64_t len, uint
 	for (size_t i = 0; i < 3; i++)
 		*lists[i] = (struct gm_iotlb_list){.pieces = pieces + i * (nr + 1), .room = nr};
 	pthread_mutex_lock(&iommu->lock);
-	rc = gm_iotlb_lookup(iommu->iotlb, iova, len, perms, &answer);
+	rc = look_all(iommu, iova, len, perms, &answer);
 	pthread_mutex_unlock(&iommu->lock);
 	*ret_needed = answer.good.nr + answer.missing.nr + answer.refused.nr;
 	for (size_t n = 0; n < nr && n < *ret_needed; n++) {
@@ -348,6 +475,8 @@ int gm_iommu_info(struct gm_iommu *iommu, struct gm_iommu_info *ret_info)
 	pthread_mutex_lock(&iommu->lock);
 	*ret_info = iommu->info;
 	ret_info->evicted = iommu->iotlb->nr_evicted;
+	ret_info->target = gm_iommu_target(iommu);
+	ret_info->flags = route_of(iommu) & BYPASS ? GM_IOMMU_BYPASS : 0;
 	pthread_mutex_unlock(&iommu->lock);
 	ret_info->size = size;
 	return 0;

@@ -11,6 +11,8 @@ void gm_iommu_get(struct gm_iommu *iommu);
 
 /* The space that it leads to. */
 struct gm_space *gm_iommu_target(const struct gm_iommu *iommu);
+/* Does it lead, and will it ever, to spaces whose maps sections of @space keep, and that lie lower? */
+bool gm_iommu_is_below(const struct gm_iommu *iommu, const struct gm_space *space);
 
 /* Where a translation leads. */
 struct gm_hop {

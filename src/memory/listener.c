@@ -479,12 +479,12 @@ int gm_listener_destroy(struct gm_listener *l, struct gm_error *err)
 	rc = gm_space_hold(l->space, err);
 	if (rc)
 		return rc;
-	if (!gm_sections_of_view(l->space, &l->ops, &all)) {
-		gm_sections_free(&all);
-		gm_space_release(l->space);
-		return no_memory(l, err);
+	/* Without memory for a list they go in the other order. */
+	if (l->ops.remove && !gm_sections_of_view(l->space, &l->ops, &all)) {
+		gm_sections_each(l->space, &l->ops, l->ops.remove, l->ops.ctx);
+		all.nr = 0;
 	}
-	for (size_t i = all.nr; i > 0 && l->ops.remove; i--)
+	for (size_t i = all.nr; i > 0; i--)
 		l->ops.remove(l->ops.ctx, &all.items[i - 1]);
 	gm_sections_free(&all);
 	unlink_listener(l);

@@ -18,7 +18,7 @@
 #include "memory/space.h"
 #include "sys/sys.h"
 
-#define PAGE_DEFAULT 4096u
+#define VHOST_PAGE 4096u /* of logs that vhost shares, on every host */
 #define NS_PER_S UINT64_C(1000000000)
 
 /* ---- making ---- */
@@ -72,11 +72,6 @@ static int check_opts(
 	if (!opts->storage != !opts->storage_len)
 		return gm_error_set(err, -EINVAL, 0, 0,
 			"%s: log: storage and its length go together", space->name);
-	if (space->over && __atomic_load_n(&space->nr_above, __ATOMIC_ACQUIRE))
-		return gm_error_set(err, -ENOTSUP, 0, 0,
-			"%s: a space that is over one and under another has no log: make it in the "
-			"one above or below",
-			space->name);
 	return 0;
 }
 
@@ -84,7 +79,9 @@ static int check_opts(
 static int set_pages(const struct gm_space *space, const struct gm_log_opts *opts,
 	struct gm_log *log, struct gm_error *err)
 {
-	uint64_t size = opts->page_size ? opts->page_size : PAGE_DEFAULT;
+	uint64_t size = opts->page_size ? opts->page_size
+			: opts->storage ? VHOST_PAGE
+					: gm_sys_page_size();
 	struct gm_range range = {opts->first, UINT64_MAX};
 	uint64_t bytes;
 
@@ -197,6 +194,7 @@ static struct gm_view_full *copy_view(const struct gm_space *space)
 static void drop(struct gm_space *space, struct gm_log *log, struct gm_view_full *copy)
 {
 	unlink_log(space->dirty, log);
+	gm_space_uncount(space, &space->nr_logs);
 	gm_space_republish(space, copy);
 	log->deferred.run = free_deferred;
 	gm_reclaim_defer(&space->reclaim, &log->deferred);
@@ -238,6 +236,11 @@ static int create(struct gm_space *space, const struct gm_log_opts *opts, struct
 
 	if (rc)
 		return rc;
+	if (!gm_space_count(space, &space->nr_logs))
+		return gm_error_set(err, -ENOTSUP, 0, 0,
+			"%s: a space that has an IOMMU and is under another has no log: make it in "
+			"the one above or below",
+			space->name);
 	there = copy_view(space);
 	back = wait ? copy_view(space) : NULL;
 	if (there && (back || !wait))
@@ -245,6 +248,7 @@ static int create(struct gm_space *space, const struct gm_log_opts *opts, struct
 	else
 		rc = gm_error_set(err, -ENOMEM, 0, 0, "%s: log: out of memory", space->name);
 	if (rc) {
+		gm_space_uncount(space, &space->nr_logs);
 		gm_view_discard(there);
 		gm_view_discard(back);
 		return rc;
@@ -311,6 +315,13 @@ static int check_words(
 	return 0;
 }
 
+/* What was asked for behind the end. */
+static void clear_rest(const struct gm_range *bits, uint64_t nr, uint64_t *words)
+{
+	for (uint64_t i = (bits->last - bits->first) / 64 + 1; i < gm_bits_words(nr); i++)
+		words[i] = 0;
+}
+
 int gm_log_take(
 	struct gm_log *log, uint64_t page, uint64_t nr, uint64_t *words, uint64_t *ret_count)
 {
@@ -340,54 +351,129 @@ int gm_log_take(
 	if (sum)
 		gm_dirty_barrier(log->dirty);
 	__atomic_fetch_add(&log->taken, sum, __ATOMIC_RELAXED);
-	/* Of what was asked for behind the end. */
-	for (uint64_t i = (bits.last - page) / 64 + 1; i < gm_bits_words(nr); i++)
-		words[i] = 0;
+	clear_rest(&bits, nr, words);
 	if (ret_count)
 		*ret_count = sum;
 	return 0;
 }
 
-int gm_log_put_back(struct gm_log *log, uint64_t page, uint64_t nr, const uint64_t *words)
+int gm_log_copy(
+	const struct gm_log *log, uint64_t page, uint64_t nr, uint64_t *words, uint64_t *ret_count)
 {
 	struct gm_range bits;
-	struct gm_range run;
-	uint64_t from = 0;
+	uint64_t sum;
 	int rc = check_words(log, page, nr, &bits);
 
 	if (rc)
 		return rc;
-	while (gm_bits_next(words, from, bits.last - page, &run)) {
-		struct gm_range pages = {page + run.first, page + run.last};
-		struct gm_range range = gm_pages_range(&log->pages, &pages);
-
-		gm_log_mark_range(log, &range);
-		from = run.last + 1;
-	}
+	if (!log->words)
+		return -ENOTSUP;
+	sum = gm_bits_copy(log->words, &bits, words);
+	clear_rest(&bits, nr, words);
+	if (ret_count)
+		*ret_count = sum;
 	return 0;
 }
 
-int gm_log_merge(
-	struct gm_log *log, uint64_t gpa, uint64_t page_size, uint64_t nr, const uint64_t *words)
-{
+/* ---- marking what words say ---- */
+
+/* Where the bits of words are, page by page. */
+struct source {
 	struct gm_pages pages;
+	uint64_t nr;
+	const uint64_t *words;
+};
+
+static int set_source(
+	struct source *source, uint64_t gpa, uint64_t page_size, uint64_t nr, const uint64_t *words)
+{
 	struct gm_range all;
-	struct gm_range run;
-	uint64_t from = 0;
 	uint64_t len;
 
 	if (page_size == 0 || nr == 0)
 		return -EINVAL;
 	if (__builtin_mul_overflow(nr, page_size, &len) || !gm_range_make(gpa, len, &all))
 		return -ERANGE;
-	gm_pages_init(&pages, &all, page_size);
-	while (gm_bits_next(words, from, nr - 1, &run)) {
-		struct gm_range range = gm_pages_range(&pages, &run);
-
-		gm_log_mark_range(log, &range);
-		from = run.last + 1;
-	}
+	gm_pages_init(&source->pages, &all, page_size);
+	source->nr = nr;
+	source->words = words;
 	return 0;
+}
+
+/* The addresses of the next run of set bits from bit *@from on, which moves behind it. */
+static bool next_run(const struct source *source, uint64_t *from, struct gm_range *ret)
+{
+	struct gm_range run;
+
+	if (!gm_bits_next(source->words, *from, source->nr - 1, &run))
+		return false;
+	*ret = gm_pages_range(&source->pages, &run);
+	*from = run.last + 1;
+	return true;
+}
+
+/* The source's pages are all pages of the log? Then their bits are only shifted. */
+static bool fits(const struct gm_log *log, const struct source *source, struct gm_range *ret_bits)
+{
+	const struct gm_range *from = &source->pages.range;
+
+	if (!log->words || source->pages.size != log->pages.size ||
+		!gm_range_contains(&log->pages.range, from) ||
+		(from->first - log->pages.range.first) % log->pages.size)
+		return false;
+	return gm_pages_touched(&log->pages, from, ret_bits);
+}
+
+static void merge(struct gm_log *log, const struct source *source)
+{
+	struct gm_range range;
+	uint64_t from = 0;
+
+	if (fits(log, source, &range)) {
+		gm_bits_merge(log->words, &range, source->words);
+		return;
+	}
+	while (next_run(source, &from, &range))
+		gm_log_mark_range(log, &range);
+}
+
+int gm_log_put_back(struct gm_log *log, uint64_t page, uint64_t nr, const uint64_t *words)
+{
+	struct source source = {.words = words};
+	struct gm_range bits;
+	int rc = check_words(log, page, nr, &bits);
+
+	if (rc)
+		return rc;
+	source.nr = bits.last - page + 1;
+	source.pages = log->pages;
+	source.pages.range = gm_pages_range(&log->pages, &bits);
+	merge(log, &source);
+	return 0;
+}
+
+int gm_log_merge(
+	struct gm_log *log, uint64_t gpa, uint64_t page_size, uint64_t nr, const uint64_t *words)
+{
+	struct source source;
+	int rc = set_source(&source, gpa, page_size, nr, words);
+
+	if (!rc)
+		merge(log, &source);
+	return rc;
+}
+
+int gm_view_merge(const struct gm_view *view, uint64_t gpa, uint64_t page_size, uint64_t nr,
+	const uint64_t *words)
+{
+	struct source source;
+	struct gm_range range;
+	uint64_t from = 0;
+	int rc = set_source(&source, gpa, page_size, nr, words);
+
+	while (!rc && next_run(&source, &from, &range))
+		gm_view_mark(view, range.first, gm_range_len(&range));
+	return rc;
 }
 
 /* ---- single ranges ---- */

@@ -361,13 +361,18 @@ static int set_device(const struct gm_region_desc *desc, struct gm_node *node, s
 static int set_iommu(const struct gm_txn *txn, const struct gm_region_desc *desc,
 	struct gm_node *node, struct gm_error *err)
 {
-	const struct gm_space *target = gm_iommu_target(desc->iommu);
+	struct gm_space *space = txn->space;
 
-	if (target->reclaim.domain != txn->space->reclaim.domain ||
-		target->depth >= txn->space->depth)
+	if (!gm_iommu_is_below(desc->iommu, space))
 		return gm_error_set(err, -EINVAL, desc->gpa, desc->len,
 			"%s: its IOMMU leads to space \"%s\", over which it was not made",
-			txn->space->name, target->name);
+			space->name, gm_iommu_target(desc->iommu)->name);
+	/* Never counted down: whoever reads an older view may still use it. */
+	if (!gm_space_count(space, &space->nr_iommus))
+		return gm_error_set(err, -ENOTSUP, desc->gpa, desc->len,
+			"%s: it has logs, in which what is written through the spaces over it "
+			"would not be: end the logs before it gets an IOMMU",
+			space->name);
 	gm_iommu_get(desc->iommu);
 	node->s.iommu = desc->iommu;
 	return 0;

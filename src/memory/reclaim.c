@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "memory/annotate.h"
+#include "memory/lease.h"
 #include "sys/inside.h"
 #include "sys/sys.h"
 
@@ -33,12 +34,14 @@ static struct gm_reader *take_reader(struct gm_domain *domain, const char *name)
 		if (reader) {
 			ck_epoch_register(&domain->epoch, &reader->record, NULL);
 			reader->domain = domain;
+			reader->may_lease = domain->moved_fence;
 			reader->next = domain->readers;
 			domain->readers = reader;
 		}
 	}
 	if (reader) {
 		gm_copy_name(reader->name, sizeof(reader->name), name);
+		reader->spot = (struct gm_lease_spot){.first = 1}; /* nothing */
 		reader->in_use = true;
 	}
 	pthread_mutex_unlock(&domain->lock);
@@ -146,8 +149,10 @@ static void run_due(struct gm_reclaim *reclaim)
 	struct gm_deferred *due = reclaim->due;
 
 	reclaim->due = NULL;
-	if (due)
+	if (due) {
 		acquire_readers(reclaim->domain);
+		gm_lease_adopt(reclaim->domain);
+	}
 	while (due) {
 		struct gm_deferred *next = due->next;
 
@@ -176,7 +181,7 @@ uint32_t gm_reclaim_poll(struct gm_reclaim *reclaim)
 			run_pending(reclaim);
 		return reclaim->nr_deferred;
 	}
-	/* Pairs with the compiler barrier in enter_section(). Without it nothing can be said about
+	/* Pairs with the compiler barrier in gm_section_enter(). Without it nothing can be said about
 	 * readers. */
 	if (domain->moved_fence && gm_sys_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED))
 		return reclaim->nr_deferred;
@@ -258,36 +263,20 @@ int gm_reclaim_add_reader(
 
 void gm_reclaim_drop_reader(struct gm_reader *reader)
 {
+	if (__atomic_load_n(&reader->adopted, __ATOMIC_RELAXED))
+		gm_lease_settle(reader);
 	give_back(reader);
 }
 
 /* ---- sections ---- */
-
-/*
- * ck_epoch_begin() without its fence: the compiler keeps the order, gm_reclaim_poll() makes the
- * CPUs keep it. The acquire pairs with the epoch's advance by ck_epoch_poll(): whoever sees the new
- * epoch sees the new view.
- */
-static inline void enter_section(ck_epoch_record_t *record)
-{
-	uint32_t active = ck_pr_load_uint(&record->active);
-
-	ck_pr_store_uint(&record->active, active + 1);
-	if (active == 0) {
-		ck_pr_barrier();
-		ck_pr_store_uint(
-			&record->epoch, __atomic_load_n(&record->global->epoch, __ATOMIC_ACQUIRE));
-		ck_pr_barrier();
-	}
-}
 
 const struct gm_view *gm_reader_enter(struct gm_reader *reader)
 {
 	const struct gm_domain *domain = reader->domain;
 
 	if (__builtin_expect(domain->moved_fence, 1))
-		enter_section(&reader->record);
-	else if (domain->has_ops)
+		return gm_section_enter(reader);
+	if (domain->has_ops)
 		domain->ops.enter(domain->ops.ctx);
 	else
 		ck_epoch_begin(&reader->record, NULL);
@@ -299,9 +288,10 @@ void gm_reader_leave(struct gm_reader *reader)
 {
 	const struct gm_domain *domain = reader->domain;
 
-	GM_TSAN(__tsan_release(reader));
-	if (__builtin_expect(domain->has_ops, 0))
+	if (__builtin_expect(domain->has_ops, 0)) {
+		GM_TSAN(__tsan_release(reader));
 		domain->ops.leave(domain->ops.ctx);
-	else
-		ck_epoch_end(&reader->record, NULL);
+	} else {
+		gm_section_leave(reader);
+	}
 }

@@ -18,6 +18,11 @@
 #include <pthread.h>
 #include <stdbool.h>
 
+#include "memory/annotate.h"
+
+struct gm_dirty;
+struct gm_map;
+
 /* Deferred work; embed it. */
 struct gm_deferred {
 	ck_epoch_entry_t entry;
@@ -46,12 +51,27 @@ struct gm_reclaim {
 	uint32_t nr_deferred;
 };
 
+/* Where a reader's last lease lay, so that the next one need not be looked up (lease.h). */
+struct gm_lease_spot {
+	uint64_t generation; /* of the view in which it is so */
+	uint64_t first;      /* above @last if nothing is known */
+	uint64_t last;
+	uint64_t delta;
+	struct gm_map *map;
+	struct gm_dirty *dirty;
+	uint32_t perms;
+};
+
 struct gm_reader {
 	ck_epoch_record_t record; /* first: found from it */
 	struct gm_domain *domain;
 	const struct gm_view *const *view; /* the space's published view */
 	struct gm_reader *next;
 	bool in_use;
+	bool may_lease;            /* the domain's moved_fence */
+	struct gm_map *leased;     /* atomic: by its thread, lease.h */
+	struct gm_map *adopted;    /* atomic: pinned for the lease; changed with the lock */
+	struct gm_lease_spot spot; /* of its thread */
 	char name[32];
 	const void *table_start; /* exception table of the caller's inlines */
 	const void *table_end;
@@ -78,5 +98,32 @@ int gm_reclaim_wait(struct gm_reclaim *reclaim, uint64_t timeout_ns, struct gm_e
 int gm_reclaim_add_reader(
 	struct gm_reclaim *reclaim, const char *name, struct gm_reader **ret_reader);
 void gm_reclaim_drop_reader(struct gm_reader *reader);
+
+/*
+ * ck_epoch_begin() without its fence: the compiler keeps the order, gm_reclaim_poll() makes the
+ * CPUs keep it. The acquire pairs with the epoch's advance by ck_epoch_poll(): whoever sees the new
+ * epoch sees the new view. With moved_fence only.
+ */
+static inline const struct gm_view *gm_section_enter(struct gm_reader *reader)
+{
+	ck_epoch_record_t *record = &reader->record;
+	uint32_t active = ck_pr_load_uint(&record->active);
+
+	ck_pr_store_uint(&record->active, active + 1);
+	if (active == 0) {
+		ck_pr_barrier();
+		ck_pr_store_uint(
+			&record->epoch, __atomic_load_n(&record->global->epoch, __ATOMIC_ACQUIRE));
+		ck_pr_barrier();
+	}
+	/* Pairs with the release in publish(). */
+	return __atomic_load_n(reader->view, __ATOMIC_ACQUIRE);
+}
+
+static inline void gm_section_leave(struct gm_reader *reader)
+{
+	GM_TSAN(__tsan_release(reader));
+	ck_epoch_end(&reader->record, NULL);
+}
 
 #endif

@@ -317,20 +317,52 @@ bool gm_sections_of_reach(const struct commit *c, const struct gm_listener_ops *
 	return true;
 }
 
+/* The section of a span of what is published. */
+static struct gm_section section_of_span(struct gm_space *space, const struct gm_listener_ops *ops,
+	const struct gm_span *span, uint64_t off)
+{
+	struct commit c = {.space = space, .placing = {.space = space}};
+	struct gm_piece piece = gm_commit_old_piece(&c, span, off);
+
+	return section_of(&c.placing, ops, &piece);
+}
+
 bool gm_sections_of_view(
 	struct gm_space *space, const struct gm_listener_ops *ops, struct gm_sections *ret)
 {
-	struct commit c = {.space = space, .placing = {.space = space}};
 	uint64_t off;
 	const struct gm_span *span = gm_table_next(space->view, 0, &off);
 
 	while (span) {
-		struct gm_piece piece = gm_commit_old_piece(&c, span, off);
-		struct gm_section section = section_of(&c.placing, ops, &piece);
+		struct gm_section section = section_of_span(space, ops, span, off);
 
 		if (!append(ops, &section, ret))
 			return false;
 		span = gm_table_after(space->view, span, &off);
 	}
 	return true;
+}
+
+void gm_sections_each(struct gm_space *space, const struct gm_listener_ops *ops,
+	void (*fn)(void *ctx, const struct gm_section *section), void *ctx)
+{
+	uint64_t off;
+	const struct gm_span *span = gm_table_next(space->view, 0, &off);
+	struct gm_section last = {.id = 0};
+
+	for (; span; span = gm_table_after(space->view, span, &off)) {
+		struct gm_section section = section_of_span(space, ops, span, off);
+
+		if (!is_wanted(ops, &section))
+			continue;
+		if (last.id && joins(ops, &last, &section)) {
+			last.len += section.len;
+			continue;
+		}
+		if (last.id)
+			fn(ctx, &last);
+		last = section;
+	}
+	if (last.id)
+		fn(ctx, &last);
 }

@@ -39,6 +39,10 @@ bool gm_sections_of_reach(const struct commit *c, const struct gm_listener_ops *
 bool gm_sections_of_view(
 	struct gm_space *space, const struct gm_listener_ops *ops, struct gm_sections *ret);
 
+/* Calls @fn for each of them in rising order. Needs no memory. */
+void gm_sections_each(struct gm_space *space, const struct gm_listener_ops *ops,
+	void (*fn)(void *ctx, const struct gm_section *section), void *ctx);
+
 bool gm_sections_add(struct gm_sections *list, const struct gm_section *section);
 void gm_sections_free(struct gm_sections *list);
 

@@ -74,6 +74,11 @@ int gm_space_create(
 
 	if (rc)
 		return rc;
+	if (opts.over && !gm_space_count(opts.over, &opts.over->nr_above))
+		return gm_error_set(err, -ENOTSUP, 0, 0,
+			"space: \"%s\" has an IOMMU and logs, in which what is written through a "
+			"space over it would not be",
+			opts.over->name);
 	space = gm_sys_alloc(sizeof(*space));
 	view = gm_view_empty();
 	if (space)
@@ -99,8 +104,6 @@ int gm_space_create(
 	space->over = opts.over;
 	space->depth = opts.over ? opts.over->depth + 1 : 0;
 	space->timeout_ns = opts.timeout_ns ? opts.timeout_ns : GM_TIMEOUT_DEFAULT_NS;
-	if (opts.over)
-		__atomic_fetch_add(&opts.over->nr_above, 1, __ATOMIC_RELAXED);
 	space->generation = 1;
 	view->dirty = space->dirty;
 	if (space->window) {
@@ -118,6 +121,8 @@ fail:
 	if (space && space->dirty)
 		gm_dirty_put(space->dirty);
 	gm_sys_free(space);
+	if (opts.over)
+		gm_space_uncount(opts.over, &opts.over->nr_above);
 	return rc;
 }
 
@@ -133,11 +138,31 @@ void gm_space_destroy(struct gm_space *space)
 	if (space->window)
 		gm_window_put(space->window);
 	if (space->over)
-		__atomic_fetch_sub(&space->over->nr_above, 1, __ATOMIC_RELAXED);
+		gm_space_uncount(space->over, &space->over->nr_above);
 	gm_dirty_put(space->dirty);
 	gm_gate_fini(&space->gate);
 	pthread_mutex_destroy(&space->lock);
 	gm_sys_free(space);
+}
+
+bool gm_space_count(struct gm_space *space, uint64_t *counter)
+{
+	bool good;
+
+	pthread_mutex_lock(&space->lock);
+	++*counter;
+	good = !space->nr_above || !space->nr_logs || !space->nr_iommus;
+	if (!good)
+		--*counter;
+	pthread_mutex_unlock(&space->lock);
+	return good;
+}
+
+void gm_space_uncount(struct gm_space *space, uint64_t *counter)
+{
+	pthread_mutex_lock(&space->lock);
+	--*counter;
+	pthread_mutex_unlock(&space->lock);
 }
 
 int gm_space_hold(struct gm_space *space, struct gm_error *err)

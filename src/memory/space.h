@@ -28,7 +28,9 @@ struct gm_space {
 	struct gm_window *window;   /* or NULL */
 	struct gm_space *over;      /* or NULL */
 	uint32_t depth;             /* of spaces below */
-	uint32_t nr_above;          /* atomic: spaces over it */
+	uint64_t nr_above;          /* with the lock: spaces over it, */
+	uint64_t nr_logs;           /* logs of it, */
+	uint64_t nr_iommus;         /* and regions of IOMMUs that it ever had: never all three */
 	uint64_t timeout_ns;
 	struct gm_reclaim reclaim;
 	pthread_mutex_t lock; /* busy, nodes, exchange of the view */
@@ -47,6 +49,12 @@ struct gm_space {
 /* The options in full, checked; those of @user or, if that is NULL, the defaults. */
 int gm_space_opts_copy(
 	struct gm_space_opts *ret, const struct gm_space_opts *user, struct gm_error *err);
+/*
+ * Adds one to nr_above, nr_logs or nr_iommus: false if then all three were there. What is written through a space
+ * above would pass this one on its way, and not be in its logs.
+ */
+bool gm_space_count(struct gm_space *space, uint64_t *counter);
+void gm_space_uncount(struct gm_space *space, uint64_t *counter);
 /* Takes and gives back the right to change the space. */
 int gm_space_hold(struct gm_space *space, struct gm_error *err);
 void gm_space_release(struct gm_space *space);

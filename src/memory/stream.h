@@ -7,6 +7,7 @@
 #include <guestmem/stream.h>
 #include <stdbool.h>
 
+#include "sys/raw.h"
 #include "sys/sys.h"
 
 /* gm_stream.kind; 0 is no stream. */
@@ -79,13 +80,16 @@ static inline __attribute__((always_inline)) ssize_t gm_stream_call(
 	void *buf = slice->iov_base;
 	size_t len = slice->iov_len;
 
+	/* The position and its end were looked at. */
 	if (s->kind == GM_STREAM_FILE)
-		return write ? gm_sys_pwrite(s->fd, buf, len, s->off)
-			     : gm_sys_pread(s->fd, buf, len, s->off);
+		return write ? GM_INLINE_CALL(pwrite, SYS_pwrite64, s->fd, buf, len, s->off)
+			     : GM_INLINE_CALL(pread, SYS_pread64, s->fd, buf, len, s->off);
 	if (s->kind == GM_STREAM_SOCKET)
-		return write ? gm_sys_send(s->fd, buf, len, s->msg_flags)
-			     : gm_sys_recv(s->fd, buf, len, s->msg_flags);
-	return write ? gm_sys_write(s->fd, buf, len) : gm_sys_read(s->fd, buf, len);
+		return write ? GM_INLINE_CALL(send, SYS_sendto, s->fd, buf, len,
+				       s->msg_flags | MSG_NOSIGNAL)
+			     : GM_INLINE_CALL(recv, SYS_recvfrom, s->fd, buf, len, s->msg_flags);
+	return write ? GM_INLINE_CALL(write, SYS_write, s->fd, buf, len)
+		     : GM_INLINE_CALL(read, SYS_read, s->fd, buf, len);
 }
 
 /* The kernel could not reach a slice: the host has no page there. */

@@ -15,6 +15,7 @@
 #include "memory/backend.h"
 #include "memory/chain.h"
 #include "memory/device.h"
+#include "memory/lease.h"
 #include "memory/stream.h"
 
 #define SLICES 64
@@ -22,7 +23,9 @@
 
 struct batch {
 	size_t nr;                  /* slices; the last may be the buffer, and has no pin then */
+	size_t leased;              /* of those, the first ones: under the reader's lease */
 	size_t len;                 /* bytes in them */
+	size_t leased_len;          /* of those */
 	size_t bounced;             /* of those, in the buffer */
 	int rc;                     /* why nothing follows, or 0 */
 	struct gm_chain_cursor end; /* of the side, behind the slices that have pins */
@@ -60,7 +63,7 @@ static int bounce_piece(struct batch *b, const struct gm_transfer *t, const stru
 	struct gm_chain *at, size_t want)
 {
 	struct gm_spot spot;
-	uint64_t gpa;
+	uint64_t gpa = 0;
 	size_t n = gm_chain_here(at, t->side, want, &gpa);
 	int rc = gm_access_spot(view, gpa, n - 1, perms_of(t), &spot);
 
@@ -97,6 +100,49 @@ static int bounce(struct batch *b, const struct gm_transfer *t, const struct gm_
 	return rc > 0 ? 0 : rc;
 }
 
+/* The first slices, as far as they lie in one span of plain memory. */
+static void gather_leased(struct batch *b, const struct gm_transfer *t, const struct gm_view *view,
+	struct gm_chain *at, size_t want)
+{
+	const uint32_t perms = perms_of(t);
+	struct gm_reader *reader = t->reader;
+	uint64_t gpa = 0;
+
+	if (!gm_lease_is_free(reader))
+		return;
+	while (b->nr < SLICES && b->len < want) {
+		size_t n = gm_chain_here(at, t->side, want - b->len, &gpa);
+
+		if (b->nr ? !gm_lease_covers(&reader->spot, view, gpa, n, perms)
+			  : !gm_lease_take(reader, view, gpa, n, perms))
+			break;
+		b->slices[b->nr++] = gm_lease_slice(&reader->spot, gpa, n);
+		gm_chain_eat(at, t->side, n);
+		b->len += n;
+	}
+	b->leased = b->nr;
+	b->leased_len = b->len;
+}
+
+static void gather_pinned(struct batch *b, const struct gm_transfer *t, const struct gm_view *view,
+	struct gm_chain *at, size_t want)
+{
+	while (b->nr < SLICES && b->len < want) {
+		uint64_t gpa = 0;
+		size_t n = gm_chain_here(at, t->side, want - b->len, &gpa);
+
+		b->rc = gm_pin_unmarked(
+			view, gpa, n, perms_of(t), &b->slices[b->nr], &b->pins[b->nr]);
+		if (b->rc == -ENOTSUP)
+			b->rc = bounce(b, t, view, at, want);
+		if (b->rc || b->bounced)
+			break;
+		n = b->slices[b->nr++].iov_len;
+		gm_chain_eat(at, t->side, n);
+		b->len += n;
+	}
+}
+
 /* The next slices, at most @want bytes. */
 static void gather(struct batch *b, const struct gm_transfer *t, size_t want)
 {
@@ -104,28 +150,36 @@ static void gather(struct batch *b, const struct gm_transfer *t, size_t want)
 	struct gm_chain at = *t->chain;
 
 	b->nr = 0;
+	b->leased = 0;
 	b->len = 0;
+	b->leased_len = 0;
 	b->bounced = 0;
 	b->rc = 0;
 	if (want > GM_STREAM_CALL_MAX)
 		want = GM_STREAM_CALL_MAX;
-	while (b->nr < SLICES && b->len < want) {
-		uint64_t gpa;
-		size_t n = gm_chain_here(&at, t->side, want - b->len, &gpa);
-
-		b->rc = gm_pin_unmarked(
-			view, gpa, n, perms_of(t), &b->slices[b->nr], &b->pins[b->nr]);
-		if (b->rc == -ENOTSUP)
-			b->rc = bounce(b, t, view, &at, want);
-		if (b->rc || b->bounced)
-			break;
-		n = b->slices[b->nr++].iov_len;
-		gm_chain_eat(&at, t->side, n);
-		b->len += n;
-	}
+	gather_leased(b, t, view, &at, want);
+	gather_pinned(b, t, view, &at, want);
 	if (!b->bounced)
 		b->end = at.sides[t->side];
 	gm_reader_leave(t->reader);
+}
+
+/* Marks @len bytes of what is leased, of which the chain stands at the first, and ends the lease. */
+static void release(const struct batch *b, const struct gm_transfer *t, uint64_t len)
+{
+	struct gm_chain at = *t->chain;
+	uint64_t gpa = 0;
+	uint64_t n;
+
+	if (!b->leased)
+		return;
+	while (gm_dirty_has_logs(t->reader->spot.dirty) &&
+		(n = gm_chain_here(&at, t->side, len, &gpa))) {
+		gm_lease_mark(t->reader, gpa, n);
+		gm_chain_eat(&at, t->side, n);
+		len -= n;
+	}
+	gm_lease_end(t->reader);
 }
 
 /* What was read into the buffer goes where it belongs. */
@@ -150,11 +204,13 @@ static int unbounce(struct batch *b, const struct gm_transfer *t, size_t len, si
 static int settle(struct batch *b, const struct gm_transfer *t, bool doubtful, size_t *did)
 {
 	size_t nr = b->nr - (b->bounced > 0);
-	size_t left = *did;
+	size_t left = *did < b->leased_len ? 0 : *did - b->leased_len;
+	bool all = doubtful || *did > b->leased_len;
 	size_t put = 0;
 	int rc = 0;
 
-	for (size_t i = 0; i < nr; i++) {
+	release(b, t, t->side == GM_CHAIN_READABLE ? 0 : all ? b->leased_len : *did);
+	for (size_t i = b->leased; i < nr; i++) {
 		size_t n = b->slices[i].iov_len < left ? b->slices[i].iov_len : left;
 
 		if (t->side == GM_CHAIN_READABLE || doubtful)

@@ -9,7 +9,10 @@
 
 #include "memory/access.h"
 #include "memory/chain.h"
+#include "memory/lease.h"
 #include "memory/stream.h"
+
+#define LIKELY(x) __builtin_expect(!!(x), 1)
 
 static int finish(size_t *done, size_t count, int rc)
 {
@@ -18,74 +21,47 @@ static int finish(size_t *done, size_t count, int rc)
 	return rc;
 }
 
-static uint32_t perms_of(const struct gm_transfer *t)
+static uint32_t perms_of(enum gm_chain_side side)
 {
-	return t->side == GM_CHAIN_WRITABLE ? GM_PERM_W : GM_PERM_R;
+	return side == GM_CHAIN_WRITABLE ? GM_PERM_W : GM_PERM_R;
 }
 
 static int check_address(const struct gm_transfer *t, uint64_t gpa)
 {
-	int rc = gm_view_check(gm_reader_enter(t->reader), gpa, 0, perms_of(t));
+	int rc = gm_view_check(gm_reader_enter(t->reader), gpa, 0, perms_of(t->side));
 
 	gm_reader_leave(t->reader);
 	return rc;
 }
 
-/* An fd, and neither messages nor O_DIRECT. */
-static inline bool is_plain(const struct gm_transfer *t)
+/* An fd, and neither messages nor O_DIRECT; some bytes, not too many for a call. */
+static inline bool is_plain(const struct gm_stream *s, size_t len)
 {
-	const struct gm_stream *s = t->stream;
-
 	return s->kind - 1u < GM_STREAM_SOCKET && !(s->flags & ~GM_STREAM_DISK) &&
-	       t->len <= GM_STREAM_CALL_MAX;
+	       len - 1 < GM_STREAM_CALL_MAX;
 }
 
-/* Gives the pin back after a call that returned @n. True if nothing is left to be done, with *rc. */
-static inline __attribute__((always_inline)) bool settle(
-	const struct gm_transfer *t, struct gm_pin *pin, ssize_t n, size_t *done, int *rc)
+/* What a call that returned @n may have written: one that failed, anything. */
+static inline uint64_t written_by(enum gm_chain_side side, size_t len, ssize_t n)
 {
-	struct gm_stream *s = t->stream;
-	size_t did = n > 0 ? (size_t)n : 0;
-
-	/* A failed call may have written something. */
-	if (t->side == GM_CHAIN_READABLE || (n < 0 && n != -EAGAIN))
-		gm_pin_put(pin);
-	else
-		gm_pin_put_written(pin, did);
-	*done = did;
-	if (s->kind == GM_STREAM_FILE)
-		s->off += did;
-	*rc = n < 0 ? (int)gm_stream_code(n) : did ? 0 : gm_transfer_end(t);
-	return did == t->len || n <= 0 || !(t->exact || (s->flags & GM_STREAM_DISK));
+	if (side == GM_CHAIN_READABLE || n == -EAGAIN)
+		return 0;
+	return n < 0 ? len : (uint64_t)n;
 }
 
-/* True if the transfer is over, with *rc; else *done bytes were moved. */
-static inline __attribute__((always_inline)) bool move_one(
-	const struct gm_transfer *t, uint64_t gpa, size_t *done, int *rc)
+static inline __attribute__((always_inline)) ssize_t call(
+	const struct gm_stream *s, enum gm_chain_side side, const struct iovec *slice)
 {
-	struct iovec slice;
-	struct gm_pin pin;
 	ssize_t n;
 
-	if (!is_plain(t))
-		return false;
-	*rc = gm_pin_unmarked(gm_reader_enter(t->reader), gpa, t->len, perms_of(t), &slice, &pin);
-	gm_reader_leave(t->reader);
-	if (*rc)
-		return *rc != -ENOTSUP;
-	if (slice.iov_len < t->len) {
-		gm_pin_put_written(&pin, 0);
-		return false;
-	}
 	do {
-		n = gm_stream_call(t->stream, &slice, t->side == GM_CHAIN_READABLE);
+		n = gm_stream_call(s, slice, side == GM_CHAIN_READABLE);
 	} while (n == -EINTR);
-	return settle(t, &pin, n, done, rc);
+	return n;
 }
 
 /* From @gpa + *done on. */
-static __attribute__((noinline)) int move_rest(
-	const struct gm_transfer *t, uint64_t gpa, size_t *done)
+static int move_rest(const struct gm_transfer *t, uint64_t gpa, size_t *done)
 {
 	struct gm_chain_elem elem;
 	struct gm_chain chain;
@@ -101,38 +77,122 @@ static __attribute__((noinline)) int move_rest(
 	return rc;
 }
 
-static inline __attribute__((always_inline)) int over_range(
-	struct gm_transfer *t, uint64_t gpa, uint32_t flags, size_t *done)
+/* After a first call, which returned @n; the position is behind what it moved. */
+static int go_on(const struct gm_transfer *t, uint64_t gpa, ssize_t n, size_t *done)
+{
+	*done = n > 0 ? (size_t)n : 0;
+	if (n < 0)
+		return (int)gm_stream_code(n);
+	if (n == 0)
+		return gm_transfer_end(t);
+	if (*done == t->len || !(t->exact || (t->stream->flags & GM_STREAM_DISK)))
+		return 0;
+	return move_rest(t, gpa, done);
+}
+
+/* By one slice if that serves. */
+static int move_pinned(const struct gm_transfer *t, uint64_t gpa, size_t *done)
+{
+	struct iovec slice;
+	struct gm_pin pin;
+	ssize_t n;
+	int rc;
+
+	rc = gm_pin_unmarked(
+		gm_reader_enter(t->reader), gpa, t->len, perms_of(t->side), &slice, &pin);
+	gm_reader_leave(t->reader);
+	if (rc == -ENOTSUP)
+		return move_rest(t, gpa, done);
+	if (rc)
+		return rc;
+	if (slice.iov_len < t->len) {
+		gm_pin_put_written(&pin, 0);
+		return move_rest(t, gpa, done);
+	}
+	n = call(t->stream, t->side, &slice);
+	gm_pin_put_written(&pin, written_by(t->side, t->len, n));
+	if (t->stream->kind == GM_STREAM_FILE && n > 0)
+		t->stream->off += (size_t)n;
+	return go_on(t, gpa, n, done);
+}
+
+/* Everything that is not one call on leased memory. */
+static __attribute__((noinline)) int move_range(
+	struct gm_transfer t, uint64_t gpa, uint32_t flags, size_t *done)
 {
 	size_t count = 0;
 	int rc;
 
 	if (flags & ~GM_STREAM_EXACT)
 		return finish(done, 0, -EINVAL);
-	t->exact = flags & GM_STREAM_EXACT;
-	if (t->len == 0)
-		return finish(done, 0, check_address(t, gpa));
-	if (t->len - 1 > UINT64_MAX - gpa)
+	t.exact = flags & GM_STREAM_EXACT;
+	if (t.len == 0)
+		return finish(done, 0, check_address(&t, gpa));
+	if (t.len - 1 > UINT64_MAX - gpa)
 		return finish(done, 0, -ERANGE);
-	if (gm_transfer_passes_end(t))
+	if (gm_transfer_passes_end(&t))
 		return finish(done, 0, -EOVERFLOW);
-	if (!move_one(t, gpa, &count, &rc))
-		rc = move_rest(t, gpa, &count);
+	rc = is_plain(t.stream, t.len) ? move_pinned(&t, gpa, &count) : move_rest(&t, gpa, &count);
 	return finish(done, count, rc);
+}
+
+static __attribute__((noinline)) int end_range(
+	struct gm_transfer t, uint64_t gpa, ssize_t n, size_t *done)
+{
+	size_t count;
+	int rc = go_on(&t, gpa, n, &count);
+
+	return finish(done, count, rc);
+}
+
+/* Leases the memory, for one call. */
+static inline __attribute__((always_inline)) bool lease(struct gm_reader *reader, uint64_t gpa,
+	uint64_t len, uint32_t perms, struct iovec *ret_slice)
+{
+	bool leased;
+
+	if (!LIKELY(gm_lease_is_free(reader)))
+		return false;
+	leased = gm_lease_take(reader, gm_section_enter(reader), gpa, len, perms);
+	gm_section_leave(reader);
+	if (LIKELY(leased))
+		*ret_slice = gm_lease_slice(&reader->spot, gpa, len);
+	return leased;
+}
+
+/* The way of nearly all transfers is straight, and as short as can be. */
+static inline __attribute__((always_inline)) int over_range(struct gm_stream *s,
+	struct gm_reader *reader, uint64_t gpa, size_t len, uint32_t flags, size_t *done,
+	enum gm_chain_side side)
+{
+	struct iovec slice;
+	ssize_t n;
+
+	if (!LIKELY(is_plain(s, len) && !(flags & ~GM_STREAM_EXACT)) ||
+		!LIKELY(s->kind != GM_STREAM_FILE || len - 1 <= (uint64_t)INT64_MAX - s->off) ||
+		!LIKELY(lease(reader, gpa, len, perms_of(side), &slice)))
+		return move_range(
+			(struct gm_transfer){s, reader, NULL, side, len, false}, gpa, flags, done);
+	n = call(s, side, &slice);
+	gm_lease_mark(reader, gpa, written_by(side, len, n));
+	gm_lease_end(reader);
+	if (s->kind == GM_STREAM_FILE && n > 0)
+		s->off += (size_t)n;
+	if (!LIKELY(n == (ssize_t)len))
+		return end_range(
+			(struct gm_transfer){s, reader, NULL, side, len, flags & GM_STREAM_EXACT},
+			gpa, n, done);
+	return finish(done, len, 0);
 }
 
 int gm_stream_read(struct gm_stream *stream, struct gm_reader *reader, uint64_t gpa, size_t len,
 	uint32_t flags, size_t *done)
 {
-	struct gm_transfer t = {stream, reader, NULL, GM_CHAIN_WRITABLE, len, false};
-
-	return over_range(&t, gpa, flags, done);
+	return over_range(stream, reader, gpa, len, flags, done, GM_CHAIN_WRITABLE);
 }
 
 int gm_stream_write(struct gm_stream *stream, struct gm_reader *reader, uint64_t gpa, size_t len,
 	uint32_t flags, size_t *done)
 {
-	struct gm_transfer t = {stream, reader, NULL, GM_CHAIN_READABLE, len, false};
-
-	return over_range(&t, gpa, flags, done);
+	return over_range(stream, reader, gpa, len, flags, done, GM_CHAIN_READABLE);
 }

@@ -112,6 +112,8 @@ int gm_sys_get_seals(int fd)
 	return seals < 0 ? -errno : seals;
 }
 
+bool gm_sys_direct = true;
+
 ssize_t gm_sys_read(int fd, void *buf, size_t len)
 {
 	return GM_RAW(read(fd, buf, len), SYS_read, fd, buf, len);

@@ -10,8 +10,12 @@
 #define GM_SYS_RAW_H
 
 #include <errno.h>
+#include <stdbool.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "sys/sys.h"
 
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer) ||                          \
@@ -63,6 +67,9 @@ static inline __attribute__((always_inline)) long gm_raw_call(
 
 #endif
 
+/* False when somebody stands before the functions of sys.h, as tests do: then these are called. */
+extern bool gm_sys_direct;
+
 /*
  * GM_RAW(by_libc, nr, a, ...): the result of the call, or a negative errno value. @by_libc is the same
  * call by the C library. Missing arguments are 0.
@@ -77,6 +84,17 @@ static inline ssize_t gm_raw_result(ssize_t rc)
 	return rc < 0 ? -errno : rc;
 }
 #define GM_RAW(by_libc, nr, ...) gm_raw_result(by_libc)
+#endif
+
+/*
+ * GM_INLINE_CALL(fn, nr, a, ...): gm_sys_fn(a, ...), which is the system call and nothing more, without the
+ * function. The arguments are looked at twice.
+ */
+#ifdef GM_RAW_6
+#define GM_INLINE_CALL(fn, nr, ...)                                                                \
+	(__builtin_expect(gm_sys_direct, 1) ? GM_RAW(0, nr, __VA_ARGS__) : gm_sys_##fn(__VA_ARGS__))
+#else
+#define GM_INLINE_CALL(fn, nr, ...) gm_sys_##fn(__VA_ARGS__)
 #endif
 
 #endif

@@ -97,6 +97,19 @@ int gm_sys_kernel_release(char *buf, size_t cap); /* terminated */
 int gm_sys_has_cap(unsigned int cap);
 int gm_sys_userfaultfd(int flags);
 
+/* ---- kvm.c: @vm, @vcpu are fds ---- */
+struct kvm_userspace_memory_region2;
+int gm_sys_kvm_check(int fd, unsigned int cap);
+int gm_sys_kvm_enable(int vm, unsigned int cap, uint64_t arg);
+/* Makes, moves, changes or deletes a slot; by the older call if it has no guest_memfd. */
+int gm_sys_kvm_set_slot(int vm, const struct kvm_userspace_memory_region2 *slot);
+int gm_sys_kvm_get_log(int vm, uint32_t slot, void *bits);
+int gm_sys_kvm_clear_log(int vm, uint32_t slot, uint64_t first, uint32_t nr, void *bits);
+int gm_sys_kvm_reset_rings(int vm); /* number of entries that were reset */
+int gm_sys_kvm_set_attributes(int vm, uint64_t gpa, uint64_t len, uint64_t attributes);
+/* Both are what is left, on failure too. */
+int gm_sys_kvm_prefault(int vcpu, uint64_t *gpa, uint64_t *len);
+
 /* ---- alloc.c ---- */
 void *gm_sys_alloc(size_t len);                         /* zeroed, or NULL */
 void *gm_sys_alloc_array(size_t nr, size_t len);        /* zeroed, overflow checked */

@@ -7,7 +7,7 @@ import subprocess
 
 from common import ROOT, TOOL, Case, guestmem, main, read
 
-COMMANDS = ("doctor", "exec", "inspect", "map")
+COMMANDS = ("doctor", "exec", "inspect", "map", "run", "walk")
 
 
 def helped(command):
@@ -21,9 +21,11 @@ def helped(command):
 
 
 def manual(command):
-    """The same from the manual page's section."""
-    page = read(os.path.join(ROOT, "man", "guestmem.1.scd"))
-    section = page.split(f"\n# {command.upper()}\n")[1].split("\n# ")[0]
+    """The same from the manual page's section, or from a page of its own."""
+    own = os.path.join(ROOT, "man", f"guestmem-{command}.1.scd")
+    alone = os.path.exists(own)
+    page = read(own if alone else os.path.join(ROOT, "man", "guestmem.1.scd"))
+    section = page.split(f"\n# {'OPTIONS' if alone else command.upper()}\n")[1].split("\n# ")[0]
     found = {}
     for line in re.findall(r"^(?:\*-.*)$", section, re.MULTILINE):
         match = re.match(r"(?:\*-(.)\*, )?\*--([a-z0-9-]+)\*( _|\[=_)?", line)
@@ -60,7 +62,12 @@ class Manual(Case):
             self.assertEqual(set(completed(command, "--")), {f"--{name}" for name in helped(command)})
         self.assertEqual(set(completed("")), {*COMMANDS, "--help", "--version"})
         self.assertEqual(set(completed("exec", "--page-size", "")), {"base", "thp", "2M", "1G"})
+        self.assertEqual(set(completed("run", "--guest-pages", "")), {"4K", "2M", "1G"})
+        self.assertIn("touch", completed("run", "--size", "1M", "to"))
+        self.assertIn("order=random", completed("run", "--size", "1M", "touch", "order="))
         self.assertIn(str(os.getpid()), completed("inspect", str(os.getpid())))
+        self.assertEqual(set(completed("walk", "--paging", "n")), {"native", "nested"})
+        self.assertIn(str(os.getpid()), completed("walk", "--pid", str(os.getpid())))
         self.assertIn("sleep", completed("exec", "--size", "1M", "--", "slee"))
 
     def test_help_and_version_go_to_standard_output(self):

@@ -1,68 +1,40 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! The same loops as bench_access.c, over Debian's vm-memory: the peer that guestmem is measured against.
+//! The same loops as bench_*.c, over Debian's vm-memory: the peer that guestmem is measured against.
+//!
+//! Each function is called with what the C program's own loop gets as its context, and a number of rounds.
 
-use std::hint::black_box;
-use std::os::raw::c_void;
-use std::sync::atomic::Ordering;
-use std::sync::OnceLock;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+mod access;
+mod bits;
+mod map;
+mod places;
+mod slice;
 
-const WALK: u64 = 32 * 1024 - 8;
+use std::ops::Deref;
 
-/// Two regions of 1 MiB that touch, as in the C program.
-fn memory() -> &'static GuestMemoryMmap {
-    static MEMORY: OnceLock<GuestMemoryMmap> = OnceLock::new();
-    MEMORY.get_or_init(|| {
-        let ranges = [(GuestAddress(0), 1 << 20), (GuestAddress(1 << 20), 1 << 20)];
-        let memory = GuestMemoryMmap::from_ranges(&ranges).unwrap();
-        for at in (0..1 << 21).step_by(4096) {
-            memory.write_obj(1u8, GuestAddress(at)).unwrap();
-        }
-        memory
-    })
-}
+/// What is made once and then read by all: vm-memory's maps may be shared between threads, a few of its
+/// parts with raw pointers are not marked so.
+struct Shared<T>(T);
 
-/// Four accesses a round, as in the C program.
-fn walk(iters: u64, mut step: impl FnMut(u64, u64)) {
-    let mut at = 0;
-    let mut i = 0;
-    while i < iters {
-        for _ in 0..4 {
-            step(at, i);
-            at = (at + 8) & WALK;
-            i += 1;
-        }
+unsafe impl<T> Send for Shared<T> {}
+unsafe impl<T> Sync for Shared<T> {}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
     }
 }
 
-#[no_mangle]
-pub extern "C" fn peer_read_obj(_ctx: *mut c_void, iters: u64) {
-    let memory = memory();
-    let mut sum = 0u64;
-    walk(iters, |at, _| {
-        sum = sum.wrapping_add(memory.read_obj::<u64>(GuestAddress(at)).unwrap());
-    });
-    black_box(sum);
-}
-
-#[no_mangle]
-pub extern "C" fn peer_write_obj(_ctx: *mut c_void, iters: u64) {
-    let memory = memory();
-    walk(iters, |at, i| memory.write_obj(i, GuestAddress(65536 + at)).unwrap());
-}
-
-#[no_mangle]
-pub extern "C" fn peer_load(_ctx: *mut c_void, iters: u64) {
-    let memory = memory();
-    let mut sum = 0u64;
-    walk(iters, |at, _| {
-        sum = sum.wrapping_add(memory.load::<u64>(GuestAddress(at), Ordering::Relaxed).unwrap());
-    });
-    black_box(sum);
-}
-
-#[no_mangle]
-pub extern "C" fn peer_store(_ctx: *mut c_void, iters: u64) {
-    let memory = memory();
-    walk(iters, |at, i| memory.store(i, GuestAddress(65536 + at), Ordering::Relaxed).unwrap());
+/// Four steps a round, as in the C programs: the cost of a loop of one depends on where the linker puts it.
+fn each(iters: u64, mut step: impl FnMut()) {
+    for _ in 0..iters / 4 {
+        step();
+        step();
+        step();
+        step();
+    }
+    for _ in 0..iters % 4 {
+        step();
+    }
 }

@@ -5,7 +5,7 @@
  * For CPUs without assembly, and for -Dguard=generic. Each access first says which host addresses
  * it is about to touch; the handler of sys/guard.c asks gm_guard_generic_fault() whether a fault
  * lies there. The accesses are volatile and in rising order, word by word where both sides are
- * aligned alike, so that their progress is known to the byte.
+ * aligned alike, so that their progress is known to the byte; a number in one.
  *
  * The variable is thread-local in the static block (initial-exec), because the handler reads it and
  * must not make the loader allocate it.
@@ -57,17 +57,22 @@ void gm_guard_generic_fault(const siginfo_t *info, const ucontext_t *uc, _Atomic
 	siglongjmp(frame->env, 1);
 }
 
+static void resume(struct frame *frame)
+{
+	frame->done = 0;
+	frame->outer = current;
+	current = frame;
+	/* The handler runs in this thread: order for the compiler is enough. */
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
 static void enter(struct frame *frame, const void *guest, size_t len)
 {
 	frame->start[0] = (uintptr_t)guest;
 	frame->len[0] = len;
 	frame->start[1] = 0;
 	frame->len[1] = 0;
-	frame->done = 0;
-	frame->outer = current;
-	current = frame;
-	/* The handler runs in this thread: order for the compiler is enough. */
-	atomic_signal_fence(memory_order_seq_cst);
+	resume(frame);
 }
 
 static void leave(struct frame *frame)
@@ -94,26 +99,58 @@ static void leave(struct frame *frame)
 #define RACY __attribute__((noinline, no_sanitize("thread")))
 #endif
 
-/* One access where the length and both addresses allow it. */
-RACY static bool copy_one(void *dst, const void *src, size_t len)
+static bool is_single(size_t len)
 {
-	if (((uintptr_t)dst | (uintptr_t)src) % len)
-		return false;
+	return len && len <= 8 && (len & (len - 1)) == 0;
+}
+
+/* One access where the address allows it. */
+RACY static uint64_t load_one(const void *src, size_t len)
+{
+	uint64_t value = 0;
+
+	if ((uintptr_t)src % len) {
+		for (size_t i = 0; i < len; i++)
+			((uint8_t *)&value)[i] = ((const raw8 *)src)[i];
+		return value;
+	}
 	switch (len) {
 	case 1:
-		*(raw8 *)dst = *(const raw8 *)src;
-		return true;
+		*(raw8 *)&value = *(const raw8 *)src;
+		break;
 	case 2:
-		*(raw16 *)dst = *(const raw16 *)src;
-		return true;
+		*(raw16 *)&value = *(const raw16 *)src;
+		break;
 	case 4:
-		*(raw32 *)dst = *(const raw32 *)src;
-		return true;
-	case 8:
-		*(raw64 *)dst = *(const raw64 *)src;
-		return true;
+		*(raw32 *)&value = *(const raw32 *)src;
+		break;
 	default:
-		return false;
+		value = *(const raw64 *)src;
+		break;
+	}
+	return value;
+}
+
+RACY static void store_one(void *dst, uint64_t value, size_t len)
+{
+	if ((uintptr_t)dst % len) {
+		for (size_t i = 0; i < len; i++)
+			((raw8 *)dst)[i] = ((const uint8_t *)&value)[i];
+		return;
+	}
+	switch (len) {
+	case 1:
+		*(raw8 *)dst = *(const raw8 *)&value;
+		break;
+	case 2:
+		*(raw16 *)dst = *(const raw16 *)&value;
+		break;
+	case 4:
+		*(raw32 *)dst = *(const raw32 *)&value;
+		break;
+	default:
+		*(raw64 *)dst = value;
+		break;
 	}
 }
 
@@ -121,8 +158,6 @@ RACY static void copy(uint8_t *dst, const uint8_t *src, size_t len, volatile siz
 {
 	size_t at = 0;
 
-	if (len && len <= 8 && (len & (len - 1)) == 0 && copy_one(dst, src, len))
-		return;
 	while (at < len) {
 		if (((uintptr_t)(dst + at) | (uintptr_t)(src + at)) % 8 == 0 && len - at >= 8) {
 			*(raw64 *)(void *)(dst + at) = *(const raw64 *)(const void *)(src + at);
@@ -135,9 +170,18 @@ RACY static void copy(uint8_t *dst, const uint8_t *src, size_t len, volatile siz
 	}
 }
 
+/*
+ * A number is one access on each side where it is aligned, whatever the other one is. If that faults
+ * the bytes are counted, as by the assembly.
+ */
 static size_t copy_guarded(
 	void *dst, const void *src, size_t len, struct frame *frame, struct gm_guard_fault *fault)
 {
+	if (is_single(len)) {
+		if (GUARDED(frame, store_one(dst, load_one(src, len), len)))
+			return 0;
+		resume(frame);
+	}
 	if (GUARDED(frame, copy(dst, src, len, &frame->done)))
 		return 0;
 	if (fault)
@@ -145,34 +189,19 @@ static size_t copy_guarded(
 	return len - frame->done;
 }
 
-/*
- * A single access is made on the guest's side, whatever the alignment of the caller's: through a
- * variable that is aligned.
- */
 size_t gm_guard_copy_from(
 	void *dst, const void *guest_src, size_t len, struct gm_guard_fault *fault)
 {
 	struct frame frame;
-	uint64_t one;
-	size_t left;
 
 	enter(&frame, guest_src, len);
-	if (len != 1 && len != 2 && len != 4 && len != 8)
-		return copy_guarded(dst, guest_src, len, &frame, fault);
-	left = copy_guarded(&one, guest_src, len, &frame, fault);
-	__builtin_memcpy(dst, &one, len - left);
-	return left;
+	return copy_guarded(dst, guest_src, len, &frame, fault);
 }
 
 size_t gm_guard_copy_to(void *guest_dst, const void *src, size_t len, struct gm_guard_fault *fault)
 {
 	struct frame frame;
-	uint64_t one;
 
-	if (len == 1 || len == 2 || len == 4 || len == 8) {
-		__builtin_memcpy(&one, src, len);
-		src = &one;
-	}
 	enter(&frame, guest_dst, len);
 	return copy_guarded(guest_dst, src, len, &frame, fault);
 }
@@ -193,8 +222,8 @@ RACY static void fill(uint8_t *dst, uint8_t byte, size_t len, volatile size_t *d
 	uint64_t word = byte * UINT64_C(0x0101010101010101);
 	size_t at = 0;
 
-	if (len && len <= 8 && (len & (len - 1)) == 0 && (uintptr_t)dst % len == 0) {
-		copy_one(dst, &word, len);
+	if (is_single(len) && (uintptr_t)dst % len == 0) {
+		store_one(dst, word, len);
 		return;
 	}
 	while (at < len) {

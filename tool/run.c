@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* run.c - "guestmem run": a payload in a small virtual machine, or in a thread, on chosen memory. */
+#include "run.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../payload/trace.h"
+
+/* What the payload will be asked to replay is looked at before it is given to it. */
+static bool check_trace(const struct run_opts *o, const struct run_memory *memory)
+{
+	struct trace_header h;
+	const char *why;
+
+	if (o->payload != RUN_REPLAY)
+		return true;
+	why = trace_check((const void *)(uintptr_t)memory->data_hva, memory->data_len, &h);
+	if (why) {
+		tool_error("%s: %s", o->memory.data, why);
+		return false;
+	}
+	if (h.nr_pages <= memory->len >> h.page_log2)
+		return true;
+	tool_error("%s: is of a guest with %llu pages of %llu bytes: --size must be as much",
+		o->memory.data, (unsigned long long)h.nr_pages, 1ull << h.page_log2);
+	return false;
+}
+
+static bool sizes_fit(const struct run_opts *o, const struct gm_host *host)
+{
+	return memory_size_fits(o->memory.size, memory_largest_page(&o->memory.pages, host));
+}
+
+static int report(const struct run_opts *o, const struct gm_host *host, struct run_engine *e,
+	const struct run_result *result, struct run_seen *seen, struct tool_output *json)
+{
+	struct run_report r = {.opts = o,
+		.host = host,
+		.engine = e,
+		.memory = e->memory,
+		.result = result,
+		.seen = seen};
+	struct run_params *params = tool_alloc(o->vcpus, sizeof(*params));
+	bool well = true;
+
+	for (uint32_t i = 0; i < o->vcpus; i++)
+		well = run_engine_params(e, i, &params[i]) && well;
+	r.params = params;
+	run_report_sum(&r);
+	run_report_text(&r);
+	if (json->path)
+		well = run_report_json(&r, json) && well;
+	well = tool_output_close(json) && well;
+	free(params);
+	return r.status == EXIT_OK && !well ? EXIT_FAILED : r.status;
+}
+
+static int run_in(const struct run_opts *o, const struct gm_host *host, struct run_engine *e,
+	int signals, struct tool_output *json)
+{
+	struct run_memory memory = {0};
+	struct run_seen seen = {0};
+	struct run_result result;
+	int status = EXIT_FAILED;
+
+	if (run_memory_init(&memory, &o->memory) && check_trace(o, &memory) &&
+		run_engine_init(e, &memory)) {
+		run_measure(&seen.before);
+		if (run_watch(e, signals, &result)) {
+			run_measure(&seen.after);
+			run_seen(&seen, e);
+			status = report(o, host, e, &result, &seen, json);
+		}
+	}
+	run_seen_fini(&seen);
+	run_engine_fini(e);
+	run_memory_fini(&memory);
+	return status;
+}
+
+int cmd_run(int argc, char **argv)
+{
+	struct tool_output json = {0};
+	struct gm_host host = {.size = sizeof(host)};
+	struct run_engine engine;
+	struct run_opts o;
+	int status = EXIT_FAILED;
+	int signals = -1;
+
+	if (!run_options(argc, argv, &o, &status))
+		return status;
+	gm_host_probe(&host, NULL);
+	if (!sizes_fit(&o, &host))
+		return EXIT_USAGE;
+	status = EXIT_FAILED;
+	if (run_watch_signals(&signals) && (!o.json || tool_output_open(&json, o.json, false)) &&
+		run_engine_choose(&engine, &o))
+		status = run_in(&o, &host, &engine, signals, &json);
+	tool_output_close(&json);
+	if (signals >= 0)
+		close(signals);
+	return status;
+}

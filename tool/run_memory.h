@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* run_memory.h - the memory that "guestmem run" runs on: a space with what is measured, and data for the program. */
+#ifndef TOOL_RUN_MEMORY_H
+#define TOOL_RUN_MEMORY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <guestmem/guestmem.h>
+
+#include "memory_options.h"
+
+struct run_memory_opts {
+	uint64_t size;
+	struct memory_pages pages;
+	struct memory_backing backing;
+	struct gm_numa numa;
+	bool share;
+	bool populate;
+	const char *data; /* file, or NULL */
+};
+
+struct run_memory {
+	struct gm_space *space;
+	struct gm_reader *reader;
+	struct gm_block_info info; /* of the block that is measured */
+	uint64_t gpa;
+	uint64_t len;
+	uint64_t hva;
+	uint64_t data_gpa;
+	uint64_t data_len;
+	uint64_t data_hva;
+	uint64_t free_gpa; /* nothing lies from here on, a multiple of 1 GiB */
+	double seconds;    /* that making it took */
+};
+
+/* False after a message. Given back by run_memory_fini(), also then. */
+bool run_memory_init(struct run_memory *memory, const struct run_memory_opts *opts);
+void run_memory_fini(struct run_memory *memory);
+
+/* A region of zeroed base pages at @gpa, a multiple of the page. False after a message. */
+bool run_memory_add(struct run_memory *memory, uint64_t gpa, uint64_t len, const char *name);
+/* Both: false after a message that names @what. */
+bool run_memory_write(
+	struct run_memory *memory, uint64_t gpa, const void *from, size_t len, const char *what);
+bool run_memory_read(
+	struct run_memory *memory, uint64_t gpa, void *to, size_t len, const char *what);
+
+#endif

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* run_watch.c - from the start of the payload to its end: times, signals, crashes. */
+#include <errno.h>
+#include <math.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "run.h"
+
+static const int watched[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+
+bool run_watch_signals(int *ret_fd)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < sizeof(watched) / sizeof(watched[0]); i++)
+		sigaddset(&set, watched[i]);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	*ret_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (*ret_fd < 0)
+		tool_error("run: signalfd: %s", strerror(errno));
+	return *ret_fd >= 0;
+}
+
+struct watch {
+	struct run_engine *engine;
+	struct run_result *result;
+	int signals;
+	double begun;
+	double ask; /* times of tool_now(), INFINITY: never */
+	double end;
+	double restart;
+	bool over;
+};
+
+static double at(const struct watch *w, double seconds)
+{
+	return seconds > 0 ? w->begun + seconds : INFINITY;
+}
+
+/* Threads cannot be ended from outside: they are asked, and a second signal does not wait for them. */
+static void end_with(struct watch *w, enum run_outcome outcome)
+{
+	w->result->outcome = outcome;
+	w->over = true;
+	run_engine_ask(w->engine);
+}
+
+static void take_signal(struct watch *w)
+{
+	struct signalfd_siginfo info;
+
+	if (read(w->signals, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (w->result->outcome == RUN_OUT_INTERRUPTED)
+		_exit(EXIT_SIGNAL + (int)info.ssi_signo);
+	w->result->signal = (int)info.ssi_signo;
+	end_with(w, RUN_OUT_INTERRUPTED);
+}
+
+/* False after a message: then nothing runs any more. */
+static bool restart(struct watch *w)
+{
+	double begun = tool_now();
+
+	w->restart = INFINITY;
+	run_engine_stop(w->engine);
+	if (run_engine_crashed(w->engine))
+		return true;
+	if (!machine_move(&w->engine->machine) || !machine_start(&w->engine->machine))
+		return false;
+	w->result->restarts++;
+	w->result->restart_seconds += tool_now() - begun;
+	return true;
+}
+
+static void clear_event(int fd)
+{
+	uint64_t count;
+
+	while (read(fd, &count, sizeof(count)) > 0)
+		;
+}
+
+static bool take_time(struct watch *w, double now)
+{
+	if (now >= w->end) {
+		end_with(w, RUN_OUT_TIMEOUT);
+	} else if (now >= w->restart) {
+		return restart(w);
+	} else if (now >= w->ask) {
+		w->ask = INFINITY;
+		w->result->asked = true;
+		run_engine_ask(w->engine);
+	}
+	return true;
+}
+
+/* Until all have ended, one crashed, or @w is over. */
+static bool wait_for_end(struct watch *w)
+{
+	while (!w->over && !run_engine_all_ended(w->engine)) {
+		struct pollfd fds[2] = {{.fd = run_engine_event(w->engine), .events = POLLIN},
+			{.fd = w->signals, .events = POLLIN}};
+		double next = fmin(fmin(w->ask, w->end), w->restart) - tool_now();
+		int timeout = next > 1000 ? 1000000 : next > 0 ? (int)ceil(next * 1000) : 0;
+
+		if (poll(fds, 2, timeout) > 0) {
+			clear_event(fds[0].fd);
+			if (fds[1].revents)
+				take_signal(w);
+		}
+		if (run_engine_crashed(w->engine)) {
+			w->result->outcome = RUN_OUT_CRASHED;
+			return true;
+		}
+		if (!w->over && !run_engine_all_ended(w->engine) && !take_time(w, tool_now()))
+			return false;
+	}
+	return true;
+}
+
+/* Threads that were asked come to an end by themselves; a signal meanwhile ends all. */
+static void wait_for_threads(struct watch *w)
+{
+	while (!w->engine->kvm && !run_engine_all_ended(w->engine)) {
+		struct pollfd fds[2] = {{.fd = run_engine_event(w->engine), .events = POLLIN},
+			{.fd = w->signals, .events = POLLIN}};
+
+		poll(fds, 2, -1);
+		clear_event(fds[0].fd);
+		if (fds[1].revents)
+			take_signal(w);
+	}
+}
+
+bool run_watch(struct run_engine *e, int signals, struct run_result *ret)
+{
+	struct watch w = {.engine = e, .result = ret, .signals = signals, .begun = tool_now()};
+	bool well;
+
+	*ret = (struct run_result){0};
+	w.ask = at(&w, e->opts->time);
+	w.end = at(&w, e->opts->timeout);
+	w.restart = at(&w, e->opts->restart);
+	if (!run_engine_start(e))
+		return false;
+	well = wait_for_end(&w);
+	wait_for_threads(&w);
+	ret->seconds = tool_now() - w.begun;
+	run_engine_stop(e);
+	if (well && run_engine_crashed(e) && ret->outcome == RUN_OUT_DONE)
+		ret->outcome = RUN_OUT_CRASHED;
+	return well;
+}
