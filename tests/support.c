@@ -109,8 +109,19 @@ bool support_pool(unsigned int log2, unsigned long pages)
 	if (avail >= pages)
 		return true;
 	snprintf(text, sizeof(text), "%lu", total + pages - avail);
-	return remember(path) && write_file(path, text) &&
-	       number(dir, "free_hugepages") - number(dir, "resv_hugepages") >= pages;
+	if (!remember(path))
+		return false;
+	/* Caches of files may lie in each gigabyte of a machine that has compiled for hours. */
+	for (int tries = 0; tries < 3; tries++) {
+		if (tries > 0) {
+			write_file("/proc/sys/vm/drop_caches", "3");
+			write_file("/proc/sys/vm/compact_memory", "1");
+		}
+		if (write_file(path, text) &&
+			number(dir, "free_hugepages") - number(dir, "resv_hugepages") >= pages)
+			return true;
+	}
+	return false;
 }
 
 /* Calls @line for each line of the mapping that holds @addr until it returns true. */

@@ -209,11 +209,12 @@ struct gm_trim_result {
  * @ret:   optional
  * @err:   optional
  *
- * No write is lost: private memory is write-protected meanwhile, 2 MiB at a time, and a writer, vCPU or system
- * call, waits for up to a millisecond; a page that a device has pinned is left alone. Nothing changes
- * for the guest, so nothing is marked, and listeners are not asked; inhibitions hold. With
- * GM_TRIM_STOPPED it is a gm_discard() of the pages found. A huge page is freed whole or not at all. Returns 0; -EINVAL; -ERANGE; -EBUSY (inhibited; or another userfaultfd, a
- * watch or a pager, has the memory); -EPERM (userfaultfd for the kernel's accesses is not allowed:
+ * No write is lost: private memory is write-protected meanwhile, 2 MiB at a time, and a writer, vCPU or
+ * system call, waits for up to a millisecond; a page that a device has pinned is left alone. A huge page
+ * is freed whole or not at all. Nothing changes for the guest, so nothing is marked, and listeners are
+ * not asked; inhibitions hold. With GM_TRIM_STOPPED it is a gm_discard() of the pages found. Returns 0;
+ * -EINVAL; -ERANGE; -EBUSY (inhibited; or another userfaultfd, a watch or a pager, has the memory);
+ * -EPERM (the space of a grant; or userfaultfd for the kernel's accesses is not allowed:
  * CAP_SYS_PTRACE or vm.unprivileged_userfaultfd); -ENOTSUP (before Linux 6.8); -ENOMEM.
  * Threads: any. Since: 0.1.
  */

@@ -116,8 +116,8 @@ void gm_defer_unlock(struct gm_defer *defer);
 /* With the lock, as gm_defer_forget(). */
 uint64_t gm_defer_drop(struct gm_defer *defer, const struct gm_range *range);
 /*
- * With the lock: remembers part of the huge page that begins at @unit_gpa. False if there is no room; *ret_full: all of it
- * is there now, and forgotten.
+ * With the lock: remembers part of the huge page that begins at @unit_gpa. False if there is no room;
+ * *ret_full: all of it is there now, and forgotten.
  */
 bool gm_defer_add(
 	struct gm_defer *defer, uint64_t unit_gpa, const struct gm_range *part, bool *ret_full);
