@@ -83,8 +83,8 @@ struct gm_log_info {
  * Waits for the readers that do not mark yet, unless GM_LOG_NOWAIT; then it must not be called in a
  * section or by a thread that serves page faults. What is written after it returned is logged; so is
  * what a change of the map puts at an address. Returns 0, -EINVAL, -E2BIG, -ERANGE (passes 2^64),
- * -ENOTSUP (a space that has an IOMMU and is under another), -EBUSY (a transaction is open), -ENOMEM, or -ETIMEDOUT, which
- * names the readers.
+ * -ENOTSUP (a space that has an IOMMU and is under another), -EBUSY (a transaction is open), -ENOMEM,
+ * or -ETIMEDOUT, which names the readers.
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_log_create(struct gm_space *space, const struct gm_log_opts *opts,
