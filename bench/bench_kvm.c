@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "bench.h"
 
@@ -159,6 +160,8 @@ static const struct bench_row rows[] = {
 		NULL, 0, 0, NULL},
 };
 
+#define NR_ROWS (sizeof(rows) / sizeof(rows[0]))
+
 /* Without logging: a slot that is logged is moved before it goes. */
 static const struct bench_row slot_row = {"slot of 2 MiB comes and goes", plug, NULL,
 	"mmap, KVM twice, munmap", plug_by_hand, NULL, 0, 1.5, NULL};
@@ -199,10 +202,22 @@ static void make_by_hand(void)
 {
 	struct kvm_enable_cap manual = {.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, .args = {1}};
 
-	memory = mmap(NULL, LEN, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	memory = aligned_alloc(HOT_LEN, LEN);
+	if (!memory)
+		abort();
 	need(ioctl(by_hand.vm, KVM_ENABLE_CAP, &manual), "KVM_ENABLE_CAP");
 	set_slot(0, KVM_MEM_LOG_DIRTY_PAGES, 0, LEN, memory);
+}
+
+static void skip_all(void)
+{
+	static struct bench_row skipped[NR_ROWS];
+
+	for (size_t i = 0; i < NR_ROWS; i++) {
+		skipped[i] = rows[i];
+		skipped[i].skip = "no /dev/kvm";
+		bench_run(&skipped[i]);
+	}
 }
 
 int main(int argc, char **argv)
@@ -211,20 +226,14 @@ int main(int argc, char **argv)
 
 	bench_begin(argc, argv);
 	if (dev < 0) {
-		for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-			static struct bench_row skipped[sizeof(rows) / sizeof(rows[0])];
-
-			skipped[i] = rows[i];
-			skipped[i].skip = "no /dev/kvm";
-			bench_run(&skipped[i]);
-		}
+		skip_all();
 		return bench_end();
 	}
 	make(dev, &with);
 	make(dev, &by_hand);
 	make_ours();
 	make_by_hand();
-	bench_rows(rows, sizeof(rows) / sizeof(rows[0]));
+	bench_rows(rows, NR_ROWS);
 	need(gm_kvm_track(kvm, GM_KVM_TRACK_NONE, NULL), "track");
 	bench_run(&slot_row);
 	gm_kvm_destroy(kvm, NULL);
@@ -233,5 +242,7 @@ int main(int argc, char **argv)
 	gm_space_destroy(space);
 	free(with.writes);
 	free(by_hand.writes);
+	free(memory);
+	close(dev);
 	return bench_end();
 }

@@ -28,7 +28,7 @@ struct big {
 		struct name object;                                                                \
 		struct name *seen = &object;                                                       \
                                                                                                    \
-		BENCH_ROUNDS(iters, BENCH_TOUCH(gpa); if (gm_read_obj(mine, gpa, seen)) abort();   \
+		BENCH_ROUNDS(iters, BENCH_TOUCH(gpa); if (gm_read_object(mine, gpa, seen)) abort();   \
 			     BENCH_TOUCH(seen);)                                                   \
 	}                                                                                          \
                                                                                                    \
@@ -39,7 +39,7 @@ struct big {
 		struct name object = {{1, 2}};                                                     \
 		struct name *given = &object;                                                      \
                                                                                                    \
-		BENCH_ROUNDS(iters, BENCH_TOUCH(gpa); if (gm_write_obj(mine, gpa, given)) abort(); \
+		BENCH_ROUNDS(iters, BENCH_TOUCH(gpa); if (gm_write_object(mine, gpa, given)) abort(); \
 			     BENCH_TOUCH(given);)                                                  \
 	}                                                                                          \
                                                                                                    \
@@ -74,7 +74,7 @@ static void write_small_many(void *ctx, uint64_t iters)
 	struct small object = {{1, 2}};
 	struct small *given = &object;
 
-	BENCH_ROUNDS(iters, BENCH_TOUCH(gpa); if (gm_write_obj(mine, gpa, given)) abort();
+	BENCH_ROUNDS(iters, BENCH_TOUCH(gpa); if (gm_write_object(mine, gpa, given)) abort();
 		     BENCH_TOUCH(given);)
 }
 

@@ -15,7 +15,7 @@ int main(void)
 		return fprintf(stderr, "device: %s\n", err.text), 1;
 	const struct gm_view *view = gm_reader_enter(reader);
 	/* One copy of the request: the guest may change it meanwhile. */
-	int bad = gm_read_obj(view, 0x1000, &req) || gm_fill(view, req[0], 0x5a, req[1], NULL);
+	int bad = gm_read_object(view, 0x1000, &req) || gm_fill(view, req[0], 0x5a, req[1], NULL);
 	gm_write_u64(view, 0x1010, bad ? 0 : req[1]);
 	gm_reader_leave(reader);
 	gm_reader_destroy(reader);

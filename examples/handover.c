@@ -52,13 +52,13 @@ int main(int argc, char **argv)
 	if (gm_space_build(NULL, &ram, 1, &space, &err) ||
 		gm_reader_create(space, "vmm", &reader, &err))
 		return fail(err.text);
-	gm_write_obj(gm_reader_enter(reader), 0x1000, &req);
+	gm_write_object(gm_reader_enter(reader), 0x1000, &req);
 	gm_reader_leave(reader);
 	if (gm_layout_send(space, sock, GM_PERM_RW, &err))
 		return fail(err.text);
 	if (wait(&status) < 0 || status)
 		return fail("the device failed");
-	gm_read_obj(gm_reader_enter(reader), 0x1000, &req);
+	gm_read_object(gm_reader_enter(reader), 0x1000, &req);
 	gm_read_u64(gm_reader_enter(reader), req.addr + req.len - 8, &word);
 	gm_reader_leave(reader);
 	gm_reader_leave(reader);

@@ -329,24 +329,6 @@ static void typed_accesses_follow_the_edge_rule(void **state)
 	}
 }
 
-static void objects_are_read_and_written_whole(void **state)
-{
-	struct {
-		uint64_t addr;
-		uint32_t len;
-		uint16_t flags;
-		uint16_t next;
-	} out = {0x123456789abcdef0, 77, 3, 9}, in = {0};
-
-	(void)state;
-	guest_lay_out(SCATTERED);
-	guest_fill(false);
-	assert_int_equal(gm_write_obj(guest_view, 0x1ff8, &out), 0);
-	assert_int_equal(gm_read_obj(guest_view, 0x1ff8, &in), 0);
-	assert_memory_equal(&in, &out, sizeof(in));
-	assert_int_equal(gm_read_obj(guest_view, 0x3ff8, &in), -EFAULT);
-}
-
 static void a_view_without_spans_holds_nothing(void **state)
 {
 	struct handmade none;
@@ -394,7 +376,6 @@ int main(void)
 		cmocka_unit_test(zero_tests_follow_the_edge_rule),
 		cmocka_unit_test(copies_follow_the_edge_rule),
 		cmocka_unit_test(typed_accesses_follow_the_edge_rule),
-		cmocka_unit_test(objects_are_read_and_written_whole),
 		cmocka_unit_test(a_view_without_spans_holds_nothing),
 		cmocka_unit_test(one_span_may_be_the_whole_address_space),
 	};

@@ -31,6 +31,22 @@
 		break;                                                                             \
 	}
 
+/* The same, stored the other way round. */
+#define BE_CASE(bits)                                                                              \
+	{                                                                                          \
+		uint##bits##_t v = (uint##bits##_t)value;                                          \
+		uint##bits##_t raw = __builtin_bswap##bits(v);                                     \
+                                                                                                   \
+		assert_int_equal(gm_cache_write_be##bits(c, view, off, v), 0);                     \
+		memcpy(model + off, &raw, sizeof(raw));                                            \
+		assert_int_equal(gm_cache_read_u##bits(c, view, off, &raw), 0);                    \
+		assert_memory_equal(&raw, model + off, sizeof(raw));                               \
+		raw = 0;                                                                           \
+		assert_int_equal(gm_cache_read_be##bits(c, view, off, &raw), 0);                   \
+		assert_true(raw == v);                                                             \
+		break;                                                                             \
+	}
+
 #define ATOMIC_CASE(bits)                                                                          \
 	{                                                                                          \
 		uint##bits##_t v = (uint##bits##_t)value;                                          \
@@ -55,7 +71,7 @@ static void one_use(struct gm_cache *c, const struct gm_view *view, uint8_t *mod
 	size_t done = 0;
 
 	n = n > len - off ? (size_t)(len - off) : n;
-	switch (rng_below(rng, 12)) {
+	switch (rng_below(rng, 15)) {
 	case 0:
 		CASE(u8, 8)
 	case 1:
@@ -78,6 +94,12 @@ static void one_use(struct gm_cache *c, const struct gm_view *view, uint8_t *mod
 		ATOMIC_CASE(32)
 	case 10:
 		ATOMIC_CASE(64)
+	case 11:
+		BE_CASE(16)
+	case 12:
+		BE_CASE(32)
+	case 13:
+		BE_CASE(64)
 	default:
 		memset(bytes, (int)value, n);
 		assert_int_equal(gm_cache_write(c, view, off, bytes, n, &done), 0);
@@ -180,6 +202,8 @@ static void an_offset_does_not_leave_the_range(void **state)
 		assert_int_equal(
 			gm_cache_load_u64(&cache, view, UINT64_MAX - 7, 0, &value), -ERANGE);
 		assert_int_equal(gm_cache_write_le16(&cache, view, 99, 1), -ERANGE);
+		assert_int_equal(gm_cache_write_be16(&cache, view, 99, 1), -ERANGE);
+		assert_int_equal(gm_cache_read_be64(&cache, view, 93, &value), -ERANGE);
 		assert_int_equal(gm_cache_store_u32(&cache, view, 100, 0, 1), -ERANGE);
 		assert_int_equal(value, 7);
 		assert_int_equal(gm_cache_read_u64(&cache, view, 92, &value), 0);

@@ -185,6 +185,36 @@ static void test_errors_come_with_the_progress(void **state)
 	end();
 }
 
+static void test_objects_may_lie_across_elements(void **state)
+{
+	struct gm_chain_elem elems[] = {{PAGE - 15, 8, 0, 0}, {PAGE - 5, 21, 0, 0},
+		{PAGE - 15, 8, GM_CHAIN_WRITE, 0}, {PAGE - 5, 21, GM_CHAIN_WRITE, 0}};
+	struct {
+		uint64_t addr;
+		uint32_t len;
+		uint16_t more[2];
+	} out = {1, 2, {3, 4}}, in = {0};
+	struct gm_chain chain;
+
+	(void)state;
+	begin();
+	assert_ok(gm_chain_init(&chain, elems, 4, NULL, &err));
+	assert_int_equal(gm_chain_write_object(&chain, view, &out), 0);
+	assert_int_equal(gm_chain_left(&chain, W), 13);
+	assert_memory(PAGE - 15, "\1\0\0\0\0\0\0\0", 8);
+	assert_memory(PAGE - 5, "\2\0\0\0\3\0\4\0", 8);
+	assert_int_equal(gm_chain_peek_object(&chain, view, &in), 0);
+	assert_memory_equal(&in, &out, sizeof(in));
+	assert_int_equal(gm_chain_left(&chain, R), 29);
+	in.addr = 0;
+	assert_int_equal(gm_chain_read_object(&chain, view, &in), 0);
+	assert_memory_equal(&in, &out, sizeof(in));
+	assert_int_equal(gm_chain_left(&chain, R), 13);
+	assert_int_equal(gm_chain_read_object(&chain, view, &in), -ENODATA);
+	assert_int_equal(gm_chain_write_object(&chain, view, &out), -ENOSPC);
+	end();
+}
+
 static void test_numbers_have_their_byte_order_and_come_whole(void **state)
 {
 	struct gm_chain_elem elems[] = {{PAGE - 15, 8, 0, 0}, {PAGE - 5, 21, 0, 0},
@@ -391,6 +421,7 @@ int main(void)
 		cmocka_unit_test(test_a_list_is_checked_once_and_whole),
 		cmocka_unit_test(test_bytes_come_in_the_order_of_the_list),
 		cmocka_unit_test(test_errors_come_with_the_progress),
+		cmocka_unit_test(test_objects_may_lie_across_elements),
 		cmocka_unit_test(test_numbers_have_their_byte_order_and_come_whole),
 		cmocka_unit_test(test_slices_can_be_had_of_a_chain),
 		cmocka_unit_test(test_random_work_is_that_of_plain_arrays),

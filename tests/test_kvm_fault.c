@@ -204,8 +204,8 @@ static void no_matter(void *ctx, const struct gm_section *section)
 }
 
 /*
- * Somebody else refuses, and KVM does not take its slots back. The map is as it was all the same; the guest's accesses exit
- * and are served, until KVM has the slot again.
+ * Somebody else refuses, and KVM does not take its slots back. The map is as it was all the same; the
+ * guest's accesses exit and are served, until KVM has the slot again.
  */
 static void test_a_slot_that_is_not_taken_back_comes_later(void **state)
 {

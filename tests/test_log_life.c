@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "fault.h"
+#include "held_slice.h"
 #include "one_log.h"
 #include "random.h"
 
@@ -514,6 +515,8 @@ static void test_every_failing_call_leaves_all_as_it_was(void **state)
 /* Without membarrier writers have the fence, and nothing is marked less. */
 static void test_without_membarrier(void **state)
 {
+	struct held all;
+
 	(void)state;
 	fault_set(&(struct fault_plan){
 		.fn = FAULT_gm_sys_membarrier, .nth = 1, .forever = true, .error = ENOSYS});
@@ -523,6 +526,12 @@ static void test_without_membarrier(void **state)
 		write_some(PAGE, 8);
 		assert_taken(log_, 1, 1);
 	}
+	all = hold(reader, 0, LEN, GM_PERM_W | GM_PIN_EXACT);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(gm_slice_store(&all.slice, &all.pin, 2 * PAGE, GM_U8, 0, 1), 0);
+		assert_taken(log_, 2, 1);
+	}
+	gm_pin_put(&all.pin);
 	stop_log();
 	fault_disarm();
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "held_slice.h"
 #include "one_log.h"
 #include "random.h"
 
@@ -22,16 +23,18 @@ static void *writer(void *arg)
 	uintptr_t me = (uintptr_t)arg;
 	struct rng rng = {test_seed(50 + me)};
 	struct gm_reader *mine;
+	struct held all;
 	uint64_t n = 0;
 
 	if (gm_reader_create(space, "writer", &mine, NULL))
 		return (void *)1;
+	all = hold(mine, 0, LEN, GM_PERM_RW | GM_PIN_EXACT);
 	for (; !__atomic_load_n(&stop_writing, __ATOMIC_RELAXED); n++) {
 		uint64_t word = rng_below(&rng, LEN / 16) * 2 + me;
 		const struct gm_view *view = gm_reader_enter(mine);
 		int rc;
 
-		switch (n % 4) {
+		switch (n % 6) {
 		case 0:
 			rc = gm_write_le64(view, word * 8, n);
 			break;
@@ -41,6 +44,13 @@ static void *writer(void *arg)
 		case 2:
 			rc = gm_atomic_store_u64(view, word * 8, __ATOMIC_RELAXED, n);
 			break;
+		case 3:
+			rc = gm_slice_store(
+				&all.slice, &all.pin, word * 8, GM_U64, __ATOMIC_RELAXED, n);
+			break;
+		case 4:
+			rc = gm_slice_write(&all.slice, &all.pin, word * 8, &n, 8, NULL);
+			break;
 		default:
 			rc = gm_atomic_exchange_u64(view, word * 8, __ATOMIC_SEQ_CST, n, NULL);
 			break;
@@ -49,6 +59,7 @@ static void *writer(void *arg)
 		if (rc)
 			return (void *)1;
 	}
+	gm_pin_put(&all.pin);
 	gm_reader_destroy(mine);
 	__atomic_fetch_add(&nr_writes, n, __ATOMIC_RELAXED);
 	return NULL;

@@ -7,6 +7,7 @@
 
 #include "provider.h"
 #include "random.h"
+#include "short_file.h"
 
 struct entry {
 	uint64_t addr;
@@ -160,12 +161,43 @@ static void what_is_written_is_marked(void **state)
 	stop_log();
 }
 
+/* A page is gone from the middle of the second element on. */
+static void elements_before_a_fault_are_counted(void **state)
+{
+	struct entry in[3] = {{.addr = 1}, {.addr = 2}, {.addr = 3}};
+	struct entry out[3] = {{.addr = 7}, {.addr = 7}, {.addr = 7}};
+	const struct gm_view *view;
+	size_t done = 77;
+
+	(void)state;
+	start(GM_OPTS(gm_space_opts, .gpa_limit = GIB(1)));
+	add_short(0, 2 * PAGE);
+	view = gm_reader_enter(reader);
+	assert_int_equal(gm_write_objects(view, PAGE - 24, in, 3, &done), 0);
+	assert_int_equal(done, 3);
+	cut_short(PAGE);
+	assert_int_equal(gm_read_objects(view, PAGE - 24, out, 3, &done), -EIO);
+	assert_int_equal(done, 1);
+	assert_memory_equal(out, in, sizeof(*in));
+	in[0].addr = 9;
+	assert_int_equal(gm_write_objects(view, PAGE - 24, in, 3, &done), -EIO);
+	assert_int_equal(done, 1);
+	assert_int_equal(gm_read_object(view, PAGE - 24, out), 0);
+	assert_int_equal(out[0].addr, 9);
+	assert_int_equal(gm_read_object(view, PAGE, out), -EIO);
+	assert_int_equal(gm_write_object(view, PAGE, in), -EIO);
+	gm_reader_leave(reader);
+	stop();
+	end_short();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_provider_has_the_same_objects),
 		cmocka_unit_test(an_element_is_whole_or_untouched),
 		cmocka_unit_test(what_is_written_is_marked),
+		cmocka_unit_test(elements_before_a_fault_are_counted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <guestmem/iommu.h>
+#include <guestmem/slice_access.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -46,6 +47,7 @@ enum sort {
 	CMPXCHG,
 	PIN,
 	PIN_PART,
+	SLICE,
 	NR_SORTS,
 };
 
@@ -58,6 +60,8 @@ void __wrap_gm_view_mark(const struct gm_view *view, uint64_t gpa, uint64_t len)
 struct gm_dirty;
 void __real_gm_dirty_mark_later(struct gm_dirty *dirty, uint64_t gpa, uint64_t len);
 void __wrap_gm_dirty_mark_later(struct gm_dirty *dirty, uint64_t gpa, uint64_t len);
+void __real_gm_dirty_mark_pinned(struct gm_dirty *dirty, uint64_t gpa, uint64_t len);
+void __wrap_gm_dirty_mark_pinned(struct gm_dirty *dirty, uint64_t gpa, uint64_t len);
 
 void __wrap_gm_view_mark(const struct gm_view *view, uint64_t gpa, uint64_t len)
 {
@@ -71,6 +75,14 @@ void __wrap_gm_dirty_mark_later(struct gm_dirty *dirty, uint64_t gpa, uint64_t l
 {
 	if ((int)doing != mutant)
 		__real_gm_dirty_mark_later(dirty, gpa, len);
+	else
+		dropped++;
+}
+
+void __wrap_gm_dirty_mark_pinned(struct gm_dirty *dirty, uint64_t gpa, uint64_t len)
+{
+	if ((int)doing != mutant)
+		__real_gm_dirty_mark_pinned(dirty, gpa, len);
 	else
 		dropped++;
 }
@@ -333,6 +345,55 @@ static void do_pin(const struct range *r, size_t len, bool part)
 	update(r, bytes, len);
 }
 
+/* One write by way of a slice, which @now has the bytes of. */
+static void touch_slice(
+	const struct iovec *slice, const struct gm_pin *pin, uint8_t *now, uint64_t off)
+{
+	size_t room = slice->iov_len - off;
+	size_t len = 1 + rng_below(&rng, room < 50 ? room : 50);
+	uint64_t value = rng_next(&rng);
+	uint64_t from = rng_below(&rng, slice->iov_len - len + 1);
+
+	switch (rng_below(&rng, 4)) {
+	case 0:
+		assert_int_equal(gm_slice_fill(slice, pin, off, (uint8_t)value, len, NULL), 0);
+		memset(now + off, (int)value, len);
+		break;
+	case 1:
+		assert_int_equal(gm_slice_copy(slice, pin, off, slice, pin, from, len, NULL), 0);
+		memmove(now + off, now + from, len);
+		break;
+	case 2:
+		len = len < 8 ? len : 8;
+		assert_int_equal(gm_slice_write(slice, pin, off, &value, len, NULL), 0);
+		memcpy(now + off, &value, len);
+		break;
+	default:
+		if (room >= 4) {
+			assert_int_equal(gm_slice_store(slice, pin, off, GM_U32, 0, value), 0);
+			memcpy(now + off, &value, 4);
+		}
+	}
+}
+
+static void do_slice(const struct range *r, size_t len)
+{
+	struct iovec slice;
+	struct gm_pin pin = {0};
+	size_t can = reach(r, len, true);
+	int rc = gm_pin_slice(r->view, r->addr, len, GM_PERM_RW | GM_PIN_EXACT, &slice, &pin);
+
+	assert_int_equal(rc == 0, can > 0);
+	if (rc)
+		return;
+	for (size_t i = 0; i < slice.iov_len; i++)
+		bytes[i] = *shadow_at(r, i);
+	for (int i = 0; i < 3; i++)
+		touch_slice(&slice, &pin, bytes, rng_below(&rng, slice.iov_len));
+	gm_pin_put(&pin);
+	update(r, bytes, slice.iov_len);
+}
+
 static void operate(void)
 {
 	size_t len;
@@ -357,6 +418,9 @@ static void operate(void)
 	case RMW:
 	case CMPXCHG:
 		do_atomic(&r, doing);
+		break;
+	case SLICE:
+		do_slice(&r, len);
 		break;
 	case PIN:
 	case PIN_PART:

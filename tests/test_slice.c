@@ -75,11 +75,118 @@ static void pins_follow_the_edge_rule(void **state)
 	stop();
 }
 
+/* ---- one piece after the other ---- */
+
+#define KEPT 4
+
+struct walk {
+	struct iovec slices[KEPT];
+	struct gm_pin pins[KEPT];
+	size_t nr;
+	size_t keep;    /* the pin of this one is kept */
+	size_t stop_at; /* pieces */
+};
+
+static int note(void *ctx, const struct iovec *slice, struct gm_pin *pin)
+{
+	struct walk *walk = ctx;
+
+	assert_true(walk->nr < KEPT);
+	assert_non_null(pin->map);
+	walk->slices[walk->nr] = *slice;
+	if (walk->nr == walk->keep) {
+		walk->pins[walk->nr] = *pin;
+		*pin = (struct gm_pin){0};
+	}
+	return ++walk->nr == walk->stop_at ? 33 : 0;
+}
+
+static int go(struct walk *walk, uint64_t gpa, uint64_t len, uint32_t perms, uint64_t *done)
+{
+	int rc;
+
+	*walk = (struct walk){.keep = walk->keep, .stop_at = walk->stop_at};
+	*done = 77;
+	rc = gm_for_each_slice(gm_reader_enter(reader), gpa, len, perms, note, walk, done);
+	gm_reader_leave(reader);
+	return rc;
+}
+
+/* RAM [0, 4K) and [4K, 8K), ROM [8K, 12K), a hole, and the last page. */
+static void pieces_come_one_after_the_other(void **state)
+{
+	struct walk walk = {.keep = KEPT};
+	uint64_t done;
+	uint64_t id;
+
+	(void)state;
+	start(GM_OPTS(gm_space_opts, .gpa_limit = GM_SPACE_NO_WINDOW));
+	id = add(0, KIB(4));
+	add(KIB(4), KIB(4));
+	assert_ok(gm_space_add(space,
+		DESC(.gpa = KIB(8), .kind = GM_REGION_ROM, .backing = BLOCK(.len = KIB(4))), NULL,
+		&err));
+	add(UINT64_MAX - KIB(4) + 1, KIB(4));
+	assert_int_equal(go(&walk, 100, KIB(12) - 200, GM_PERM_R, &done), 0);
+	assert_int_equal(walk.nr, 3);
+	assert_int_equal(done, KIB(12) - 200);
+	assert_ptr_equal(walk.slices[0].iov_base, (uint8_t *)region(id).hva + 100);
+	assert_int_equal(walk.slices[0].iov_len, KIB(4) - 100);
+	assert_int_equal(walk.slices[2].iov_len, KIB(4) - 100);
+	assert_int_equal(go(&walk, KIB(4), 1, GM_PERM_W, &done), 0);
+	assert_int_equal(walk.nr, 1);
+	/* What fails comes behind what does not. */
+	assert_int_equal(go(&walk, 100, KIB(12), GM_PERM_W, &done), -EACCES);
+	assert_int_equal(walk.nr, 2);
+	assert_int_equal(done, KIB(8) - 100);
+	assert_int_equal(go(&walk, KIB(8), UINT64_MAX - KIB(8), GM_PERM_R, &done), -EFAULT);
+	assert_int_equal(walk.nr, 1);
+	assert_int_equal(done, KIB(4));
+	walk.stop_at = 2;
+	assert_int_equal(go(&walk, 0, KIB(12), GM_PERM_R, &done), 33);
+	assert_int_equal(walk.nr, 2);
+	assert_int_equal(done, KIB(8));
+	/* Edges. */
+	walk.stop_at = 0;
+	assert_int_equal(go(&walk, UINT64_MAX - 1, 2, GM_PERM_RW, &done), 0);
+	assert_int_equal(walk.nr, 1);
+	assert_int_equal(done, 2);
+	assert_int_equal(go(&walk, UINT64_MAX, 2, GM_PERM_R, &done), -ERANGE);
+	assert_int_equal(go(&walk, 5, 0, GM_PERM_RW, &done), 0);
+	assert_int_equal(go(&walk, KIB(8), 0, GM_PERM_W | GM_PIN_EXACT, &done), -EACCES);
+	assert_int_equal(go(&walk, KIB(12), 0, GM_PERM_R, &done), -EFAULT);
+	assert_int_equal(walk.nr, 0);
+	assert_int_equal(done, 0);
+	stop();
+}
+
+static void a_pin_of_a_walk_may_be_kept(void **state)
+{
+	struct walk walk = {.keep = 1};
+	uint64_t done;
+	uint64_t id;
+
+	(void)state;
+	start(GM_OPTS(gm_space_opts, .gpa_limit = GIB(1)));
+	add(0, KIB(4));
+	id = add(KIB(4), KIB(4));
+	((uint8_t *)region(id).hva)[3] = 33;
+	assert_int_equal(go(&walk, 0, KIB(8), GM_PERM_R, &done), 0);
+	assert_int_equal(walk.nr, 2);
+	assert_ok(gm_space_remove(space, id, &err));
+	assert_ok(gm_space_wait(space, 0, &err));
+	assert_int_equal(((uint8_t *)walk.slices[1].iov_base)[3], 33);
+	gm_pin_put(&walk.pins[1]);
+	stop();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_pin_outlives_removal_and_space),
 		cmocka_unit_test(pins_follow_the_edge_rule),
+		cmocka_unit_test(pieces_come_one_after_the_other),
+		cmocka_unit_test(a_pin_of_a_walk_may_be_kept),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

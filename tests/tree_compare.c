@@ -125,7 +125,53 @@ static void check_range(const struct gm_view *view, const struct model_shown *po
 	tree_check(gm_view_check(view, points[from].first, nr * tree.map.unit, perms) == code);
 }
 
-static void check_view(void)
+/* The same stretches as the space tells of, without its lock. */
+static void check_pieces(
+	const struct gm_view *view, const struct model_shown *shown, unsigned int nr)
+{
+	struct gm_piece_info piece = {.size = sizeof(piece)};
+	struct gm_view_info sum = {.size = sizeof(sum)};
+	struct gm_view_info info = {.size = sizeof(info)};
+	uint64_t gpa = 0;
+
+	for (unsigned int i = 0; i < nr; i++) {
+		const struct model_node *node = &tree.map.nodes[shown[i].node];
+		uint64_t len = shown[i].last - shown[i].first + 1;
+
+		tree_check(gm_view_next(view, gpa, &piece) == 0);
+		tree_check(piece.gpa == shown[i].first && piece.len == len);
+		tree_check(piece.id == node->id && piece.off == shown[i].off);
+		tree_check(piece.kind == node->kind && piece.perms == shown[i].perms);
+		tree_check(piece.part == shown[i].part);
+		gpa = piece.gpa + piece.len;
+		sum.memory += model_is_memory(node);
+		sum.memory_len += model_is_memory(node) ? len : 0;
+		sum.memory_last = model_is_memory(node) ? shown[i].last : sum.memory_last;
+	}
+	tree_check((nr && gpa == 0) || gm_view_next(view, gpa, &piece) == -ENOENT);
+	tree_check(gm_view_info(view, &info) == 0);
+	tree_check(info.pieces == nr && info.generation == gm_view_generation(view));
+	tree_check(info.first == (nr ? shown[0].first : 0));
+	tree_check(info.last == (nr ? shown[nr - 1].last : 0));
+	tree_check(info.memory == sum.memory && info.memory_len == sum.memory_len);
+	tree_check(info.memory_last == sum.memory_last);
+}
+
+static void check_place(const struct gm_view *view, const struct model_shown *shown, uint64_t gpa)
+{
+	uint64_t id = 77;
+	uint64_t off = 77;
+	int rc = gm_view_region(view, gpa, &id, &off);
+
+	if (shown->node < 0) {
+		tree_check(rc == -EFAULT && id == 77 && off == 77);
+		return;
+	}
+	tree_check(rc == 0 && id == tree.map.nodes[shown->node].id);
+	tree_check(off == shown->off + (gpa - shown->first));
+}
+
+static void check_view(const struct model_shown *stretches, unsigned int nr)
 {
 	const struct gm_view *view = gm_reader_enter(tree.reader);
 	struct model_shown points[MODEL_POINTS];
@@ -139,8 +185,10 @@ static void check_view(void)
 		tree_check(gm_view_check(view, shown->first + within, 0, perms) ==
 			   code_for(shown, perms));
 		check_read(view, shown, shown->first + within);
+		check_place(view, shown, shown->first + within);
 	}
 	check_range(view, points);
+	check_pieces(view, stretches, nr);
 	gm_reader_leave(tree.reader);
 }
 
@@ -222,7 +270,7 @@ void tree_compare(void)
 	unsigned int nr = model_stretches(&tree.map, shown);
 
 	check_walk(shown, nr);
-	check_view();
+	check_view(shown, nr);
 	if (tree.checks_regions)
 		check_regions();
 	tree_figures.stretches += nr;

@@ -44,9 +44,9 @@ static bool write_idt(struct run_memory *memory)
 	uint8_t idt[VECTORS * 16] = {0};
 	uint8_t stubs[VECTORS * STUB_LEN] = {0};
 
-	for (uint32_t i = 0; i < VECTORS; i++) {
+	for (size_t i = 0; i < VECTORS; i++) {
 		uint8_t *gate = &idt[i * 16];
-		uint32_t to = MACHINE_STUBS + i * STUB_LEN;
+		uint32_t to = MACHINE_STUBS + (uint32_t)i * STUB_LEN;
 
 		put_le(gate, 2, to);
 		put_le(gate + 2, 2, MACHINE_CODE_0);

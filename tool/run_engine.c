@@ -104,24 +104,26 @@ static void fill_params(const struct run_engine *e, uint32_t i, struct run_param
 static bool init_machine(struct run_engine *e)
 {
 	const struct run_opts *o = e->opts;
-	struct machine_opts opts = {.nr_vcpus = o->vcpus,
-		.guest_log2 = e->guest_log2,
-		.program = {
-			.fd = -1, .path = o->words[0], .words = o->words, .nr_words = o->nr_words}};
+	struct machine_opts opts = {.nr_vcpus = o->vcpus, .guest_log2 = e->guest_log2};
+	int fd = -1;
 	bool well;
 
+	opts.program.path = o->words[0];
+	opts.program.words = o->words;
+	opts.program.nr_words = o->nr_words;
 	if (o->payload == RUN_PROGRAM) {
-		opts.program.fd = open(o->words[0], O_RDONLY | O_CLOEXEC);
-		if (opts.program.fd < 0) {
+		fd = open(o->words[0], O_RDONLY | O_CLOEXEC);
+		if (fd < 0) {
 			tool_error("%s: %s", o->words[0], strerror(errno));
 			return false;
 		}
 	} else {
 		opts.program.bytes = run_blob(&opts.program.len);
 	}
+	opts.program.fd = fd;
 	well = machine_init(&e->machine, e->memory, &opts);
-	if (opts.program.fd >= 0)
-		close(opts.program.fd);
+	if (fd >= 0)
+		close(fd);
 	e->machine.opts.program = (struct machine_program){.fd = -1};
 	return well;
 }

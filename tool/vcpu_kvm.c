@@ -140,7 +140,7 @@ static bool get_fpu(int vm_fd, int vcpu_fd, struct vcpu_state *s, struct vcpu_er
 		return failed(err, "KVM_GET_XSAVE2");
 	}
 	if (ioctl(vcpu_fd, large ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, s->xsave) >= 0) {
-		s->xsave_len = large ? ((uint32_t)need + 63) / 64 * 64 : sizeof(struct kvm_xsave);
+		s->xsave_len = large ? ((uint32_t)need + 63) & ~63u : sizeof(struct kvm_xsave);
 		s->have |= 1u << VCPU_XSAVE;
 		return true;
 	}

@@ -66,10 +66,6 @@ GM_INLINE int gm_read(
 GM_INLINE int gm_write(
 	const struct gm_view *view, uint64_t gpa, const void *buf, size_t len, size_t *done);
 
-/** gm_read_obj() and gm_write_obj() - gm_read() and gm_write() of the object that @ptr points to */
-#define gm_read_obj(view, gpa, ptr) gm_read((view), (gpa), (ptr), sizeof(*(ptr)), NULL)
-#define gm_write_obj(view, gpa, ptr) gm_write((view), (gpa), (ptr), sizeof(*(ptr)), NULL)
-
 /**
  * gm_fill() - set guest memory to one byte
  * @view: borrowed

@@ -115,24 +115,18 @@ struct gm_populate_opts {
 };
 
 /* gm_block_opts.flags */
-#define GM_BLOCK_SHARE                                                                             \
-	0x001u /* GM_BACKING_ANON: take a sealed memfd, so that there is an fd to give away */
-#define GM_BLOCK_PRIVATE                                                                           \
-	0x002u /* FILE, FD: map private (copy on write); writes stay in this process */
+#define GM_BLOCK_SHARE 0x001u        /* ANON: a sealed memfd, so that there is an fd to give away */
+#define GM_BLOCK_PRIVATE 0x002u      /* FILE, FD: copy on write; writes stay in this process */
 #define GM_BLOCK_READONLY 0x004u     /* map without write permission */
 #define GM_BLOCK_POPULATE 0x008u     /* fill with pages at once, as opts.populate says */
 #define GM_BLOCK_LOCK 0x010u         /* mlock: never swapped; populates */
 #define GM_BLOCK_LOCK_ONFAULT 0x020u /* mlock what is touched */
 #define GM_BLOCK_DUMP 0x040u         /* keep in core dumps */
-#define GM_BLOCK_FORK                                                                              \
-	0x080u /* inherit by fork(): private memory is copied on write in the child                \
-		*/
-#define GM_BLOCK_WIPEONFORK 0x100u /* a child finds zeros (anonymous private only) */
-#define GM_BLOCK_MERGE 0x200u      /* let KSM merge equal pages of private memory */
-#define GM_BLOCK_NO_SEAL 0x400u    /* memfd without GROW|SHRINK|SEAL seals */
-#define GM_BLOCK_CREATE                                                                            \
-	0x800u /* FILE: create it if it is missing, and extend it to offset + len                  \
-		*/
+#define GM_BLOCK_FORK 0x080u         /* inherit by fork(): private memory is copied on write */
+#define GM_BLOCK_WIPEONFORK 0x100u   /* a child finds zeros (anonymous private only) */
+#define GM_BLOCK_MERGE 0x200u        /* let KSM merge equal pages of private memory */
+#define GM_BLOCK_NO_SEAL 0x400u      /* memfd without GROW|SHRINK|SEAL seals */
+#define GM_BLOCK_CREATE 0x800u       /* FILE: create it if missing, and extend it to offset + len */
 
 /*
  * MEMFD, FILE, FD, and ANON with GM_BLOCK_SHARE: do not map it in this process. Accesses go by
@@ -257,6 +251,19 @@ GM_API void gm_block_put(struct gm_block *block);
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_block_info(const struct gm_block *block, struct gm_block_info *ret_info);
+
+/**
+ * gm_block_overlaps() - have two blocks bytes in common?
+ * @a: borrowed
+ * @b: borrowed
+ *
+ * They do if they are one block; if both have some of the same bytes of one file, by whatever fd and
+ * name, mapped here or not; or if both are memory of the caller that overlaps. A block that is mapped
+ * private (GM_BLOCK_PRIVATE) has bytes of its file until it is written to, so it counts.
+ * Returns 1, 0, or what the kernel answered about a file.
+ * Threads: any. Since: 0.1.
+ */
+GM_API int gm_block_overlaps(const struct gm_block *a, const struct gm_block *b);
 
 /**
  * gm_block_populate() - fill (part of) a block with pages now

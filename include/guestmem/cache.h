@@ -107,7 +107,8 @@ GM_INLINE int gm_cache_write(struct gm_cache *cache, const struct gm_view *view,
 	const void *buf, size_t len, size_t *done);
 
 /*
- * Typed reads and writes at any alignment: in the host's byte order, little-endian (le).
+ * Typed reads and writes at any alignment: in the host's byte order, little-endian (le), big-endian
+ * (be).
  *
  * @cache, @view: borrowed; @off: first byte; @ret: the value, on success; @value: what to write
  *
@@ -128,6 +129,12 @@ GM_INLINE int gm_cache_read_le32(
 	struct gm_cache *cache, const struct gm_view *view, uint64_t off, uint32_t *ret);
 GM_INLINE int gm_cache_read_le64(
 	struct gm_cache *cache, const struct gm_view *view, uint64_t off, uint64_t *ret);
+GM_INLINE int gm_cache_read_be16(
+	struct gm_cache *cache, const struct gm_view *view, uint64_t off, uint16_t *ret);
+GM_INLINE int gm_cache_read_be32(
+	struct gm_cache *cache, const struct gm_view *view, uint64_t off, uint32_t *ret);
+GM_INLINE int gm_cache_read_be64(
+	struct gm_cache *cache, const struct gm_view *view, uint64_t off, uint64_t *ret);
 
 GM_INLINE int gm_cache_write_u8(
 	struct gm_cache *cache, const struct gm_view *view, uint64_t off, uint8_t value);
@@ -142,6 +149,12 @@ GM_INLINE int gm_cache_write_le16(
 GM_INLINE int gm_cache_write_le32(
 	struct gm_cache *cache, const struct gm_view *view, uint64_t off, uint32_t value);
 GM_INLINE int gm_cache_write_le64(
+	struct gm_cache *cache, const struct gm_view *view, uint64_t off, uint64_t value);
+GM_INLINE int gm_cache_write_be16(
+	struct gm_cache *cache, const struct gm_view *view, uint64_t off, uint16_t value);
+GM_INLINE int gm_cache_write_be32(
+	struct gm_cache *cache, const struct gm_view *view, uint64_t off, uint32_t value);
+GM_INLINE int gm_cache_write_be64(
 	struct gm_cache *cache, const struct gm_view *view, uint64_t off, uint64_t value);
 
 /*

@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include <guestmem/error.h>
+#include <guestmem/object.h>
 #include <guestmem/slice.h>
 #include <guestmem/view.h>
 
@@ -252,13 +253,16 @@ GM_API int gm_chain_fill(
 GM_API int gm_chain_copy(struct gm_chain *to, const struct gm_view *to_view, struct gm_chain *from,
 	const struct gm_view *from_view, size_t len, size_t *done);
 
-/** gm_chain_read_obj() and the others - of the object that @ptr points to */
-#define gm_chain_read_obj(chain, view, ptr)                                                        \
-	gm_chain_read((chain), (view), (ptr), sizeof(*(ptr)), NULL)
-#define gm_chain_peek_obj(chain, view, ptr)                                                        \
-	gm_chain_peek((chain), (view), (ptr), sizeof(*(ptr)), NULL)
-#define gm_chain_write_obj(chain, view, ptr)                                                       \
-	gm_chain_write((chain), (view), (ptr), sizeof(*(ptr)), NULL)
+/*
+ * gm_chain_read_object(), gm_chain_peek_object(), gm_chain_write_object(): the object that @ptr points
+ * to, of a type as object.h demands.
+ */
+#define gm_chain_read_object(chain, view, ptr)                                                     \
+	gm_chain_read((chain), (view), (ptr), GM_OBJECT_SIZE(ptr), NULL)
+#define gm_chain_peek_object(chain, view, ptr)                                                     \
+	gm_chain_peek((chain), (view), (ptr), GM_OBJECT_SIZE(ptr), NULL)
+#define gm_chain_write_object(chain, view, ptr)                                                    \
+	gm_chain_write((chain), (view), (ptr), GM_OBJECT_SIZE(ptr), NULL)
 
 /*
  * Numbers: little-endian (le), big-endian (be). They may lie across elements. On failure nothing is

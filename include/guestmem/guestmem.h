@@ -11,6 +11,7 @@
 #include <guestmem/block.h>
 #include <guestmem/cache.h>
 #include <guestmem/chain.h>
+#include <guestmem/checksum.h>
 #include <guestmem/device.h>
 #include <guestmem/discard.h>
 #include <guestmem/dump.h>
@@ -27,10 +28,12 @@
 #include <guestmem/memmap.h>
 #include <guestmem/object.h>
 #include <guestmem/part.h>
+#include <guestmem/piece.h>
 #include <guestmem/policy.h>
 #include <guestmem/residency.h>
 #include <guestmem/scan.h>
 #include <guestmem/slice.h>
+#include <guestmem/slice_access.h>
 #include <guestmem/space.h>
 #include <guestmem/stream.h>
 #include <guestmem/txn.h>

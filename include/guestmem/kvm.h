@@ -144,10 +144,11 @@ struct gm_kvm_slot {
  * @err:     optional
  *
  * From here on a commit that would need more slots than there are, or that KVM refuses, fails and
- * leaves space and slots as they were. Slots and dirty logging of the numbers from @first_slot on are the adapter's;
- * nobody else changes them. Returns 0; -EINVAL (options; @vm_fd is no virtual machine; rings after
- * the first vCPU); -E2BIG; -EBADF; -ENOTSUP (rings, read-only slots, private memory that KVM does not
- * have); -ENOSPC (slots); -EFBIG (a slot has at most 2^31 - 1 pages); -EBUSY (a transaction is open); -ENOMEM; or what KVM answered.
+ * leaves space and slots as they were. Slots and dirty logging of the numbers from @first_slot on are
+ * the adapter's; nobody else changes them. Returns 0; -EINVAL (options; @vm_fd is no virtual machine;
+ * rings after the first vCPU); -E2BIG; -EBADF; -ENOTSUP (rings, read-only slots, private memory that
+ * KVM does not have); -ENOSPC (slots); -EFBIG (a slot has at most 2^31 - 1 pages); -EBUSY (a
+ * transaction is open); -ENOMEM; or what KVM answered.
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_kvm_create(struct gm_space *space, const struct gm_kvm_opts *opts,
@@ -204,8 +205,9 @@ GM_API int gm_kvm_track(struct gm_kvm *kvm, uint32_t how, struct gm_error *err);
  * @err:       optional
  *
  * Pages are protected again before they are marked: who takes a mark and reads the page misses nothing.
- * What the host writes through the library marks by itself. A slot that goes is harvested, whenever that is.
- * When KVM_RUN returns KVM_EXIT_DIRTY_RING_FULL, harvest and run again. Without tracking it finds nothing. Returns 0, or
+ * What the host writes through the library marks by itself. A slot that goes is harvested, whenever
+ * that is. KVM counts the first access to a page as a write. When KVM_RUN returns
+ * KVM_EXIT_DIRTY_RING_FULL, harvest and run again. Without tracking it finds nothing. Returns 0, or
  * what KVM answered; pages that were found until then are marked.
  * Threads: any. Since: 0.1.
  */
@@ -245,8 +247,8 @@ GM_API int gm_kvm_remove_vcpu(struct gm_kvm *kvm, uint32_t id, struct gm_error *
  * @ret_done: optional: bytes that were mapped, on failure too
  * @err:      optional
  *
- * Returns 0; -ENOTSUP (KVM cannot, here or for this sort of guest); -EINVAL; -ENOENT (no slot at @gpa + done); -EINTR (a
- * signal is pending); or what KVM answered.
+ * Returns 0; -ENOTSUP (KVM cannot, here or for this sort of guest); -EINVAL; -ENOENT (no slot at
+ * @gpa + done); -EINTR (a signal is pending); or what KVM answered.
  * Threads: the vCPU's. Since: 0.1.
  */
 GM_API int gm_kvm_prefault(struct gm_kvm *kvm, int vcpu_fd, uint64_t gpa, uint64_t len,

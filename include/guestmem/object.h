@@ -36,7 +36,7 @@ extern "C" {
  * Returns as gm_read(), -EINVAL (@size 0), and -ERANGE also if @nr times @size is 2^64 or more.
  * Threads: reader section. Since: 0.1.
  */
-GM_API int gm_read_array(
+GM_INLINE int gm_read_array(
 	const struct gm_view *view, uint64_t gpa, void *buf, size_t size, size_t nr, size_t *done);
 
 /**
@@ -51,7 +51,7 @@ GM_API int gm_read_array(
  * As gm_read_array(): an element that cannot be written whole is left as it is.
  * Threads: reader section. Since: 0.1.
  */
-GM_API int gm_write_array(const struct gm_view *view, uint64_t gpa, const void *buf, size_t size,
+GM_INLINE int gm_write_array(const struct gm_view *view, uint64_t gpa, const void *buf, size_t size,
 	size_t nr, size_t *done);
 
 /*
@@ -81,6 +81,14 @@ GM_API int gm_write_array(const struct gm_view *view, uint64_t gpa, const void *
 		GM_PLAIN_8, GM_PLAIN_7, GM_PLAIN_6, GM_PLAIN_5, GM_PLAIN_4, GM_PLAIN_3,            \
 		GM_PLAIN_2, GM_PLAIN_1, 0)                                                         \
 	(type, 0, __VA_ARGS__)
+
+/*
+ * What the inline functions call; not for direct use, and no promise beyond that.
+ */
+GM_API int gm_read_array_slow(
+	const struct gm_view *view, uint64_t gpa, void *buf, size_t size, size_t nr, size_t *done);
+GM_API int gm_write_array_slow(const struct gm_view *view, uint64_t gpa, const void *buf,
+	size_t size, size_t nr, size_t *done);
 
 #ifdef __cplusplus
 }

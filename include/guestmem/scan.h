@@ -61,7 +61,7 @@ GM_API int gm_read_string(
  * @ctx:  passed to @fn
  * @done: optional: bytes that were passed to @fn
  *
- * For checksums and parsers of any sort. Chunks have at most 1024 bytes; where they are cut is not to be
+ * For parsers, and for checksums of other sorts than checksum.h has. Chunks have at most 1024 bytes; where they are cut is not to be
  * relied on.
  * Returns 0, what @fn returned if that was not 0, or errors as gm_read(): after @fn got the bytes in
  * front of the failure.

@@ -4,7 +4,8 @@
  *
  * A slice is a struct iovec. It stays valid while the pin that came with it is held, whatever
  * happens to the map meanwhile: a removed region is unmapped when its last pin is given back. The
- * guest can change the bytes at any time; use the functions of access.h to look at them.
+ * guest can change the bytes at any time, and its host may lose them: use the functions of
+ * slice_access.h, or those of access.h, to look at them.
  */
 #ifndef GUESTMEM_SLICE_H
 #define GUESTMEM_SLICE_H
@@ -22,11 +23,13 @@ extern "C" {
 /**
  * struct gm_pin - a counted hold on one mapping; all of it is private
  * @map:    NULL when nothing is held
- * @hva:    of memory that was mapped for the pin (backend.h)
- * @len:    its bytes
- * @cookie: the backend's
+ * @hva:    host address of its slice
+ * @len:    bytes of its slice; 0 when nothing is held
+ * @cookie: of memory that was mapped for the pin: the backend's (backend.h)
  * @logs:   who is told of what was written: of the space, and of the one behind its IOMMU
  * @gpa:    where its first byte is for them
+ * @perms:  as asked
+ * @flags:  the library's
  */
 struct gm_pin {
 	void *map;
@@ -35,14 +38,23 @@ struct gm_pin {
 	void *cookie;
 	void *logs[2];
 	uint64_t gpa[2];
+	uint32_t perms;
+	uint32_t flags;
 };
+
+/*
+ * Beside GM_PERM_W: all who write to the slice say what they wrote, by the functions of slice_access.h,
+ * gm_slice_mark() or gm_pin_put_written(). Without it dirty logs have all of the slice marked when it is
+ * handed out, and once more by gm_pin_put().
+ */
+#define GM_PIN_EXACT 0x80000000u
 
 /**
  * gm_pin_slice() - pin a contiguous piece of guest memory
  * @view:      borrowed
  * @gpa:       first guest physical address
  * @len:       bytes wanted, not 0
- * @perms:     GM_PERM_* bits that the piece must have
+ * @perms:     GM_PERM_* bits that the piece must have; GM_PIN_EXACT
  * @ret_slice: host address and length; the length is less than @len where the region ends
  * @ret_pin:   given back with gm_pin_put()
  *
@@ -60,7 +72,7 @@ GM_API int gm_pin_slice(const struct gm_view *view, uint64_t gpa, uint64_t len, 
  * @view:       borrowed
  * @gpa:        first guest physical address
  * @len:        bytes, not 0
- * @perms:      GM_PERM_* bits that all of it must have
+ * @perms:      GM_PERM_* bits that all of it must have; GM_PIN_EXACT
  * @ret_slices: array of @nr slices, may be NULL if @nr is 0
  * @ret_pins:   array of @nr pins
  * @nr:         room in both
@@ -72,6 +84,27 @@ GM_API int gm_pin_slice(const struct gm_view *view, uint64_t gpa, uint64_t len, 
  */
 GM_API int gm_pin_range(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms,
 	struct iovec *ret_slices, struct gm_pin *ret_pins, size_t nr, size_t *ret_needed);
+
+/**
+ * gm_for_each_slice() - pass the pieces of a range to a function, one after the other
+ * @view:  borrowed
+ * @gpa:   first guest physical address
+ * @len:   bytes; with 0 the address is checked
+ * @perms: GM_PERM_* bits that each piece must have; GM_PIN_EXACT
+ * @fn:    called with the pieces in rising order: @slice and its @pin, valid during the call. Who
+ *         wants to keep them copies both and empties *@pin. Returns 0 to go on. Runs in the section: it
+ *         must not block
+ * @ctx:   passed to @fn
+ * @done:  optional: bytes of the pieces that @fn got
+ *
+ * Nothing is held for the whole of the range, so it may be of any length.
+ * Returns 0, what @fn returned if that was not 0, or as gm_pin_slice(): after @fn got what lies in front
+ * of the failure.
+ * Threads: reader section. Since: 0.1.
+ */
+GM_API int gm_for_each_slice(const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms,
+	int (*fn)(void *ctx, const struct iovec *slice, struct gm_pin *pin), void *ctx,
+	uint64_t *done);
 
 /**
  * gm_pin_put() - give a pin back
@@ -86,7 +119,8 @@ GM_API void gm_pin_put(struct gm_pin *pin);
  * @pin: borrowed, emptied; an empty one is ignored
  * @len: bytes from its first one on; the rest was not changed
  *
- * gm_pin_put() of a pin that was taken with GM_PERM_W counts all of its slice as written.
+ * gm_pin_put() of a pin that was taken with GM_PERM_W counts all of its slice as written; with
+ * GM_PIN_EXACT besides, nothing.
  * Threads: any. Since: 0.1.
  */
 GM_API void gm_pin_put_written(struct gm_pin *pin, uint64_t len);

@@ -38,7 +38,8 @@ static size_t spans_at(uint32_t nr)
 
 size_t gm_leaf_size(uint32_t nr)
 {
-	return spans_at(nr) + ((size_t)nr + 1) * sizeof(struct gm_span) + nr * sizeof(uint64_t);
+	return spans_at(nr) + ((size_t)nr + 1) * sizeof(struct gm_span) +
+	       nr * sizeof(struct gm_origin);
 }
 
 void gm_leaf_init(struct gm_leaf *leaf, uint32_t nr)
@@ -94,12 +95,12 @@ const struct gm_span *gm_table_find(const struct gm_view *view, uint64_t gpa)
 }
 
 static const struct gm_span *next_in_leaf(
-	const struct gm_leaf *leaf, uint64_t gpa, uint64_t *ret_off)
+	const struct gm_leaf *leaf, uint64_t gpa, const struct gm_origin **ret)
 {
 	for (uint32_t i = 0; i < leaf->nr; i++) {
 		if (leaf->spans[i].last < gpa)
 			continue;
-		*ret_off = gm_leaf_offs(leaf)[i];
+		*ret = &gm_leaf_origins(leaf)[i];
 		return &leaf->spans[i];
 	}
 	return NULL;
@@ -107,7 +108,7 @@ static const struct gm_span *next_in_leaf(
 
 /* @base is the first address of slot 0. */
 static const struct gm_span *next_in_slots(const uintptr_t *slots, uint32_t nr, uint32_t shift,
-	uint64_t base, uint64_t gpa, uint64_t *ret_off)
+	uint64_t base, uint64_t gpa, const struct gm_origin **ret)
 {
 	uint64_t from = gpa > base ? (gpa - base) >> shift : 0;
 
@@ -118,9 +119,9 @@ static const struct gm_span *next_in_slots(const uintptr_t *slots, uint32_t nr, 
 			struct gm_dir *dir = gm_slot_dir(slots[i]);
 
 			span = next_in_slots(gm_dir_slots(dir), dir->mask + 1, dir->shift,
-				base + (i << shift), gpa, ret_off);
+				base + (i << shift), gpa, ret);
 		} else {
-			span = next_in_leaf(gm_slot_leaf(slots[i]), gpa, ret_off);
+			span = next_in_leaf(gm_slot_leaf(slots[i]), gpa, ret);
 		}
 		if (span)
 			return span;
@@ -128,13 +129,30 @@ static const struct gm_span *next_in_slots(const uintptr_t *slots, uint32_t nr, 
 	return NULL;
 }
 
+const struct gm_span *gm_table_next_origin(
+	const struct gm_view *view, uint64_t gpa, const struct gm_origin **ret)
+{
+	return next_in_slots(view->slots, view->nr_slots, view->shift, 0, gpa, ret);
+}
+
 const struct gm_span *gm_table_next(const struct gm_view *view, uint64_t gpa, uint64_t *ret_off)
 {
-	return next_in_slots(view->slots, view->nr_slots, view->shift, 0, gpa, ret_off);
+	const struct gm_origin *origin;
+	const struct gm_span *span = gm_table_next_origin(view, gpa, &origin);
+
+	if (span)
+		*ret_off = origin->off;
+	return span;
 }
 
 const struct gm_span *gm_table_after(
 	const struct gm_view *view, const struct gm_span *span, uint64_t *ret_off)
 {
 	return span->last == UINT64_MAX ? NULL : gm_table_next(view, span->last + 1, ret_off);
+}
+
+const struct gm_span *gm_table_after_origin(
+	const struct gm_view *view, const struct gm_span *span, const struct gm_origin **ret)
+{
+	return span->last == UINT64_MAX ? NULL : gm_table_next_origin(view, span->last + 1, ret);
 }

@@ -57,10 +57,16 @@ static inline struct gm_span *gm_leaf_spans(struct gm_leaf *leaf)
 	return (struct gm_span *)(uintptr_t)leaf->spans;
 }
 
-/* Behind the spans of a leaf lie their offsets: where in its region each begins. */
-static inline uint64_t *gm_leaf_offs(const struct gm_leaf *leaf)
+/* What shows by a span. Behind the spans of a leaf lies one for each. */
+struct gm_origin {
+	uint64_t off;  /* where in its region it begins */
+	uint32_t use;  /* upper half of the region's number; the lower one is gm_span.node + 1 */
+	uint32_t kind; /* enum gm_region_kind */
+};
+
+static inline struct gm_origin *gm_leaf_origins(const struct gm_leaf *leaf)
 {
-	return (uint64_t *)(uintptr_t)(leaf->spans + leaf->nr + 1);
+	return (struct gm_origin *)(uintptr_t)(leaf->spans + leaf->nr + 1);
 }
 
 /* Bytes of a leaf with @nr spans. */
@@ -84,8 +90,14 @@ const struct gm_span *gm_table_find(const struct gm_view *view, uint64_t gpa);
  */
 const struct gm_span *gm_table_next(const struct gm_view *view, uint64_t gpa, uint64_t *ret_off);
 
+/* The same, with all that is known of it; *ret is part of the view. */
+const struct gm_span *gm_table_next_origin(
+	const struct gm_view *view, uint64_t gpa, const struct gm_origin **ret);
+
 /* The one behind a span of the view, or NULL. */
 const struct gm_span *gm_table_after(
 	const struct gm_view *view, const struct gm_span *span, uint64_t *ret_off);
+const struct gm_span *gm_table_after_origin(
+	const struct gm_view *view, const struct gm_span *span, const struct gm_origin **ret);
 
 #endif

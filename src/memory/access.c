@@ -2,8 +2,8 @@
 /*
  * access.c - bytes to and from guest memory.
  *
- * A range is cut into pieces, each in one span; touch() and move() are the places that move the
- * bytes of a piece. Inline reads and writes that lie whole in one span of the window take a shorter
+ * A range is cut into pieces, each in one span; touch() and gm_access_move() are the places that
+ * move the bytes of a piece. Inline reads and writes that lie whole in one span of the window take a shorter
  * way to the same routines: whoever wants to see every access of a span clears its @direct.
  *
  * Pieces are done in rising order, so that the count of bytes done is the place of the failure.
@@ -293,19 +293,15 @@ static size_t bounce(void *dst, const void *src, size_t len, struct gm_guard_fau
 	return unread + gm_guard_copy_to(dst, chunk, len - unread, fault);
 }
 
-/*
- * Every piece that is copied from guest to guest passes here, as through touch(). Returns bytes not
- * copied: the rest of the piece, or all of it when a downward copy fails.
- */
-static size_t move(uint8_t *dst, const uint8_t *src, size_t len, struct gm_guard_fault *fault)
+size_t gm_access_move(void *to, const void *from, size_t len, struct gm_guard_fault *fault)
 {
-	uintptr_t up = (uintptr_t)dst - (uintptr_t)src;
-	uintptr_t down = (uintptr_t)src - (uintptr_t)dst;
+	uint8_t *dst = to;
+	const uint8_t *src = from;
 	size_t at = 0;
 
-	if (up >= len && down >= len)
-		return gm_guard_copy_both(dst, src, len, fault);
-	if (down < len) {
+	if (!gm_access_goes_down(dst, src, len)) {
+		if ((uintptr_t)src - (uintptr_t)dst >= len)
+			return gm_guard_copy_both(dst, src, len, fault);
 		while (at < len) {
 			size_t n = len - at < CHUNK ? len - at : CHUNK;
 			size_t left = bounce(dst + at, src + at, n, fault);
@@ -387,7 +383,7 @@ static int copy_up(const struct gm_view *view, uint64_t dst, uint64_t src, size_
 				break;
 			continue;
 		}
-		left = move(gm_access_hva(pair.dst.span, pair.dst.gpa),
+		left = gm_access_move(gm_access_hva(pair.dst.span, pair.dst.gpa),
 			gm_access_hva(pair.src.span, pair.src.gpa), n, &fault);
 		gm_access_mark(view, dst + at, &pair.dst, n - left);
 		at += n - left;
@@ -455,7 +451,7 @@ static int copy_down(
 			continue;
 		}
 		at -= more + 1;
-		left = move(gm_access_hva(pair.dst.span, pair.dst.gpa - more),
+		left = gm_access_move(gm_access_hva(pair.dst.span, pair.dst.gpa - more),
 			gm_access_hva(pair.src.span, pair.src.gpa - more), more + 1, &fault);
 		/* Of a copy that failed any byte may have been written. */
 		pair.dst.gpa -= more;

@@ -2,8 +2,9 @@
 /*
  * atomic.c - accesses of one to eight bytes: atomic ones, and what the inline ones leave over.
  *
- * One look-up, one guarded instruction. An atomic access is aligned and lies in one span; touch_*()
- * are the places that make it. Read-modify-write is sequentially consistent whatever was asked.
+ * One look-up, one guarded instruction. An atomic access is aligned and lies in one span; gm_hva_*()
+ * are the places that make it, for slices as well. Read-modify-write is sequentially consistent
+ * whatever was asked.
  */
 #include <errno.h>
 #include <guestmem/access.h>
@@ -136,7 +137,7 @@ static void put(void *ptr, size_t size, uint64_t value)
 	}
 }
 
-static uint64_t swap(uint64_t value, uint32_t how)
+uint64_t gm_how_swap(uint64_t value, uint32_t how)
 {
 	if (!(how & GM_HOW_SWAP))
 		return value;
@@ -145,7 +146,7 @@ static uint64_t swap(uint64_t value, uint32_t how)
 
 /* ---- loads and stores ---- */
 
-static int touch_load(const void *hva, size_t size, int order, uint64_t *ret)
+int gm_hva_load(const void *hva, size_t size, int order, uint64_t *ret)
 {
 	struct gm_guard_fault fault;
 	uint64_t raw;
@@ -161,7 +162,7 @@ static int touch_load(const void *hva, size_t size, int order, uint64_t *ret)
 	return 0;
 }
 
-static int touch_store(void *hva, size_t size, int order, uint64_t value)
+int gm_hva_store(void *hva, size_t size, int order, uint64_t value)
 {
 	struct gm_guard_fault fault;
 	uint64_t raw;
@@ -197,7 +198,7 @@ static int load_atomic(
 	if (rc)
 		return rc;
 	if (place.hva)
-		rc = touch_load(place.hva, size, order, ret);
+		rc = gm_hva_load(place.hva, size, order, ret);
 	else
 		rc = gm_far_load(&place.far, &raw, size);
 	if (!rc && !place.hva)
@@ -216,7 +217,7 @@ static int store_atomic(
 	if (rc)
 		return rc;
 	put(&raw, size, value);
-	rc = place.hva ? touch_store(place.hva, size, order, value)
+	rc = place.hva ? gm_hva_store(place.hva, size, order, value)
 		       : gm_far_store(&place.far, raw, size);
 	if (!rc)
 		gm_access_mark(view, gpa, &place.spot, size);
@@ -234,7 +235,7 @@ int gm_load_slow(const struct gm_view *view, uint64_t gpa, uint32_t how, void *r
 	if (rc)
 		return rc;
 	gm_annotate_write(ret, size);
-	put(ret, size, swap(value, how));
+	put(ret, size, gm_how_swap(value, how));
 	return 0;
 }
 
@@ -262,13 +263,13 @@ int gm_store_slow(const struct gm_view *view, uint64_t gpa, uint32_t how, uint64
 	size_t size = GM_HOW_SIZE(how);
 
 	if (!(how & GM_HOW_ATOMIC))
-		return store_plain(view, gpa, size, swap(value, how));
+		return store_plain(view, gpa, size, gm_how_swap(value, how));
 	return store_atomic(view, gpa, size, GM_HOW_ORDER(how), value);
 }
 
 /* ---- read-modify-write ---- */
 
-static int rmw_here(
+int gm_hva_rmw(
 	enum gm_guard_op op, void *hva, size_t size, uint64_t value, uint64_t *ret_old, int order)
 {
 	struct gm_guard_fault fault;
@@ -282,7 +283,7 @@ static int rmw_here(
 	return 0;
 }
 
-static int cmpxchg_here(void *hva, size_t size, uint64_t *expected, uint64_t desired, int order)
+int gm_hva_cmpxchg(void *hva, size_t size, uint64_t *expected, uint64_t desired, int order)
 {
 	struct gm_guard_fault fault;
 	int rc;
@@ -327,7 +328,7 @@ static int touch_rmw(enum gm_guard_op op, const struct gm_view *view, uint64_t g
 
 	if (rc)
 		return rc;
-	rc = place.hva ? rmw_here(op, place.hva, size, value, ret_old, order)
+	rc = place.hva ? gm_hva_rmw(op, place.hva, size, value, ret_old, order)
 		       : gm_far_atomic(&place.far, far_ops[op], size, value, ret_old);
 	if (!rc)
 		gm_access_mark(view, gpa, &place.spot, size);
@@ -343,7 +344,7 @@ static int touch_cmpxchg(const struct gm_view *view, uint64_t gpa, size_t size, 
 
 	if (rc)
 		return rc;
-	rc = place.hva ? cmpxchg_here(place.hva, size, expected, desired, order)
+	rc = place.hva ? gm_hva_cmpxchg(place.hva, size, expected, desired, order)
 		       : cmpxchg_far(&place.far, size, expected, desired);
 	if (rc == 1)
 		gm_access_mark(view, gpa, &place.spot, size);

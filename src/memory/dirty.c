@@ -47,6 +47,22 @@ struct gm_dirty *gm_dirty_create(struct gm_space *space)
 	return dirty;
 }
 
+void gm_dirty_tell(struct gm_dirty *dirty)
+{
+	uint32_t told = dirty->pins_fence ? GM_TOLD_FENCE : 0;
+
+	if (dirty->logs || dirty->forward)
+		told |= GM_TOLD_LOGS;
+	/* Who sees it sees what the mark needs. */
+	__atomic_store_n(&dirty->told, told, __ATOMIC_RELEASE);
+}
+
+void gm_dirty_set_barrier(struct gm_dirty *dirty, bool can)
+{
+	dirty->pins_fence = !can;
+	gm_dirty_tell(dirty);
+}
+
 void gm_dirty_get(struct gm_dirty *dirty)
 {
 	__atomic_fetch_add(&dirty->refs, 1, __ATOMIC_RELAXED);
@@ -112,6 +128,7 @@ int gm_dirty_follow(struct gm_space *space, struct gm_space *source, struct gm_e
 		return rc;
 	gm_dirty_get(source->dirty);
 	space->dirty->forward = source->dirty;
+	gm_dirty_tell(space->dirty);
 	return 0;
 }
 
@@ -362,6 +379,51 @@ void gm_dirty_mark_later(struct gm_dirty *dirty, uint64_t gpa, uint64_t len)
 	} else if (dirty->forward) {
 		gm_dirty_mark_later(dirty->forward, gpa, len);
 	}
+}
+
+/* All logs have it: then the filter says so. It knows nothing outside of the window. */
+static bool is_filtered(const struct gm_dirty *dirty, const struct gm_range *range)
+{
+	struct gm_range bits;
+
+	return filter_bits(dirty, range, &bits) && range->last <= dirty->filtered.last &&
+	       gm_bits_all(dirty->filter, &bits);
+}
+
+/*
+ * A log that is its view's filter may go while the pin's holder looks, who is in no section; so the
+ * space's own filter is asked, and therefore filled in whichever the view has.
+ */
+static void mark_and_fill(struct gm_dirty *dirty, const struct gm_range *range)
+{
+	const struct gm_view *view;
+
+	pthread_mutex_lock(&dirty->lock);
+	if (dirty->reader) {
+		view = gm_reader_enter(dirty->reader);
+		gm_view_mark(view, range->first, gm_range_len(range));
+		if (view->filter != dirty->filter &&
+			!((const struct gm_view_full *)(const void *)view)->aliased)
+			refill(dirty, range);
+		gm_reader_leave(dirty->reader);
+	}
+	pthread_mutex_unlock(&dirty->lock);
+}
+
+void gm_dirty_mark_pinned(struct gm_dirty *dirty, uint64_t gpa, uint64_t len)
+{
+	uint32_t told = __atomic_load_n(&dirty->told, __ATOMIC_ACQUIRE);
+	struct gm_range range = {gpa, gpa + (len - 1)};
+
+	if (told & GM_TOLD_FENCE)
+		full_fence();
+	if (!first_log(dirty)) {
+		if (dirty->forward)
+			gm_dirty_mark_pinned(dirty->forward, gpa, len);
+		return;
+	}
+	if ((told & GM_TOLD_FENCE) || !is_filtered(dirty, &range))
+		mark_and_fill(dirty, &range);
 }
 
 void gm_dirty_settle(

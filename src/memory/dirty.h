@@ -6,7 +6,8 @@
  * grace period. The filter is a bitmap of 4 KiB pages: a bit says that all logs have all of its page
  * marked, so nothing is to be done. Views carry a pointer to it, NULL without logs.
  *
- * A pin outlives sections and perhaps the space: it holds a reference.
+ * A pin outlives sections and perhaps the space: it holds a reference. It has no view to tell it whether
+ * there are logs; @told does.
  */
 #ifndef GM_MEMORY_DIRTY_H
 #define GM_MEMORY_DIRTY_H
@@ -43,13 +44,20 @@ struct gm_log {
 	char name[32];
 };
 
+/* gm_dirty.told: there are logs, here or in the space that is followed; */
+#define GM_TOLD_LOGS 1u
+/* threads cannot be made to pass a barrier, so whoever has written has a fence before he looks. */
+#define GM_TOLD_FENCE 2u
+
 struct gm_dirty {
+	uint32_t told;            /* atomic; first, where inline code looks by way of a pin */
 	uint32_t refs;            /* atomic */
 	struct gm_log *logs;      /* atomic: the list */
 	uint64_t *filter;         /* or NULL, if there never was a log */
 	struct gm_range filtered; /* addresses that it knows */
 	bool has_filtered;
 	bool moved_fence;         /* takers issue membarrier, writers have no fence */
+	bool pins_fence;          /* GM_TOLD_FENCE, whatever else is */
 	bool refilled;            /* atomic: the filter may have bits */
 	pthread_mutex_t lock;     /* list, filter and reader are changed; pins mark */
 	struct gm_space *space;   /* NULL when it is gone */
@@ -58,7 +66,13 @@ struct gm_dirty {
 		*forward; /* of the space that this one's space follows; reference; or NULL */
 };
 
+_Static_assert(offsetof(struct gm_dirty, told) == 0, "inline/slice_access.h reads it");
+
 struct gm_dirty *gm_dirty_create(struct gm_space *space);
+/* Before the space has pins: can all threads be made to pass a barrier? */
+void gm_dirty_set_barrier(struct gm_dirty *dirty, bool can);
+/* The list of logs has changed: says so to those who write by way of pins. With the lock. */
+void gm_dirty_tell(struct gm_dirty *dirty);
 /* Addresses for the filter, if it has none yet. */
 int gm_dirty_map_filter(struct gm_dirty *dirty, const struct gm_space *space, struct gm_error *err);
 /*
@@ -76,6 +90,8 @@ const uint64_t *gm_dirty_filter(const struct gm_dirty *dirty, bool aliased);
 
 /* Marks without a section, by the map of now. */
 void gm_dirty_mark_later(struct gm_dirty *dirty, uint64_t gpa, uint64_t len);
+/* The same for what has just been written by way of a pin, perhaps again and again. */
+void gm_dirty_mark_pinned(struct gm_dirty *dirty, uint64_t gpa, uint64_t len);
 
 /*
  * A change of the map put something new at these addresses (@all: everywhere), perhaps under names that

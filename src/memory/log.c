@@ -56,6 +56,7 @@ static int prepare(struct gm_space *space, struct gm_error *err)
 	if (rc)
 		return rc;
 	dirty->moved_fence = gm_sys_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0;
+	dirty->pins_fence |= !dirty->moved_fence;
 	rc = gm_reclaim_add_reader(&space->reclaim, "log", &dirty->reader);
 	if (rc)
 		return gm_error_set(err, rc, 0, 0, "%s: log: out of memory", space->name);
@@ -152,6 +153,7 @@ static void link_log(struct gm_dirty *dirty, struct gm_log *log)
 	log->next = dirty->logs;
 	__atomic_store_n(&dirty->logs, log, __ATOMIC_RELEASE);
 	gm_dirty_forget(dirty, &everything);
+	gm_dirty_tell(dirty);
 	pthread_mutex_unlock(&dirty->lock);
 }
 
@@ -163,6 +165,7 @@ static void unlink_log(struct gm_dirty *dirty, struct gm_log *log)
 	while (*at != log)
 		at = &(*at)->next;
 	__atomic_store_n(at, log->next, __ATOMIC_RELEASE);
+	gm_dirty_tell(dirty);
 	pthread_mutex_unlock(&dirty->lock);
 }
 

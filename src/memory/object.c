@@ -41,13 +41,12 @@ static int measure(const struct gm_view *view, uint64_t gpa, size_t size, size_t
 		return -EINVAL;
 	if (__builtin_mul_overflow(size, nr, &len) || (len && len - 1 > UINT64_MAX - gpa))
 		return -ERANGE;
-	if (len && !gm_view_fast(view, gpa, len, perm))
-		len = reach(view, gpa, len, perm, &rc);
+	len = reach(view, gpa, len, perm, &rc);
 	*ret_len = len - len % size;
 	return rc;
 }
 
-int gm_read_array(
+int gm_read_array_slow(
 	const struct gm_view *view, uint64_t gpa, void *buf, size_t size, size_t nr, size_t *done)
 {
 	size_t bytes = 0;
@@ -62,7 +61,7 @@ int gm_read_array(
 	return rc ? rc : short_of;
 }
 
-int gm_write_array(const struct gm_view *view, uint64_t gpa, const void *buf, size_t size,
+int gm_write_array_slow(const struct gm_view *view, uint64_t gpa, const void *buf, size_t size,
 	size_t nr, size_t *done)
 {
 	size_t bytes = 0;

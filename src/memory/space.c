@@ -101,6 +101,7 @@ int gm_space_create(
 	}
 	pthread_mutex_init(&space->lock, NULL);
 	gm_gate_init(&space->gate);
+	gm_dirty_set_barrier(space->dirty, space->reclaim.domain->moved_fence);
 	space->over = opts.over;
 	space->depth = opts.over ? opts.over->depth + 1 : 0;
 	space->timeout_ns = opts.timeout_ns ? opts.timeout_ns : GM_TIMEOUT_DEFAULT_NS;

@@ -17,7 +17,7 @@
 /* A stretch of the map while leaves are built. */
 struct entry {
 	struct gm_span span;
-	uint64_t off;
+	struct gm_origin origin;
 };
 
 struct build {
@@ -214,7 +214,9 @@ static struct entry planned(const struct gm_piece *piece)
 			.owner = piece,
 			.perms = (uint16_t)(piece->perms | GM_SPAN_PLANNED),
 			.node = gm_node_index(piece->node)},
-		.off = piece->off,
+		.origin = {.off = piece->off,
+			.use = (uint32_t)(piece->node->id >> 32),
+			.kind = piece->node->kind},
 	};
 }
 
@@ -230,7 +232,7 @@ static uintptr_t build_leaf(
 	gm_leaf_init(leaf, nr);
 	for (uint32_t i = 0; i < nr; i++) {
 		gm_leaf_spans(leaf)[i] = entries[i].span;
-		gm_leaf_offs(leaf)[i] = entries[i].off;
+		gm_leaf_origins(leaf)[i] = entries[i].origin;
 	}
 	gm_leaf_index(leaf, range);
 	return (uintptr_t)leaf;
@@ -324,7 +326,7 @@ static size_t merge(const struct build *b, const struct gm_leaf *leaf, const str
 			until = next->range.first;
 		}
 		for (; i < leaf->nr && (!next || leaf->spans[i].first < until); i++)
-			ret[nr++] = (struct entry){leaf->spans[i], gm_leaf_offs(leaf)[i]};
+			ret[nr++] = (struct entry){leaf->spans[i], gm_leaf_origins(leaf)[i]};
 		if (!next)
 			return nr;
 		for (; i < leaf->nr && leaf->spans[i].first <= next->range.last; i++)
@@ -441,8 +443,8 @@ static bool fits(const struct build *b, size_t nr)
 static struct entry *list_all(const struct build *b, size_t nr)
 {
 	struct entry *entries = gm_sys_alloc_array(nr + 1, sizeof(*entries));
-	uint64_t off;
-	const struct gm_span *span = gm_table_next(&b->old->pub, 0, &off);
+	const struct gm_origin *origin;
+	const struct gm_span *span = gm_table_next_origin(&b->old->pub, 0, &origin);
 	size_t edit = 0;
 	size_t at = 0;
 
@@ -454,11 +456,11 @@ static struct entry *list_all(const struct build *b, size_t nr)
 				entries[at++] = planned(&next->pieces[j]);
 			edit++;
 			while (span && span->first <= next->range.last)
-				span = gm_table_after(&b->old->pub, span, &off);
+				span = gm_table_after_origin(&b->old->pub, span, &origin);
 			continue;
 		}
-		entries[at++] = (struct entry){*span, off};
-		span = gm_table_after(&b->old->pub, span, &off);
+		entries[at++] = (struct entry){*span, *origin};
+		span = gm_table_after_origin(&b->old->pub, span, &origin);
 	}
 	return entries;
 }

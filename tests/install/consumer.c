@@ -38,11 +38,11 @@ int main(void)
 		return fail(err.text);
 	const struct gm_view *view = gm_reader_enter(reader);
 
-	if (gm_write(view, gpa, text, sizeof(text), NULL) || gm_read_obj(view, gpa, &back))
+	if (gm_write(view, gpa, text, sizeof(text), NULL) || gm_read_object(view, gpa, &back))
 		return fail("no access");
 	if (memcmp(text, back, sizeof(text)) != 0)
 		return fail("other bytes came back");
-	if (gm_read_obj(view, 2u << 20, &back) == 0)
+	if (gm_read_object(view, 2u << 20, &back) == 0)
 		return fail("a hole can be read");
 	gm_reader_leave(reader);
 	gm_reader_destroy(reader);

@@ -11,14 +11,14 @@ uint32_t entry(struct run_params *p);
 
 static void out8(uint16_t port, uint8_t value)
 {
-	__asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
+	__asm__ volatile("outb %0, %1" : : "a"(value), "d"(port));
 }
 
 static uint8_t in8(uint16_t port)
 {
 	uint8_t value;
 
-	__asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+	__asm__ volatile("inb %1, %0" : "=a"(value) : "d"(port));
 	return value;
 }
 

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* inline/object.h - what the macros of object.h consist of. Included by it. Not for direct use. */
+/*
+ * inline/object.h - bodies of object.h, and what its macros consist of. Included by it. Not for direct use.
+ *
+ * The short way is all elements in one span of the window. All else, a fault as well, is decided out
+ * of line.
+ */
 #ifndef GUESTMEM_INLINE_OBJECT_H
 #define GUESTMEM_INLINE_OBJECT_H
 
@@ -151,5 +156,69 @@ template <typename T> constexpr size_t gm_object_size(const volatile T *)
 #define GM_PLAIN_24(type, end, field, ...)                                                         \
 	GM_PLAIN_FIELD(type, end, field);                                                          \
 	GM_PLAIN_23(type, GM_PLAIN_END(type, field), __VA_ARGS__)
+
+#if !defined(GM_NO_INLINE) || defined(GM_BUILD_INLINE)
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if GM_GUARDED
+
+GM_INLINE int gm_read_array(
+	const struct gm_view *view, uint64_t gpa, void *buf, size_t size, size_t nr, size_t *done)
+{
+	void *hva;
+	size_t len;
+
+	if (__builtin_expect(__builtin_mul_overflow(size, nr, &len) || len == 0 ||
+				     !gm_view_find(view, gpa, len, GM_PERM_R, &hva) ||
+				     gm_guard_copy_from(buf, hva, len, NULL),
+		    0))
+		return gm_read_array_slow(view, gpa, buf, size, nr, done);
+	if (done)
+		*done = nr;
+	return 0;
+}
+
+GM_INLINE int gm_write_array(const struct gm_view *view, uint64_t gpa, const void *buf, size_t size,
+	size_t nr, size_t *done)
+{
+	void *hva;
+	size_t len;
+
+	if (__builtin_expect(__builtin_mul_overflow(size, nr, &len) || len == 0 ||
+				     !gm_view_find(view, gpa, len, GM_PERM_W, &hva) ||
+				     gm_guard_copy_to(hva, buf, len, NULL),
+		    0))
+		return gm_write_array_slow(view, gpa, buf, size, nr, done);
+	if (__builtin_expect(!gm_view_marked(view, gpa, len), 0))
+		gm_view_mark(view, gpa, len);
+	if (done)
+		*done = nr;
+	return 0;
+}
+
+#else
+
+GM_INLINE int gm_read_array(
+	const struct gm_view *view, uint64_t gpa, void *buf, size_t size, size_t nr, size_t *done)
+{
+	return gm_read_array_slow(view, gpa, buf, size, nr, done);
+}
+
+GM_INLINE int gm_write_array(const struct gm_view *view, uint64_t gpa, const void *buf, size_t size,
+	size_t nr, size_t *done)
+{
+	return gm_write_array_slow(view, gpa, buf, size, nr, done);
+}
+
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
 
 #endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * checksum.c - XXH3 of guest memory, chunk by chunk.
+ *
+ * xxHash is compiled in here, so that whoever uses the library does not need it. It looks at what a state was
+ * before it sets it up.
+ */
+#include <guestmem/checksum.h>
+
+#include <guestmem/scan.h>
+
+#define XXH_INLINE_ALL 1
+#include <xxhash.h>
+
+static int add_64(void *ctx, const void *data, size_t n)
+{
+	XXH3_64bits_update(ctx, data, n);
+	return 0;
+}
+
+int gm_checksum(const struct gm_view *view, uint64_t gpa, size_t len, uint64_t seed,
+	uint64_t *ret_sum, size_t *done)
+{
+	XXH3_state_t state = {.seed = 0};
+	int rc;
+
+	XXH3_64bits_reset_withSeed(&state, seed);
+	rc = gm_for_each_chunk(view, gpa, len, add_64, &state, done);
+	if (!rc)
+		*ret_sum = XXH3_64bits_digest(&state);
+	return rc;
+}
+
+static int add_128(void *ctx, const void *data, size_t n)
+{
+	XXH3_128bits_update(ctx, data, n);
+	return 0;
+}
+
+int gm_checksum_128(const struct gm_view *view, uint64_t gpa, size_t len, uint64_t seed,
+	uint64_t ret_sum[2], size_t *done)
+{
+	XXH3_state_t state = {.seed = 0};
+	XXH128_hash_t sum;
+	int rc;
+
+	XXH3_128bits_reset_withSeed(&state, seed);
+	rc = gm_for_each_chunk(view, gpa, len, add_128, &state, done);
+	if (rc)
+		return rc;
+	sum = XXH3_128bits_digest(&state);
+	ret_sum[0] = sum.low64;
+	ret_sum[1] = sum.high64;
+	return 0;
+}
