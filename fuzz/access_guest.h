@@ -349,9 +349,9 @@ static void map_units(uint64_t first, uint64_t nr, uint64_t gpa, uint32_t perms)
 	uint64_t iova = first * UNIT;
 
 	if (perms)
-		must(gm_iommu_map(guest.iommu, iova, iova + nr * UNIT - 1, gpa, perms, NULL) == 0);
+		must(gm_iommu_map(guest.iommu, iova, nr * UNIT, gpa, perms, NULL) == 0);
 	else
-		must(gm_iommu_unmap(guest.iommu, iova, iova + nr * UNIT - 1) == 0);
+		must(gm_iommu_unmap(guest.iommu, iova, nr * UNIT) == 0);
 	for (uint64_t i = 0; i < nr; i++)
 		guest.units[first + i] = (struct unit){gpa + i * UNIT, perms};
 }

@@ -104,8 +104,8 @@ static void start_places(void)
 		&err));
 	assert_ok(gm_iommu_create(space, NULL, &iommu, &err));
 	assert_ok(gm_space_add(iova, DESC(.kind = GM_REGION_IOMMU, .iommu = iommu), NULL, &err));
-	assert_ok(gm_iommu_map(iommu, 20 * PAGE, 23 * PAGE - 1, 7 * PAGE, GM_PERM_RW, &err));
-	assert_ok(gm_iommu_map(iommu, ASIDE, ASIDE + 15, ASIDE, GM_PERM_RW, &err));
+	assert_ok(gm_iommu_map(iommu, 20 * PAGE, 3 * PAGE, 7 * PAGE, GM_PERM_RW, &err));
+	assert_ok(gm_iommu_map(iommu, ASIDE, 16, ASIDE, GM_PERM_RW, &err));
 	assert_ok(gm_reader_create(iova, "device", &device, &err));
 }
 

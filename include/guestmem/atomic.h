@@ -9,6 +9,8 @@
  *
  * The guest physical address must be a multiple of the width, otherwise -EINVAL. Loads need
  * permission to read, stores to write, and the rest both. Values are in the host's byte order.
+ * Behind an IOMMU the address that it leads to must be such a multiple too, and all bytes lie in one
+ * translation, otherwise -EFAULT.
  */
 #ifndef GUESTMEM_ATOMIC_H
 #define GUESTMEM_ATOMIC_H
