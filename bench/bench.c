@@ -10,7 +10,7 @@
 #include <time.h>
 
 #define PAIRS 121
-#define ATTEMPTS 3
+#define ATTEMPTS 5
 #define SAMPLE_NS 250000.0
 #define ROWS_MAX 128
 
@@ -44,11 +44,20 @@ static double now_ns(void)
 	return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
 }
 
+/* One function in a comparison, with the number of rounds that its samples have. */
+struct side {
+	const struct bench_row *row;
+	bench_fn fn;
+	void *ctx;
+	uint64_t iters;
+	double *best; /* ns a round */
+};
+
 /*
  * Each sample lies at another depth of the stack: where objects there and the memory have the same low
  * twelve bits of their address, loads wait for stores that they have nothing to do with.
  */
-static double sample(const struct bench_row *row, bench_fn fn, void *ctx, uint64_t iters)
+static double run(const struct side *side)
 {
 	static size_t depth;
 	volatile char *deeper;
@@ -57,46 +66,48 @@ static double sample(const struct bench_row *row, bench_fn fn, void *ctx, uint64
 	depth = (depth + 272) % 4096;
 	deeper = __builtin_alloca(depth + 1);
 	deeper[0] = 0;
-	if (row->before)
-		row->before(row->before_ctx);
+	if (side->row->before)
+		side->row->before(side->row->before_ctx);
 	start = now_ns();
-	fn(ctx, iters);
-	return (now_ns() - start) / (double)iters;
+	side->fn(side->ctx, side->iters);
+	return now_ns() - start;
 }
 
-/* So many iterations that a sample takes long enough. The first call may set things up. */
-static uint64_t calibrate(const struct bench_row *row, bench_fn fn, void *ctx)
+/*
+ * A sample has as many rounds as the fastest so far lets expect to take SAMPLE_NS. One that is much
+ * shorter does not count: those before it were disturbed, and the clock is coarse.
+ */
+static void sample(struct side *side)
 {
-	uint64_t iters = 64;
+	double ns = run(side);
 
-	if (row->before)
-		return row->iters;
-	fn(ctx, 1);
-	for (;;) {
-		double ns = INFINITY;
-
-		for (size_t i = 0; i < 3; i++)
-			ns = fmin(ns, sample(row, fn, ctx, iters) * (double)iters);
-		if (ns > SAMPLE_NS / 4)
-			return (uint64_t)((double)iters * SAMPLE_NS / ns) + 1;
-		iters *= 4;
+	if (side->row->before) {
+		*side->best = fmin(*side->best, ns / (double)side->iters);
+		return;
 	}
+	while (ns < SAMPLE_NS / 4) {
+		side->iters *= 4;
+		ns = run(side);
+	}
+	*side->best = fmin(*side->best, ns / (double)side->iters);
+	side->iters = (uint64_t)(SAMPLE_NS / *side->best) + 1;
 }
 
 /* The fastest sample of each side, measured in turn; what was found before counts as well. */
-static void measure(const struct bench_row *row, bench_fn a, void *a_ctx, bench_fn b, void *b_ctx,
-	double *best_a, double *best_b)
+static void measure(struct side a, struct side b)
 {
-	uint64_t a_iters = calibrate(row, a, a_ctx);
-	uint64_t b_iters = calibrate(row, b, b_ctx);
-
+	/* The first call may set things up. */
+	if (!a.row->before) {
+		a.fn(a.ctx, 1);
+		b.fn(b.ctx, 1);
+	}
 	for (size_t i = 0; i < PAIRS; i++) {
 		/* Each side goes first in every second pair. */
 		if (i % 2)
-			*best_a = fmin(*best_a, sample(row, a, a_ctx, a_iters));
-		*best_b = fmin(*best_b, sample(row, b, b_ctx, b_iters));
+			sample(&a);
+		sample(&b);
 		if (i % 2 == 0)
-			*best_a = fmin(*best_a, sample(row, a, a_ctx, a_iters));
+			sample(&a);
 	}
 }
 
@@ -167,16 +178,23 @@ static void print_result(const struct result *result)
 static void measure_row(struct result *result, bench_fn other)
 {
 	const struct bench_row *row = result->row;
+	uint64_t iters = row->before ? row->iters : 1;
 	double same[2] = {INFINITY, INFINITY};
+	const struct side twin[2] = {
+		{row, row->ours, row->ours_ctx, iters, &same[0]},
+		{row, row->ours, row->ours_ctx, iters, &same[1]},
+	};
+	const struct side pair[2] = {
+		{row, row->ours, row->ours_ctx, iters, &result->ours},
+		{row, other, row->other_ctx, iters, &result->against},
+	};
 
 	result->ours = INFINITY;
 	result->against = INFINITY;
 	for (size_t i = 0; i < ATTEMPTS; i++) {
-		measure(row, row->ours, row->ours_ctx, row->ours, row->ours_ctx, &same[0],
-			&same[1]);
+		measure(twin[0], twin[1]);
 		if (other) {
-			measure(row, row->ours, row->ours_ctx, other, row->other_ctx, &result->ours,
-				&result->against);
+			measure(pair[0], pair[1]);
 		} else {
 			result->ours = fmin(same[0], same[1]);
 			result->against = row->limit_ns;

@@ -5,8 +5,8 @@
  * A row compares two functions that do the same work. They run in turn, 121 short samples each, so
  * that a disturbance meets both; each side counts with its fastest sample, which is the one that
  * nobody disturbed. The same is done with one function against itself (A/A), which shows how much
- * noise is left. A row that misses its goal is measured up to twice more, and all samples count: on a
- * machine that others load there may have been none without a disturbance.
+ * noise is left. A row that misses its goal is measured up to four times more, and all samples
+ * count: on a machine that others load there may have been none without a disturbance.
  *
  * The other side may stand in the peer (bench/peer): a Rust library around Debian's vm-memory, whose
  * loops run in the same process. A program of rows:

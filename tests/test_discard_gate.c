@@ -358,7 +358,7 @@ static void spaces_above_do_not_discard(void **state)
 		&err));
 	assert_ok(gm_iommu_create(space, NULL, &iommu, &err));
 	assert_ok(gm_space_add(above, DESC(.kind = GM_REGION_IOMMU, .iommu = iommu), NULL, &err));
-	assert_ok(gm_iommu_map(iommu, 0, MIB(1) - 1, 0, GM_PERM_RW, &err));
+	assert_ok(gm_iommu_map(iommu, 0, MIB(1), 0, GM_PERM_RW, &err));
 	assert_fails(
 		gm_discard(above, 0, PAGE, 0, 0, NULL, &err), ENOTSUP, "no memory of this space");
 	gm_space_destroy(above);

@@ -152,7 +152,7 @@ static void an_iommu_is_one_piece(void **state)
 		&err));
 	assert_ok(gm_iommu_create(space, NULL, &iommu, &err));
 	assert_ok(gm_space_add(iova, DESC(.kind = GM_REGION_IOMMU, .iommu = iommu), &id, &err));
-	assert_ok(gm_iommu_map(iommu, 0, PAGE - 1, 0, GM_PERM_RW, &err));
+	assert_ok(gm_iommu_map(iommu, 0, PAGE, 0, GM_PERM_RW, &err));
 	assert_ok(gm_reader_create(iova, "device", &device, &err));
 	view = gm_reader_enter(device);
 	piece = next(view, GIB(5));
