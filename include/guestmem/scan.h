@@ -61,8 +61,8 @@ GM_API int gm_read_string(
  * @ctx:  passed to @fn
  * @done: optional: bytes that were passed to @fn
  *
- * For parsers, and for checksums of other sorts than checksum.h has. Chunks have at most 1024 bytes; where they are cut is not to be
- * relied on.
+ * For parsers, and for checksums of other sorts than checksum.h has. Chunks have at most 1024 bytes;
+ * where they are cut is not to be relied on.
  * Returns 0, what @fn returned if that was not 0, or errors as gm_read(): after @fn got the bytes in
  * front of the failure.
  * Threads: reader section. Since: 0.1.
