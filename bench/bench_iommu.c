@@ -83,8 +83,8 @@ static void make_device(struct device *device, uint64_t nr)
 		uint64_t iova = (i << 30) + (next_random() >> 46) * PAGE;
 		uint64_t gpa = (next_random() >> 48) % PAGES_MAX * PAGE;
 
-		bench_need(gm_iommu_map(iommu, iova, PAGE, gpa, GM_PERM_RW, &err) == 0,
-			"map", err.text);
+		bench_need(gm_iommu_map(iommu, iova, PAGE, gpa, GM_PERM_RW, &err) == 0, "map",
+			err.text);
 		device->iovas[i] = iova + 64;
 		device->gpas[i] = gpa + 64;
 	}

@@ -285,9 +285,8 @@ static void make_iovas(void)
 	desc.iommu = iommu;
 	bench_need(gm_space_build(&opts, &desc, 1, &iovas.space, &err) == 0, "IOVAs", err.text);
 	for (uint64_t gpa = 0; gpa < LEN; gpa += 2 * MIB)
-		bench_need(gm_iommu_map(iommu, 2 * gpa, 2 * MIB, gpa, GM_PERM_RW,
-				   &err) == 0,
-			"map", err.text);
+		bench_need(gm_iommu_map(iommu, 2 * gpa, 2 * MIB, gpa, GM_PERM_RW, &err) == 0, "map",
+			err.text);
 	iovas.raw = plain.raw;
 }
 
