@@ -28,8 +28,8 @@ struct big {
 		struct name object;                                                                \
 		struct name *seen = &object;                                                       \
                                                                                                    \
-		BENCH_ROUNDS(iters, BENCH_TOUCH(gpa); if (gm_read_object(mine, gpa, seen)) abort();   \
-			     BENCH_TOUCH(seen);)                                                   \
+		BENCH_ROUNDS(iters, BENCH_TOUCH(gpa);                                              \
+			     if (gm_read_object(mine, gpa, seen)) abort(); BENCH_TOUCH(seen);)     \
 	}                                                                                          \
                                                                                                    \
 	static BENCH_INLINE void write_##name(void *ctx, uint64_t iters)                           \
@@ -39,8 +39,8 @@ struct big {
 		struct name object = {{1, 2}};                                                     \
 		struct name *given = &object;                                                      \
                                                                                                    \
-		BENCH_ROUNDS(iters, BENCH_TOUCH(gpa); if (gm_write_object(mine, gpa, given)) abort(); \
-			     BENCH_TOUCH(given);)                                                  \
+		BENCH_ROUNDS(iters, BENCH_TOUCH(gpa);                                              \
+			     if (gm_write_object(mine, gpa, given)) abort(); BENCH_TOUCH(given);)  \
 	}                                                                                          \
                                                                                                    \
 	static void raw_read_##name(void *ctx, uint64_t iters)                                     \
