@@ -368,6 +368,34 @@ static void check_cmpxchg_16(const struct work *w)
 
 /* ---- slices, questions, translations ---- */
 
+/* Bytes of a slice by the functions that check them: reading, filling, and a number. */
+static void check_slice(
+	const struct work *w, const struct iovec *slice, const struct gm_pin *pin, uint32_t perms)
+{
+	uint64_t off = w->byte % (slice->iov_len + 4);
+	bool in = off <= slice->iov_len && width(w) <= slice->iov_len - off;
+	uint64_t seen = 0;
+	size_t done = SIZE_MAX;
+	int rc;
+
+	must(gm_slice_read(slice, pin, 0, buf, slice->iov_len, &done) == 0 &&
+		done == slice->iov_len);
+	must(memcmp(buf, at[0], done) == 0);
+	rc = gm_slice_load(slice, pin, off, (uint32_t)width(w), __ATOMIC_RELAXED, &seen);
+	must(rc == (in ? 0 : -ERANGE));
+	for (size_t i = 0; in && i < width(w); i++)
+		must((uint8_t)(seen >> (8 * i)) == *at[off + i]);
+	rc = gm_slice_store(slice, pin, off, (uint32_t)width(w), __ATOMIC_RELAXED, number(w));
+	must(rc == (!in ? -ERANGE : perms == GM_PERM_RW ? 0 : -EACCES));
+	for (size_t i = 0; !rc && i < width(w); i++)
+		shadow_set(at[off + i], (uint8_t)(number(w) >> (8 * i)));
+	rc = gm_slice_fill(slice, pin, off, w->byte, width(w), &done);
+	must(rc == (!in ? -ERANGE : perms == GM_PERM_RW ? 0 : -EACCES));
+	for (size_t i = 0; !rc && i < width(w); i++)
+		shadow_set(at[off + i], w->byte);
+	must(memcmp(slice->iov_base, at[0], slice->iov_len) == 0);
+}
+
 static void check_pin(const struct work *w)
 {
 	uint32_t perms = w->byte & 1 ? GM_PERM_RW : GM_PERM_R;
@@ -392,6 +420,7 @@ static void check_pin(const struct work *w)
 	must(part->sort == PLAIN || part->sort == IN_FILE);
 	must(slice.iov_len && slice.iov_len <= can);
 	must(memcmp(slice.iov_base, at[0], slice.iov_len) == 0);
+	check_slice(w, &slice, &pin, perms);
 	if (perms == GM_PERM_RW) {
 		memset(slice.iov_base, w->byte, slice.iov_len);
 		for (size_t i = 0; i < slice.iov_len; i++)

@@ -90,16 +90,18 @@ class Binary:
         return [(at, self.code[at]) for at in range(start, start + size) if at in self.code]
 
 
-def width_of(name):
-    """Bytes of the numbers that a function is about, by its name, or None."""
+def widths_of(name):
+    """Bytes of the numbers that a function is about, by its name; none if it is about none."""
     name = name.split('.')[0]
+    if re.match(r'gm_slice_(load|store)$', name):  # which is an argument
+        return (1, 2, 4, 8)
     found = re.match(r'single_\w+_(\d+)$', name) or \
         re.match(r'gm_guard_(?:xchg|xadd|cmpxchg)_(\d+)$', name) or \
         re.match(r'cmpxchg_(16)_here$', name)
     if found:
-        return int(found[1])
+        return (int(found[1]),)
     found = re.match(r'gm_\w+_(?:u|le|be)(8|16|32|64)$', name)
-    return int(found[1]) // 8 if found else None
+    return (int(found[1]) // 8,) if found else ()
 
 
 def split_operands(text):
@@ -170,11 +172,11 @@ def touches(binary, function, guarded, seen):
 
 def check_function(binary, function, guarded):
     """What is wrong with one function that is about numbers."""
-    width, name = width_of(function[2]), function[2]
+    widths, name = widths_of(function[2]), function[2]
     measure = {62: width_of_x86, 183: width_of_arm64}[binary.machine]
     for at, text in binary.body(function):
-        if at in guarded and measure(text) != width:
-            yield f'{name}: not {width} bytes at once: {text}'
+        if at in guarded and measure(text) not in widths:
+            yield f'{name}: not {" or ".join(map(str, widths))} bytes at once: {text}'
         if is_string_instruction(text):
             yield f'{name}: a string instruction: {text}'
         if 'mem' in (called(text) or '') and not called(text).startswith('gm_'):
@@ -185,7 +187,7 @@ def check(path, objdump, least):
     """All that is wrong with a file."""
     binary = Binary(path, objdump)
     guarded = binary.guarded()
-    functions = [f for f in binary.functions if width_of(f[2])]
+    functions = [f for f in binary.functions if widths_of(f[2])]
     findings = []
     if 'single_inline' in binary.objects: # nothing but accesses
         findings += [f'{path}: calls {name}()' for name in sorted(binary.undefined)

@@ -12,10 +12,16 @@
 
 #include <guestmem/guestmem.h>
 
-/* A number, and ways to it. @aside is an odd address in memory that nobody watches. */
+/*
+ * A number, and ways to it: its address, a cache that it is in, and @off of a slice, if there are slices of such
+ * memory. @aside is an odd address in memory that nobody watches.
+ */
 struct single_at {
 	const struct gm_view *view;
 	struct gm_cache *cache;
+	const struct iovec *slice;
+	const struct gm_pin *pin;
+	uint64_t off;
 	uint64_t gpa;
 	uint64_t aside;
 	size_t width;
@@ -30,7 +36,8 @@ enum single_kind {
 
 /*
  * An access of @width bytes. @fn returns what the access returns; 1 is as good as 0. A read puts the
- * number into num[0]; else num[0] is the operand and num[2] is what is there (16 bytes: two words each).
+ * number into num[0]; else num[0] is the operand and num[2] is what is there (16 bytes: two words each). Names that
+ * begin with slice_ are of accesses through slices.
  */
 struct single_access {
 	const char *name;

@@ -85,6 +85,46 @@ static int chunk(at_t at, uint64_t *num)
 	return gm_for_each_chunk(at->view, at->gpa, at->width, keep, num, NULL);
 }
 
+/* ---- slices ---- */
+
+static int slice_fill(at_t at, uint64_t *num)
+{
+	return gm_slice_fill(at->slice, at->pin, at->off, (uint8_t)num[0], at->width, NULL);
+}
+
+/* The bytes from half of the number's width before it, or behind, which it is then. */
+static int slice_copy_up(at_t at, uint64_t *num)
+{
+	(void)num;
+	return gm_slice_copy(at->slice, at->pin, at->off, at->slice, at->pin,
+		at->off - at->width / 2, at->width, NULL);
+}
+
+static int slice_copy_down(at_t at, uint64_t *num)
+{
+	(void)num;
+	return gm_slice_copy(at->slice, at->pin, at->off, at->slice, at->pin,
+		at->off + at->width / 2, at->width, NULL);
+}
+
+static int slice_add(at_t at, uint64_t *num)
+{
+	return gm_slice_atomic(at->slice, at->pin, at->off, GM_BACKEND_FETCH_ADD,
+		(uint32_t)at->width, num[0], &num[2]);
+}
+
+static int slice_or(at_t at, uint64_t *num)
+{
+	return gm_slice_atomic(at->slice, at->pin, at->off, GM_BACKEND_FETCH_OR,
+		(uint32_t)at->width, num[0], &num[2]);
+}
+
+static int slice_cmpxchg(at_t at, uint64_t *num)
+{
+	return gm_slice_atomic(at->slice, at->pin, at->off, GM_BACKEND_CMPXCHG, (uint32_t)at->width,
+		num[0], &num[2]);
+}
+
 /* ---- chains ---- */
 
 static struct gm_chain_elem element;
@@ -211,6 +251,16 @@ const struct single_access single_calls[] = {
 	CALL(WRITE, write_array),
 	CALL(READ, find_byte),
 	CALL(READ, chunk),
+	CALL(WRITE, slice_fill),
+	OVERLAP(slice_copy_up, 2),
+	OVERLAP(slice_copy_up, 4),
+	OVERLAP(slice_copy_up, 8),
+	OVERLAP(slice_copy_down, 2),
+	OVERLAP(slice_copy_down, 4),
+	OVERLAP(slice_copy_down, 8),
+	CALL(RMW, slice_add),
+	CALL(RMW, slice_or),
+	CALL(RMW, slice_cmpxchg),
 	CALL(READ, chain_read),
 	CALL(READ, chain_peek),
 	CALL(WRITE, chain_write),

@@ -61,10 +61,42 @@ typedef const struct single_at *at_t;
 	X(READ, cache_read_le_##bytes, bits, 0,                                                    \
 		gm_cache_read_le##bits(at->cache, at->view, OFF, &n))                              \
 	X(WRITE, cache_write_le_##bytes, bits, 0,                                                  \
-		gm_cache_write_le##bits(at->cache, at->view, OFF, n))
+		gm_cache_write_le##bits(at->cache, at->view, OFF, n))                              \
+	X(READ, cache_read_be_##bytes, bits, 1,                                                    \
+		gm_cache_read_be##bits(at->cache, at->view, OFF, &n))                              \
+	X(WRITE, cache_write_be_##bytes, bits, 1,                                                  \
+		gm_cache_write_be##bits(at->cache, at->view, OFF, n))                              \
+	X(READ, slice_load_le_##bytes, bits, 0, LOADED(GM_LE##bits, RELAXED))                      \
+	X(WRITE, slice_store_be_##bytes, bits, 1, STORED(GM_BE##bits, RELEASE))
+
+/* The value is in 64 bits whatever the number has. */
+#define LOADED(number, order)                                                                      \
+	({                                                                                         \
+		uint64_t value = 0;                                                                \
+		int loaded = gm_slice_load(                                                        \
+			at->slice, at->pin, at->off, number, __ATOMIC_##order, &value);            \
+                                                                                                   \
+		n = (__typeof__(n))value;                                                          \
+		loaded;                                                                            \
+	})
+#define STORED(number, order)                                                                      \
+	gm_slice_store(at->slice, at->pin, at->off, number, __ATOMIC_##order, n)
+
+#define SLICES(X, bits, bytes)                                                                     \
+	X(READ, slice_load_##bytes, bits, 0, LOADED(GM_U##bits, RELAXED))                          \
+	X(WRITE, slice_store_##bytes, bits, 0, STORED(GM_U##bits, RELAXED))                        \
+	X(READ, slice_load_ACQUIRE_##bytes, bits, 0, LOADED(GM_U##bits, ACQUIRE))                  \
+	X(WRITE, slice_store_RELEASE_##bytes, bits, 0, STORED(GM_U##bits, RELEASE))                \
+	X(READ, slice_load_SEQ_CST_##bytes, bits, 0, LOADED(GM_U##bits, SEQ_CST))                  \
+	X(WRITE, slice_store_SEQ_CST_##bytes, bits, 0, STORED(GM_U##bits, SEQ_CST))                \
+	X(READ, slice_bytes_read_##bytes, bits, 0,                                                 \
+		gm_slice_read(at->slice, at->pin, at->off, &n, bytes, NULL))                       \
+	X(WRITE, slice_bytes_write_##bytes, bits, 0,                                               \
+		gm_slice_write(at->slice, at->pin, at->off, &n, bytes, NULL))
 
 #define WIDTH(X, bits, bytes)                                                                      \
 	PLAIN(X, bits, bytes)                                                                      \
+	SLICES(X, bits, bytes)                                                                     \
 	ORDERED(X, bits, bytes, RELAXED)                                                           \
 	ORDERED(X, bits, bytes, ACQUIRE)                                                           \
 	ORDERED(X, bits, bytes, RELEASE)                                                           \

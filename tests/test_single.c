@@ -199,17 +199,35 @@ static void check_trial(const struct trial *t, const struct single_at *where, ui
 		fail_trial(t, "other bytes were written");
 }
 
+/* The three pages as a slice, if there are slices of such memory. */
+static bool pin_pages(
+	const struct single_at *where, uint64_t first, struct iovec *slice, struct gm_pin *pin)
+{
+	int rc = gm_pin_slice(where->view, first, 3 * PAGE, GM_PERM_RW, slice, pin);
+
+	assert_true(rc == 0 || rc == -ENOTSUP);
+	if (rc == 0)
+		assert_int_equal(slice->iov_len, 3 * PAGE);
+	return rc == 0;
+}
+
 /* At both ends of a page, where what reaches beyond the number is seen, and inside. */
 static void check_width(
 	const struct single_access *access, const struct place *place, size_t width, uint8_t *page)
 {
 	const size_t offs[] = {0, 64 + width, PAGE - width};
+	bool by_slice = strncmp(access->name, "slice_", 6) == 0;
 	struct gm_cache cache;
+	struct iovec slice;
+	struct gm_pin pin;
 
 	for (size_t i = 0; i < 3; i++) {
 		struct trial t = {access, place, width, offs[i]};
 		struct single_at where = {.view = gm_reader_enter(*place->reader),
 			.cache = &cache,
+			.slice = &slice,
+			.pin = &pin,
+			.off = PAGE + offs[i],
 			.gpa = place->gpa + offs[i],
 			.aside = ASIDE,
 			.width = width};
@@ -217,7 +235,12 @@ static void check_width(
 		assert_int_equal(
 			gm_cache_init(&cache, where.view, place->gpa - PAGE, 3 * PAGE, GM_PERM_RW),
 			0);
-		check_trial(&t, &where, page);
+		if (!by_slice) {
+			check_trial(&t, &where, page);
+		} else if (pin_pages(&where, place->gpa - PAGE, &slice, &pin)) {
+			check_trial(&t, &where, page);
+			gm_pin_put(&pin);
+		}
 		gm_reader_leave(*place->reader);
 	}
 }
