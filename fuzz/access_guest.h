@@ -3,8 +3,8 @@
  * access_guest.h - for fuzz_access.c: a small guest with memory of every sort, and bytes that say what
  * must be in it.
  *
- * It stays between inputs; what one has changed is put back before the next. The model looks at each byte by itself: which
- * byte of the shadow an address leads to, or why it leads to none.
+ * It stays between inputs; what one has changed is put back before the next. The model looks at each byte by
+ * itself: which byte of the shadow an address leads to, or why it leads to none.
  */
 #ifndef GM_FUZZ_ACCESS_GUEST_H
 #define GM_FUZZ_ACCESS_GUEST_H
@@ -97,8 +97,8 @@ static const struct part *part_at(uint64_t gpa)
 }
 
 /*
- * A byte of the shadow, or NULL and the reason. *ret_run is how many bytes go on from it, at most @len; *ret_part may be
- * NULL.
+ * A byte of the shadow, or NULL and the reason. *ret_run is how many bytes go on from it, at most @len;
+ * *ret_part may be NULL.
  */
 static uint8_t *run_at(bool iova, uint64_t addr, uint64_t len, uint32_t perms, int *rc,
 	const struct part **ret_part, uint64_t *ret_run)

@@ -4,8 +4,8 @@
  * caches, to memory of every sort, against a shadow that looks at each byte by itself.
  *
  * Work is 8 bytes: what, a byte, length (16 bits), address (32). Of what: 1 << 7 goes by IOVA, 1 << 6 aligns the
- * address to a number's width. Of the length: the upper three bits let it be more than 300. Of the address: 1 << 31 counts from
- * 2^64 downwards.
+ * address to a number's width. Of the length: the upper three bits let it be more than 300. Of the
+ * address: 1 << 31 counts from 2^64 downwards.
  */
 #include "access_guest.h"
 #include "access_numbers.h"

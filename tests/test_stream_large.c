@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_stream_large.c - exact transfers of more than the 2 GiB less a page that Linux moves in one call, through every form of a
- * stream.
+ * test_stream_large.c - exact transfers of more than the 2 GiB less a page that Linux moves in one call,
+ * through every form of a stream.
  *
- * The memory is one slice of 2064 MiB that costs 48: the same 16 MiB over and over, but for 32 MiB around the place where the
- * first call ends. There all bytes are looked at.
+ * The memory is one slice of 2064 MiB that costs 48: the same 16 MiB over and over, but for 32 MiB around the
+ * place where the first call ends. There all bytes are looked at.
  */
 #include <errno.h>
 #include <pthread.h>

@@ -414,8 +414,8 @@ static size_t before(const struct gm_spot *spot, size_t most)
 	return room < most ? (size_t)room : most;
 }
 
-/* From the end on, as the ranges overlap; behind a translation byte by byte. What fits on the stack is taken there first,
- * so that numbers stay whole. */
+/* From the end on, as the ranges overlap; behind a translation byte by byte. What fits on the stack is taken
+ * there first, so that numbers stay whole. */
 static int copy_down(
 	const struct gm_view *view, uint64_t dst, uint64_t src, size_t len, size_t *done)
 {
