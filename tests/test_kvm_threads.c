@@ -262,6 +262,28 @@ static void test_a_monitor_that_pauses_sees_no_exits(void **state)
 	stop_guest();
 }
 
+static void *meet(void *arg)
+{
+	pthread_barrier_wait(arg);
+	return NULL;
+}
+
+/* The C library keeps stacks of threads that have ended: as many as will run at once are kept from now on. */
+static int keep_stacks(void **state)
+{
+	pthread_barrier_t barrier;
+	pthread_t threads[2];
+
+	(void)state;
+	pthread_barrier_init(&barrier, NULL, 2);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, meet, &barrier), 0);
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	pthread_barrier_destroy(&barrier);
+	return 0;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -270,5 +292,5 @@ int main(void)
 		cmocka_unit_test(test_a_monitor_that_pauses_sees_no_exits),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, keep_stacks, NULL);
 }
