@@ -211,6 +211,8 @@ static void an_offset_does_not_leave_the_range(void **state)
 	cache = (struct gm_cache){0};
 	assert_int_equal(gm_cache_read_u8(&cache, view, 0, bytes), -ERANGE);
 	assert_int_equal(gm_cache_write(&cache, view, 0, bytes, 1, NULL), -ERANGE);
+	assert_int_equal(gm_cache_read(&cache, view, 0, bytes, 0, NULL), -ERANGE);
+	assert_int_equal(gm_cache_write(&cache, view, 0, bytes, 0, NULL), -ERANGE);
 	gm_reader_leave(reader);
 	stop();
 }
