@@ -60,9 +60,13 @@ static inline bool gm_transfer_passes_end(const struct gm_transfer *t)
 /* All there is to a transfer: a buffer, or system calls. @t->len is not 0. */
 int gm_stream_run(const struct gm_transfer *t, size_t *done);
 
-/* Both move @t->len bytes, not 0; *done is 0 before. */
-int gm_stream_move_buffer(const struct gm_transfer *t, size_t *done); /* stream.c */
-int gm_stream_move(const struct gm_transfer *t, size_t *done);        /* stream_move.c */
+/* Bytes of a buffer that are copied in one section. */
+#define GM_STREAM_SECTION (UINT64_C(256) << 10)
+
+/* Both move @t->len bytes, not 0; *done is 0 before. Without a chain what is at @gpa. */
+int gm_stream_move_buffer(
+	const struct gm_transfer *t, uint64_t gpa, size_t *done); /* stream_buffer.c */
+int gm_stream_move(const struct gm_transfer *t, size_t *done);    /* stream_move.c */
 
 /* Are all slices as O_DIRECT wants them? (stream_direct.c) */
 int gm_stream_check_direct(const struct gm_transfer *t, struct gm_error *err);

@@ -173,7 +173,7 @@ GM_INLINE int gm_read_array(
 
 	if (__builtin_expect(__builtin_mul_overflow(size, nr, &len) || len == 0 ||
 				     !gm_view_find(view, gpa, len, GM_PERM_R, &hva) ||
-				     gm_guard_copy_from(buf, hva, len, NULL),
+				     !gm_copy_in(buf, hva, len),
 		    0))
 		return gm_read_array_slow(view, gpa, buf, size, nr, done);
 	if (done)
@@ -189,7 +189,7 @@ GM_INLINE int gm_write_array(const struct gm_view *view, uint64_t gpa, const voi
 
 	if (__builtin_expect(__builtin_mul_overflow(size, nr, &len) || len == 0 ||
 				     !gm_view_find(view, gpa, len, GM_PERM_W, &hva) ||
-				     gm_guard_copy_to(hva, buf, len, NULL),
+				     !gm_copy_out(hva, buf, len),
 		    0))
 		return gm_write_array_slow(view, gpa, buf, size, nr, done);
 	if (__builtin_expect(!gm_view_marked(view, gpa, len), 0))
