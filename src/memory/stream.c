@@ -7,7 +7,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "core/error.h"
 #include "memory/chain.h"
@@ -44,6 +47,24 @@ static int find_direct(struct gm_stream *stream)
 	if (!rc && stream->mem_align && stream->off_align)
 		stream->flags |= GM_STREAM_DIRECT;
 	return rc;
+}
+
+/*
+ * Does it keep messages apart, though it is no socket? A pipe made with O_DIRECT, of which only the end for writing tells, and TUN, TAP and macvtap, which alone
+ * answer to TUNGETIFF (a terminal might have another use for the number).
+ */
+static bool keeps_messages(int fd, const struct stat *st)
+{
+	struct ifreq ifr = {0};
+	struct winsize size;
+	int flags;
+
+	if (S_ISFIFO(st->st_mode)) {
+		flags = gm_sys_open_flags(fd);
+		return flags >= 0 && (flags & O_DIRECT);
+	}
+	return S_ISCHR(st->st_mode) && gm_sys_ioctl(fd, TIOCGWINSZ, &size) &&
+	       gm_sys_ioctl(fd, TUNGETIFF, &ifr) == 0;
 }
 
 int gm_stream_init_socket(struct gm_stream *stream, int fd, int flags, struct gm_error *err)
@@ -88,6 +109,8 @@ static int init_fd(
 		return refuse(err, -ESPIPE, fd, "there are no positions in");
 	} else if (S_ISSOCK(st.st_mode)) {
 		return gm_stream_init_socket(stream, fd, 0, err);
+	} else if (keeps_messages(fd, &st)) {
+		made.flags |= GM_STREAM_MESSAGE;
 	}
 	*stream = made;
 	return 0;
@@ -155,6 +178,15 @@ int gm_stream_init_ops(
 	return 0;
 }
 
+int gm_stream_keep_messages(struct gm_stream *stream)
+{
+	if (stream->kind != GM_STREAM_FD && stream->kind != GM_STREAM_OPS &&
+		stream->kind != GM_STREAM_SOCKET)
+		return -EINVAL;
+	stream->flags |= GM_STREAM_MESSAGE;
+	return 0;
+}
+
 void gm_stream_fini(struct gm_stream *stream)
 {
 	if (!stream)
@@ -203,6 +235,16 @@ int gm_stream_flush(struct gm_stream *stream, uint32_t flags)
 
 /* ---- transfers ---- */
 
+/* Direct I/O that is refused at a position behind the end, where a short read leaves it: there is nothing to read. */
+static bool is_at_end(const struct gm_transfer *t)
+{
+	struct stat st;
+
+	return t->side == GM_CHAIN_WRITABLE && t->stream->kind == GM_STREAM_FILE &&
+	       gm_sys_fstat(t->stream->fd, &st) == 0 && S_ISREG(st.st_mode) &&
+	       (uint64_t)st.st_size <= t->stream->off;
+}
+
 int gm_stream_run(const struct gm_transfer *t, size_t *done)
 {
 	struct gm_stream *stream = t->stream;
@@ -212,6 +254,8 @@ int gm_stream_run(const struct gm_transfer *t, size_t *done)
 		return gm_stream_move_buffer(t, 0, done);
 	if (stream->flags & GM_STREAM_DIRECT)
 		rc = gm_stream_check_direct(t, NULL);
+	if (rc == -EINVAL && is_at_end(t))
+		return gm_transfer_end(t);
 	return rc ? rc : gm_stream_move(t, done);
 }
 

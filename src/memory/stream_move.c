@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 
+#include "core/error.h"
 #include "memory/access.h"
 #include "memory/backend.h"
 #include "memory/chain.h"
@@ -18,7 +19,9 @@
 #include "memory/lease.h"
 #include "memory/stream.h"
 
-#define SLICES 64
+#define SLICES 64 /* of a batch as most are */
+#define SLICES_MAX                                                                                 \
+	1024 /* of one that may not be two calls if that can be helped: what a call takes */
 #define BOUNCE 8192
 
 struct batch {
@@ -29,8 +32,9 @@ struct batch {
 	size_t bounced;             /* of those, in the buffer */
 	int rc;                     /* why nothing follows, or 0 */
 	struct gm_chain_cursor end; /* of the side, behind the slices that have pins */
-	struct iovec slices[SLICES];
-	struct gm_pin pins[SLICES];
+	size_t room;                /* of both arrays */
+	struct iovec *slices;
+	struct gm_pin *pins;
 	uint8_t bounce[BOUNCE] __attribute__((aligned(4096)));
 };
 
@@ -132,7 +136,7 @@ static void gather_leased(struct batch *b, const struct gm_transfer *t, const st
 		add(b, gm_lease_slice(&spot, gpa, n));
 		gm_cursor_eat(&at, n);
 		n = gm_cursor_here(&at, chain->elems, t->side, want - b->len, &gpa);
-	} while (b->nr < SLICES && n && gpa >= spot.first && gpa <= spot.last &&
+	} while (b->nr < b->room && n && gpa >= spot.first && gpa <= spot.last &&
 		 n - 1 <= spot.last - gpa);
 	b->leased_len = b->len;
 	chain->sides[t->side] = at;
@@ -141,7 +145,7 @@ static void gather_leased(struct batch *b, const struct gm_transfer *t, const st
 static void gather_pinned(struct batch *b, const struct gm_transfer *t, const struct gm_view *view,
 	struct gm_chain *at, size_t want)
 {
-	while (b->nr < SLICES && b->nr_pins < SLICES && b->len < want) {
+	while (b->nr < b->room && b->nr_pins < b->room && b->len < want) {
 		struct iovec slice;
 		uint64_t gpa = 0;
 		size_t n = gm_chain_here(at, t->side, want - b->len, &gpa);
@@ -287,7 +291,7 @@ static struct outcome call_ops(const struct gm_stream *s, const struct batch *b,
 		did.did = 0;
 		did.rc = fn(s->ops.ctx, b->slices, b->nr, &did.did);
 	} while (did.rc == -EINTR && did.did == 0);
-	if (did.rc > 0 || did.did > b->len)
+	if (gm_checked_code(did.rc) != did.rc || did.did > b->len)
 		return (struct outcome){0, -EPROTO};
 	if (did.rc == -EINTR)
 		did.rc = 0;
@@ -340,33 +344,72 @@ static bool is_over(const struct gm_transfer *t, const struct batch *b, size_t d
 	return !t->exact && !(s->flags & GM_STREAM_DISK);
 }
 
-int gm_stream_move(const struct gm_transfer *t, size_t *done)
+/* Is it the arrays that end this batch? */
+static bool is_full(const struct batch *b, size_t want)
+{
+	return b->len < want && !b->rc && !b->bounced &&
+	       (b->nr == b->room || b->nr_pins == b->room);
+}
+
+/* Batch by batch. 1 with nothing done in this one: it is full. */
+static inline __attribute__((always_inline)) int move(
+	struct batch *b, const struct gm_transfer *t, size_t *done)
 {
 	struct gm_stream *s = t->stream;
-	struct batch b;
 
 	for (;;) {
 		struct outcome out = {0};
 		bool doubtful;
 		int rc;
 
-		gather(&b, t, t->len - *done);
-		if (b.len == 0)
-			return b.rc;
-		rc = may_call(t, &b, t->len - *done);
+		gather(b, t, t->len - *done);
+		if (b->len == 0)
+			return b->rc;
+		if (b->room < SLICES_MAX && is_full(b, t->len - *done)) {
+			settle(b, t, false, &out.did);
+			return 1;
+		}
+		rc = may_call(t, b, t->len - *done);
 		if (!rc)
-			out = call(t, &b);
+			out = call(t, b);
 		/* A failed call, or a disk's short answer, may have written more than it says. */
 		doubtful = (out.rc && out.rc != -EAGAIN) ||
-			   ((s->flags & GM_STREAM_DIRECT) && out.did < b.len);
+			   ((s->flags & GM_STREAM_DIRECT) && out.did < b->len);
 		rc = rc ? rc : out.rc;
-		out.rc = settle(&b, t, doubtful, &out.did);
+		out.rc = settle(b, t, doubtful, &out.did);
 		*done += out.did;
 		if (s->kind == GM_STREAM_FILE)
 			s->off += out.did;
 		if (!rc)
 			rc = out.rc;
-		if (rc || *done == t->len || is_over(t, &b, out.did, &rc))
+		if (rc || *done == t->len || is_over(t, b, out.did, &rc))
 			return rc;
 	}
+}
+
+/* As many pieces as a call takes. Apart, because few need the 90 KiB of stack. */
+static __attribute__((noinline)) int move_many(const struct gm_transfer *t, size_t *done)
+{
+	struct iovec slices[SLICES_MAX];
+	struct gm_pin pins[SLICES_MAX];
+	struct batch b;
+
+	b.room = SLICES_MAX;
+	b.slices = slices;
+	b.pins = pins;
+	return move(&b, t, done);
+}
+
+int gm_stream_move(const struct gm_transfer *t, size_t *done)
+{
+	struct iovec slices[SLICES];
+	struct gm_pin pins[SLICES];
+	struct batch b;
+	int rc;
+
+	b.room = SLICES;
+	b.slices = slices;
+	b.pins = pins;
+	rc = move(&b, t, done);
+	return rc > 0 ? move_many(t, done) : rc;
 }

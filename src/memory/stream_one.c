@@ -240,7 +240,7 @@ static inline __attribute__((always_inline)) int over_range(struct gm_stream *s,
 	ssize_t n;
 
 	if (!LIKELY(is_plain(s, len) && !(flags & ~GM_STREAM_EXACT)) ||
-		!LIKELY(s->kind != GM_STREAM_FILE || len - 1 <= (uint64_t)INT64_MAX - s->off) ||
+		!LIKELY(s->kind != GM_STREAM_FILE || len <= (uint64_t)INT64_MAX - s->off) ||
 		!LIKELY(lease(reader, gpa, len, perms_of(side), &slice))) {
 		if (!(flags & ~GM_STREAM_EXACT) && is_buffered(s, side, len))
 			return copy(s, reader, gpa, len, done, side);
