@@ -81,7 +81,8 @@ static uint64_t apply(enum gm_guard_op op, uint64_t old, uint64_t value)
 }
 
 /* A load, if callers' loads are there for it; a fault is the exchange's to tell. */
-static void guess(const void *guest, size_t size, uint64_t *old)
+static inline __attribute__((always_inline)) void guess(
+	const void *guest, size_t size, uint64_t *old)
 {
 #if GM_GUARDED
 	uint8_t v8 = 0;
