@@ -2,13 +2,14 @@
 /*
  * inline/access.h - bodies of access.h. Included by it.
  *
- * The short way is one span of the window that holds the whole access with permission, and one
- * guarded instruction. Everything else, a fault as well, is decided out of line, where the access
- * is made again: one that faulted has not happened.
+ * The short way is the main memory, and one guarded instruction. Then comes any span of the window
+ * that holds the whole access with permission (gm_find_*). Everything else, a fault as well, is
+ * decided out of line, where the access is made again: one that faulted has not happened.
  */
 #ifndef GUESTMEM_INLINE_ACCESS_H
 #define GUESTMEM_INLINE_ACCESS_H
 
+#include <guestmem/inline/few.h>
 #include <guestmem/inline/guarded.h>
 
 /* How gm_load_slow() and gm_store_slow() work: bytes, memory order, byte order. */
@@ -52,85 +53,7 @@ static inline __attribute__((unused, always_inline)) uint8_t gm_swap_u8(uint8_t 
 
 #if GM_GUARDED
 
-/* Is it known when compiling that @len bytes are a few numbers? Then they are accessed here. */
-#define GM_IS_FEW(len) (__builtin_constant_p(len) && (len)-1 < 16)
-
-/* The next @bits of a few bytes, if there are as many. */
-#define GM_LOAD_PART(bits)                                                                         \
-	if (len & (bits / 8)) {                                                                    \
-		if (!gm_guarded_load_u##bits(hva, &u##bits, __ATOMIC_RELAXED))                     \
-			return 0;                                                                  \
-		hva += bits / 8;                                                                   \
-	}
-#define GM_KEEP_PART(bits)                                                                         \
-	if (len & (bits / 8)) {                                                                    \
-		__builtin_memcpy(buf, &u##bits, bits / 8);                                         \
-		buf += bits / 8;                                                                   \
-	}
-#define GM_STORE_PART(bits)                                                                        \
-	if (len & (bits / 8)) {                                                                    \
-		__builtin_memcpy(&u##bits, buf, bits / 8);                                         \
-		if (!gm_guarded_store_u##bits(hva, u##bits, __ATOMIC_RELAXED))                     \
-			return 0;                                                                  \
-		hva += bits / 8;                                                                   \
-		buf += bits / 8;                                                                   \
-	}
-
-/* Both return 1, or 0 after a fault; then nothing has come to @buf. @len is a constant from 1 to 16. */
-GM_INLINE_ONLY int gm_load_few(uint8_t *buf, const uint8_t *hva, size_t len)
-{
-	uint64_t u64;
-	uint64_t second;
-	uint32_t u32;
-	uint16_t u16;
-	uint8_t u8;
-
-	if (len == 16) {
-		if (!gm_guarded_load_u64(hva, &u64, __ATOMIC_RELAXED) ||
-			!gm_guarded_load_u64(hva + 8, &second, __ATOMIC_RELAXED))
-			return 0;
-		__builtin_memcpy(buf, &u64, 8);
-		__builtin_memcpy(buf + 8, &second, 8);
-		return 1;
-	}
-	GM_LOAD_PART(64)
-	GM_LOAD_PART(32)
-	GM_LOAD_PART(16)
-	GM_LOAD_PART(8)
-	GM_KEEP_PART(64)
-	GM_KEEP_PART(32)
-	GM_KEEP_PART(16)
-	GM_KEEP_PART(8)
-	return 1;
-}
-
-GM_INLINE_ONLY int gm_store_few(uint8_t *hva, const uint8_t *buf, size_t len)
-{
-	uint64_t u64;
-	uint32_t u32;
-	uint16_t u16;
-	uint8_t u8;
-
-	if (len == 16) {
-		__builtin_memcpy(&u64, buf, 8);
-		if (!gm_guarded_store_u64(hva, u64, __ATOMIC_RELAXED))
-			return 0;
-		hva += 8;
-		buf += 8;
-		len = 8;
-	}
-	GM_STORE_PART(64)
-	GM_STORE_PART(32)
-	GM_STORE_PART(16)
-	GM_STORE_PART(8)
-	return 1;
-}
-
-#undef GM_LOAD_PART
-#undef GM_KEEP_PART
-#undef GM_STORE_PART
-
-/* A copy from or to where gm_view_find() has led; 1, or 0 after a fault. */
+/* A copy from or to the main memory; 1, or 0 after a fault. */
 GM_INLINE_ONLY int gm_copy_in(void *buf, const void *hva, size_t len)
 {
 	return GM_IS_FEW(len) ? gm_load_few((uint8_t *)buf, (const uint8_t *)hva, len)
@@ -143,27 +66,36 @@ GM_INLINE_ONLY int gm_copy_out(void *hva, const void *buf, size_t len)
 			      : !gm_guard_copy_to(hva, buf, len, NULL);
 }
 
-GM_INLINE int gm_read(const struct gm_view *view, uint64_t gpa, void *buf, size_t len, size_t *done)
+GM_SHARED int gm_find_read(
+	const struct gm_view *view, uint64_t gpa, void *buf, size_t len, size_t *done)
 {
 	void *hva;
 
-	if (__builtin_expect(
-		    !gm_view_find(view, gpa, len, GM_PERM_R, &hva) || !gm_copy_in(buf, hva, len),
-		    0))
+	if (!gm_view_find(view, gpa, len, GM_PERM_R, &hva) ||
+		gm_guard_copy_from(buf, hva, len, NULL))
 		return gm_read_slow(view, gpa, buf, len, done);
 	if (done)
 		*done = len;
 	return 0;
 }
 
-GM_INLINE int gm_write(
+GM_INLINE int gm_read(const struct gm_view *view, uint64_t gpa, void *buf, size_t len, size_t *done)
+{
+	if (__builtin_expect(!gm_view_is_hot(view, gpa, len) ||
+				     !gm_copy_in(buf, gm_view_hot(view, gpa), len),
+		    0))
+		return gm_find_read(view, gpa, buf, len, done);
+	if (done)
+		*done = len;
+	return 0;
+}
+
+GM_SHARED int gm_find_write(
 	const struct gm_view *view, uint64_t gpa, const void *buf, size_t len, size_t *done)
 {
 	void *hva;
 
-	if (__builtin_expect(
-		    !gm_view_find(view, gpa, len, GM_PERM_W, &hva) || !gm_copy_out(hva, buf, len),
-		    0))
+	if (!gm_view_find(view, gpa, len, GM_PERM_W, &hva) || gm_guard_copy_to(hva, buf, len, NULL))
 		return gm_write_slow(view, gpa, buf, len, done);
 	if (__builtin_expect(!gm_view_marked(view, gpa, len), 0))
 		gm_view_mark(view, gpa, len);
@@ -172,39 +104,75 @@ GM_INLINE int gm_write(
 	return 0;
 }
 
+GM_INLINE int gm_write(
+	const struct gm_view *view, uint64_t gpa, const void *buf, size_t len, size_t *done)
+{
+	if (__builtin_expect(!gm_view_is_hot(view, gpa, len) ||
+				     !gm_copy_out(gm_view_hot(view, gpa), buf, len),
+		    0))
+		return gm_find_write(view, gpa, buf, len, done);
+	if (__builtin_expect(!gm_view_marked(view, gpa, len), 0))
+		gm_view_mark(view, gpa, len);
+	if (done)
+		*done = len;
+	return 0;
+}
+
 #define GM_DEFINE_READ(name, bits, how)                                                            \
-	GM_INLINE int gm_read_##name(                                                              \
+	GM_SHARED int gm_find_read_##name(                                                         \
 		const struct gm_view *view, uint64_t gpa, uint##bits##_t *ret)                     \
 	{                                                                                          \
 		void *hva;                                                                         \
 		uint##bits##_t value;                                                              \
                                                                                                    \
-		if (__builtin_expect(                                                              \
-			    gm_view_find(view, gpa, bits / 8, GM_PERM_R, &hva) &&                  \
-				    gm_guarded_load_u##bits(hva, &value, __ATOMIC_RELAXED),        \
+		if (!gm_view_find(view, gpa, bits / 8, GM_PERM_R, &hva) ||                         \
+			!gm_guarded_load_u##bits(hva, &value, __ATOMIC_RELAXED))                   \
+			return gm_load_slow(view, gpa, bits / 8 | (how), ret);                     \
+		*ret = gm_swap_u##bits(value, how);                                                \
+		return 0;                                                                          \
+	}                                                                                          \
+	GM_INLINE int gm_read_##name(                                                              \
+		const struct gm_view *view, uint64_t gpa, uint##bits##_t *ret)                     \
+	{                                                                                          \
+		uint##bits##_t value;                                                              \
+                                                                                                   \
+		if (__builtin_expect(gm_view_is_hot(view, gpa, bits / 8) &&                        \
+					     gm_guarded_load_u##bits(gm_view_hot(view, gpa),       \
+						     &value, __ATOMIC_RELAXED),                    \
 			    1)) {                                                                  \
 			*ret = gm_swap_u##bits(value, how);                                        \
 			return 0;                                                                  \
 		}                                                                                  \
-		return gm_load_slow(view, gpa, bits / 8 | (how), ret);                             \
+		return gm_find_read_##name(view, gpa, ret);                                        \
 	}
 
 #define GM_DEFINE_WRITE(name, bits, how)                                                           \
-	GM_INLINE int gm_write_##name(                                                             \
+	GM_SHARED int gm_find_write_##name(                                                        \
 		const struct gm_view *view, uint64_t gpa, uint##bits##_t value)                    \
 	{                                                                                          \
 		void *hva;                                                                         \
                                                                                                    \
+		if (!gm_view_find(view, gpa, bits / 8, GM_PERM_W, &hva) ||                         \
+			!gm_guarded_store_u##bits(                                                 \
+				hva, gm_swap_u##bits(value, how), __ATOMIC_RELAXED))               \
+			return gm_store_slow(view, gpa, bits / 8 | (how), value);                  \
+		if (__builtin_expect(!gm_view_marked(view, gpa, bits / 8), 0))                     \
+			gm_view_mark(view, gpa, bits / 8);                                         \
+		return 0;                                                                          \
+	}                                                                                          \
+	GM_INLINE int gm_write_##name(                                                             \
+		const struct gm_view *view, uint64_t gpa, uint##bits##_t value)                    \
+	{                                                                                          \
 		if (__builtin_expect(                                                              \
-			    gm_view_find(view, gpa, bits / 8, GM_PERM_W, &hva) &&                  \
-				    gm_guarded_store_u##bits(                                      \
-					    hva, gm_swap_u##bits(value, how), __ATOMIC_RELAXED),   \
+			    gm_view_is_hot(view, gpa, bits / 8) &&                                 \
+				    gm_guarded_store_u##bits(gm_view_hot(view, gpa),               \
+					    gm_swap_u##bits(value, how), __ATOMIC_RELAXED),        \
 			    1)) {                                                                  \
 			if (__builtin_expect(!gm_view_marked(view, gpa, bits / 8), 0))             \
 				gm_view_mark(view, gpa, bits / 8);                                 \
 			return 0;                                                                  \
 		}                                                                                  \
-		return gm_store_slow(view, gpa, bits / 8 | (how), value);                          \
+		return gm_find_write_##name(view, gpa, value);                                     \
 	}
 
 #else
