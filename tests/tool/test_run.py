@@ -179,6 +179,23 @@ class Pages(Runs):
         self.assertEqual(report["operations"], 1024)
         self.assertEqual(report["present_bytes"], 1024 * PAGE)
 
+    def test_memory_is_filled_while_the_payload_runs(self):
+        # The payload touches one page and waits: the others come by themselves.
+        for engine in ("kvm", "thread"):
+            report = self.did_well(["-s", "64M", "-p", "base", "-e", engine, "--populate", "--background", "-t", "1",
+                                    "stamp", "pages=1", "rounds=0", "pause=0.05"], engine == "kvm")
+            self.assertEqual(report["present_bytes"], 64 * MIB)
+            self.assertTrue(report["background"])
+            self.assertLess(report["background_start_seconds"], report["background_seconds"])
+            self.assertLess(report["background_seconds"], report["seconds"])
+        self.fails(2, "--background", args=("run", "-s", "4M", "--background", "touch"))
+
+    def test_a_payload_that_ends_ends_the_filling(self):
+        report = self.did_well(["-s", "8G", "-p", "base", "-e", "thread", "--populate", "--background", "-t", "0.001",
+                                "stamp", "pages=1", "rounds=0", "pause=0.001"], False)
+        self.assertGreater(report["present_bytes"], 0)
+        self.assertLess(report["present_bytes"], 8 << 30)
+
     def test_populated_memory_takes_no_faults(self):
         lazy = self.did_well(["-s", "32M", "-p", "base", "touch"])
         full = self.did_well(["-s", "32M", "-p", "base", "--populate", "touch"])
