@@ -11,7 +11,8 @@ static void *populate(void *arg)
 	struct gm_populate_opts opts = {.size = sizeof(opts), .threads = 1, .cancel = &b->cancel};
 	double begun = tool_now();
 
-	b->code = gm_space_populate(b->memory->space, b->memory->gpa, b->memory->len, &opts, &b->err);
+	b->code =
+		gm_space_populate(b->memory->space, b->memory->gpa, b->memory->len, &opts, &b->err);
 	b->seconds = tool_now() - begun;
 	return NULL;
 }
