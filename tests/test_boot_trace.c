@@ -103,8 +103,8 @@ static bool in_order(uint64_t from, uint64_t nr, uint32_t *ret_first, uint32_t *
 /* The firmware runs, a device brings the kernel's image in one go, and that unpacks itself to 16 MiB. */
 static void it_begins_as_a_boot_does(void **state)
 {
-	uint32_t image[2];
-	uint32_t kernel[2];
+	uint32_t image[2] = {0};
+	uint32_t kernel[2] = {0};
 
 	(void)state;
 	assert_in_range(touched_at[0], 1, 100);
