@@ -94,7 +94,7 @@ class Binary:
 def widths_of(name):
     """Bytes of the numbers that a function is about, by its name; none if it is about none."""
     name = name.split('.')[0]
-    if re.match(r'gm_slice_(load|store)$', name):  # which is an argument
+    if re.match(r'gm_slice_(load|store)$|gm_guard_rmw$', name):  # which is an argument
         return (1, 2, 4, 8)
     found = re.match(r'single_\w+_(\d+)$', name) or \
         re.match(r'gm_guard_(?:xchg|xadd|cmpxchg)_(\d+)$', name) or \
@@ -195,7 +195,7 @@ def check_order(binary, function, guarded):
     """What is wrong with the order of one function; None if it has none, or leaves the access to another one."""
     name = function[2].split('.')[0]
     found = re.match(r'single_\w*(load|store)_(RELAXED|ACQUIRE|RELEASE|SEQ_CST)_\d+$', name) or \
-        re.match(r'gm_(?:atomic|cache)_(load|store)_u()\d+$', name)
+        re.match(r'gm_(?:atomic|cache|find)_(load|store)_u()\d+$', name)
     body = binary.body(function)
     touching = [(text, body[i + 1][1] if i + 1 < len(body) else '')
                 for i, (at, text) in enumerate(body) if at in guarded]
