@@ -13,6 +13,7 @@ static const struct tool_option options[] = {
 	{"backing", 0, "WHAT", "anon, shared, memfd or a file's path (default: anon)"},
 	{"share", 0, NULL, "memory with a file descriptor: anon becomes memfd"},
 	{"populate", 0, NULL, "fill it with pages before the payload starts"},
+	{"background", 0, NULL, "with --populate: while it runs, by a thread"},
 	{"numa", 0, "MODE:NODES", "as for guestmem exec"},
 	{"vcpus", 'c', "NUMBER", "vCPUs, or threads, 1 to 64 (default: 1)"},
 	{"engine", 'e', "ENGINE", "kvm, thread or auto (default: auto)"},
@@ -33,6 +34,7 @@ enum {
 	OPT_BACKING,
 	OPT_SHARE,
 	OPT_POPULATE,
+	OPT_BACKGROUND,
 	OPT_NUMA,
 	OPT_VCPUS,
 	OPT_ENGINE,
@@ -161,6 +163,9 @@ static bool take_option(void *ctx, size_t option, const char *value)
 	case OPT_JSON:
 		o->json = value;
 		return true;
+	case OPT_BACKGROUND:
+		o->background = true;
+		return true;
 	case OPT_QUIET:
 		o->quiet = true;
 		return true;
@@ -188,6 +193,10 @@ static bool options_fit(const struct run_opts *o, int nr_words)
 		tool_error("--share: goes with --backing anon and memfd only");
 		return false;
 	}
+	if (o->background && !o->memory.populate) {
+		tool_error("--background: goes with --populate only");
+		return false;
+	}
 	if (o->restart > 0 && o->engine == RUN_THREAD) {
 		tool_error("--restart: there is no virtual machine with --engine thread");
 		return false;
@@ -204,5 +213,9 @@ bool run_options(int argc, char **argv, struct run_opts *ret, int *ret_status)
 	if (first < 0)
 		return false;
 	*ret_status = EXIT_USAGE;
-	return options_fit(ret, argc - first) && run_words(ret, argv + first, argc - first);
+	if (!options_fit(ret, argc - first) || !run_words(ret, argv + first, argc - first))
+		return false;
+	/* Then not when it is made. */
+	ret->memory.behind = ret->background;
+	return true;
 }
