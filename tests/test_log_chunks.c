@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_log_chunks.c - logs of very many pages: runs, counts and resets are right across the borders of chunks, and pass over
- * those in which nothing was ever written.
+ * test_log_chunks.c - logs of very many pages: runs, counts and resets are right across the borders of chunks, and
+ * pass over those in which nothing was ever written.
  */
 #include <errno.h>
 #include <stdlib.h>
