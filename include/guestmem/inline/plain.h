@@ -101,13 +101,13 @@ template <typename T> constexpr size_t gm_object_size(const volatile T *)
 
 /* An array or pointer as it is, and a pointer instead of any other thing. */
 #define GM_PLAIN_LIST(x) __builtin_choose_expr(__builtin_classify_type(x) == 5, (x), (char *)0)
-/* The same, where it may be subscripted. */
-#define GM_PLAIN_ITEM(x)                                                                           \
-	(_Generic((x), void *: (char *)0, const void *: (char *)0, volatile void *: (char *)0,     \
-		const volatile void *: (char *)0, default: GM_PLAIN_LIST(x))[0])
 /* An array is not of the type that it has in an expression; a pointer is. */
 #define GM_PLAIN_IS_POINTER(x)                                                                     \
 	__builtin_types_compatible_p(__typeof__(x), __typeof__(((void)0, GM_PLAIN_LIST(x))))
+/* The first element of an array, and a character instead of any other thing. */
+#define GM_PLAIN_ITEM(x)                                                                           \
+	(__builtin_choose_expr(                                                                    \
+		__builtin_classify_type(x) == 5 && !GM_PLAIN_IS_POINTER(x), (x), (char *)0)[0])
 /* Class 8 is floating point, which has padding where it is wider than double; 9 complex numbers, 13 unions. */
 #define GM_PLAIN_IS_WIDE(x)                                                                        \
 	(sizeof(__builtin_choose_expr(__builtin_classify_type(x) == 8, (x), 0.0)) > sizeof(double))
