@@ -1,0 +1,708 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_control.c - each function a guest can ask for, on each backing: its effect as the kernel shows it,
+ * that nothing beside it changes, and that it is undone.
+ */
+#include "one_control.h"
+
+#include <guestmem/log.h>
+#include <guestmem/part.h>
+
+#include "kinds.h"
+
+#define IN (AT + MIB(2)) /* of what is asked for */
+#define IN_LEN MIB(4)
+
+static bool is_mapped(const struct backing *b)
+{
+	return !b->far && b->now;
+}
+
+static void start_all(int i, uint32_t more_flags)
+{
+	struct backing b = backings[i];
+
+	if (is_mapped(&b))
+		b.opts.flags |= more_flags;
+	start_backing(&b);
+	start_control(POLICY(.allow = GM_CONTROL_ALL, .numa_nodes = 1));
+}
+
+static void stop_all(void)
+{
+	stop_control();
+	stop_backing();
+}
+
+/* ---- giving memory back ---- */
+
+static void check_freed(const struct backing *b, uint64_t code, bool zeros)
+{
+	uint64_t before;
+	bool filled = zeros && b->zero == BY(FILL);
+
+	fill_bytes(AT, 1, LEN);
+	before = taken();
+	if (!b->now && !zeros) {
+		assert_refused(ask(code, IN, IN_LEN), ENOTSUP);
+		assert_bytes(AT, 1, LEN);
+		return;
+	}
+	assert_ok(ask(code, IN, IN_LEN));
+	assert_int_equal(answer.done, IN_LEN);
+	if (!filled)
+		assert_int_equal(before - taken(), IN_LEN);
+	assert_bytes(AT, 1, MIB(2));
+	assert_bytes(IN, b->from_file && !zeros ? 'f' : 0, IN_LEN);
+	assert_bytes(AT + MIB(6), 1, MIB(2));
+}
+
+static void what_is_not_needed_is_freed(void **state)
+{
+	(void)state;
+	for (int i = 0; i < BACKINGS; i++) {
+		start_all(i, 0);
+		check_freed(&backings[i], GM_CONTROL_DONTNEED, false);
+		check_freed(&backings[i], GM_CONTROL_REMOVE, true);
+		stop_all();
+	}
+}
+
+static void what_is_free_is_lazy_where_it_can_be(void **state)
+{
+	(void)state;
+	for (int i = 0; i < BACKINGS; i++) {
+		const struct backing *b = &backings[i];
+
+		start_all(i, 0);
+		if (b->lazy) {
+			fill_bytes(AT, 1, LEN);
+			assert_ok(ask(GM_CONTROL_FREE, IN, IN_LEN));
+			/* Some wait in lists of the CPUs. */
+			assert_true(support_smaps(host(IN), "LazyFree:") >
+				    (long long)(IN_LEN - 256 * PAGE));
+			/* Written again, it stays. */
+			fill_bytes(IN, 3, IN_LEN);
+			assert_int_equal(support_smaps(host(IN), "LazyFree:"), 0);
+			assert_bytes(IN, 3, IN_LEN);
+		} else {
+			check_freed(b, GM_CONTROL_FREE, false);
+		}
+		stop_all();
+	}
+	/* Locked by the guest: now. */
+	start_all(ANON, 0);
+	assert_ok(ask(GM_CONTROL_MLOCK, IN, IN_LEN));
+	check_freed(&backings[ANON], GM_CONTROL_FREE, false);
+	stop_all();
+}
+
+static uint64_t swapped(uint64_t gpa, uint64_t len)
+{
+	struct gm_usage use = {.size = sizeof(use)};
+	struct gm_residency *res;
+
+	assert_ok(gm_residency_open(0, &res, &err));
+	assert_ok(gm_residency_usage(res, (uintptr_t)host(gpa), len, 0, &use, &err));
+	gm_residency_close(res);
+	return use.swapped;
+}
+
+static void what_is_paged_out_is_not_in_memory(void **state)
+{
+	bool swap = kind_swap_on();
+
+	(void)state;
+	if (!swap)
+		printf("skipped: no swap space can be made\n");
+	for (int i = 0; i < BACKINGS; i++) {
+		const struct backing *b = &backings[i];
+
+		start_all(i, 0);
+		fill_bytes(AT, 1, LEN);
+		if (!b->cold) {
+			assert_refused(ask(GM_CONTROL_PAGEOUT, IN, IN_LEN), ENOTSUP);
+			assert_refused(ask(GM_CONTROL_COLD, IN, IN_LEN), ENOTSUP);
+		} else {
+			assert_ok(ask(GM_CONTROL_COLD, IN, IN_LEN));
+			assert_int_equal(resident_at(host(AT), LEN), LEN);
+			assert_ok(ask(GM_CONTROL_PAGEOUT, IN, IN_LEN));
+			if (swap && (i == ANON || i == FILE_PRIVATE)) {
+				assert_true(swapped(IN, IN_LEN) > IN_LEN / 4);
+				assert_int_equal(swapped(AT, MIB(2)), 0);
+				assert_ok(ask(GM_CONTROL_WILLNEED, IN, IN_LEN));
+			}
+		}
+		assert_bytes(AT, 1, LEN);
+		stop_all();
+	}
+}
+
+static void what_is_cold_is_split_off(void **state)
+{
+	(void)state;
+	start_all(THP, 0);
+	fill_bytes(AT, 1, LEN);
+	assert_int_equal(support_smaps(host(AT), "AnonHugePages:"), LEN);
+	/* The kernel takes a page that is cold out of its huge page. */
+	assert_ok(ask(GM_CONTROL_COLD, IN + PAGE, PAGE));
+	assert_int_equal(support_smaps(host(AT), "AnonHugePages:"), LEN - MIB(2));
+	assert_bytes(AT, 1, LEN);
+	/* And back. */
+	assert_ok(ask(GM_CONTROL_COLLAPSE, IN, MIB(2)));
+	assert_int_equal(answer.done, MIB(2));
+	assert_int_equal(support_smaps(host(AT), "AnonHugePages:"), LEN);
+	stop_all();
+}
+
+/* ---- properties ---- */
+
+/* The flag is that of the range and of nothing beside it. */
+static void assert_flag(const char *flag, bool inside, bool outside)
+{
+	assert_int_equal(support_vmflag(host(IN), flag), inside);
+	assert_int_equal(support_vmflag(host(IN + IN_LEN - 1), flag), inside);
+	assert_int_equal(support_vmflag(host(AT), flag), outside);
+	assert_int_equal(support_vmflag(host(IN - 1), flag), outside);
+	assert_int_equal(support_vmflag(host(IN + IN_LEN), flag), outside);
+}
+
+/* A flag that appears, stays for what has it, goes when the control goes. */
+static void check_flag(uint64_t code, const char *flag, bool before)
+{
+	fill_bytes(AT, 1, LEN);
+	assert_flag(flag, before, before);
+	assert_ok(ask(code, IN, IN_LEN));
+	assert_int_equal(answer.done, IN_LEN);
+	assert_flag(flag, !before, before);
+	assert_int_equal(told().pieces, 1);
+	assert_ok(ask(code, IN, MIB(2)));
+	assert_flag(flag, !before, before);
+	assert_int_equal(told().pieces, 1);
+	assert_bytes(AT, 1, LEN);
+	stop_control();
+	assert_flag(flag, before, before);
+	start_control(POLICY(.allow = GM_CONTROL_ALL, .numa_nodes = 1));
+}
+
+static void dumps_leave_it_out(void **state)
+{
+	(void)state;
+	for (int i = 0; i < BACKINGS; i++) {
+		start_all(i, GM_BLOCK_DUMP);
+		if (is_mapped(&backings[i]))
+			check_flag(GM_CONTROL_DONTDUMP, "dd", false);
+		else
+			assert_refused(ask(GM_CONTROL_DONTDUMP, IN, IN_LEN), ENOTSUP);
+		stop_all();
+	}
+}
+
+static void equal_pages_are_merged_or_not(void **state)
+{
+	(void)state;
+	for (int i = 0; i < BACKINGS; i++) {
+		bool can = i == ANON || i == THP || i == FILE_PRIVATE || i == LOCKED;
+
+		start_all(i, can ? GM_BLOCK_MERGE : 0);
+		if (can) {
+			check_flag(GM_CONTROL_UNMERGEABLE, "mg", true);
+		} else {
+			assert_refused(ask(GM_CONTROL_UNMERGEABLE, IN, IN_LEN), ENOTSUP);
+			assert_refused(ask(GM_CONTROL_MERGEABLE, IN, IN_LEN), ENOTSUP);
+		}
+		stop_all();
+		start_all(i, 0);
+		if (can)
+			check_flag(GM_CONTROL_MERGEABLE, "mg", false);
+		stop_all();
+	}
+}
+
+static void locks_hold_and_are_counted(void **state)
+{
+	(void)state;
+	for (int i = 0; i < BACKINGS; i++) {
+		uint32_t flags = backings[i].opts.flags;
+
+		start_all(i, 0);
+		if (!is_mapped(&backings[i])) {
+			assert_refused(ask(GM_CONTROL_MLOCK, IN, IN_LEN), ENOTSUP);
+		} else if (flags & GM_BLOCK_LOCK) {
+			assert_refused(ask(GM_CONTROL_MLOCK, IN, IN_LEN), EPERM);
+			assert_refused(ask(GM_CONTROL_MUNLOCK, IN, IN_LEN), EPERM);
+			if (i == LOCKED)
+				assert_flag("lo", true, true);
+		} else if (backings[i].page == PAGE) {
+			check_flag(GM_CONTROL_MLOCK, "lo", false);
+			assert_ok(ask(GM_CONTROL_DONTNEED, AT, LEN));
+			assert_ok(ask(GM_CONTROL_MLOCK, IN, IN_LEN));
+			/* Locked is filled. */
+			assert_int_equal(resident_at(host(IN), IN_LEN), IN_LEN);
+			assert_int_equal(told().locked, IN_LEN);
+			assert_ok(ask(GM_CONTROL_MUNLOCK, IN + MIB(1), MIB(1)));
+			assert_int_equal(told().locked, IN_LEN - MIB(1));
+			assert_ok(ask(GM_CONTROL_MUNLOCK, AT, LEN));
+			assert_int_equal(told().locked, 0);
+			assert_flag("lo", false, false);
+			assert_int_equal(told().pieces, 0);
+		} else {
+			/* Explicit huge pages are never swapped; what is asked for is counted. */
+			assert_ok(ask(GM_CONTROL_MLOCK, IN, IN_LEN));
+			assert_int_equal(told().locked, IN_LEN);
+			assert_int_equal(resident_at(host(IN), IN_LEN), IN_LEN);
+		}
+		stop_all();
+	}
+}
+
+static bool maps_has(const void *hva, const char *word)
+{
+	char line[512];
+	bool found = false;
+	FILE *f = fopen("/proc/self/maps", "re");
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		unsigned long long from;
+		unsigned long long to;
+
+		if (sscanf(line, "%llx-%llx", &from, &to) == 2 && (uintptr_t)hva >= from &&
+			(uintptr_t)hva < to)
+			found = strstr(line, word) != NULL;
+	}
+	fclose(f);
+	return found;
+}
+
+/* In the place of the kernel, which may have been built without names. */
+static struct {
+	char name[80];
+	const void *hva;
+	size_t len;
+	unsigned int fails;
+} named;
+
+int __wrap_gm_sys_name_vma(void *addr, size_t len, const char *name);
+
+int __wrap_gm_sys_name_vma(void *addr, size_t len, const char *name)
+{
+	named.hva = addr;
+	named.len = len;
+	snprintf(named.name, sizeof(named.name), "%s", name);
+	/* What the kernel takes. */
+	for (const char *at = name; *at; at++)
+		assert_false(*at < 0x20 || *at > 0x7e || strchr("\\`$[]", *at));
+	if (named.fails == 0)
+		return 0;
+	named.fails--;
+	return -EINVAL;
+}
+
+static void assert_named(uint64_t gpa, uint64_t len, const char *name)
+{
+	assert_string_equal(named.name, name);
+	assert_ptr_equal(named.hva, host(gpa));
+	assert_int_equal(named.len, len);
+}
+
+static void names_are_given_and_cleaned(void **state)
+{
+	const struct gm_control_request text = {.code = GM_CONTROL_SET_NAME,
+		.addr = IN,
+		.len = IN_LEN,
+		.name = "a[b]\\$`\n\x80 and much more than is taken"};
+
+	(void)state;
+	for (int i = 0; i < BACKINGS; i++) {
+		bool can = i == ANON || i == THP || i == LOCKED || i == ANON_SHARED;
+
+		start_all(i, 0);
+		if (!can) {
+			assert_refused(ask_arg(GM_CONTROL_SET_NAME, IN, IN_LEN, 7), ENOTSUP);
+			stop_all();
+			continue;
+		}
+		assert_ok(ask_arg(GM_CONTROL_SET_NAME, IN, IN_LEN, UINT64_MAX));
+		assert_named(IN, IN_LEN, "guest:18446744073709551615");
+		assert_ok(gm_control_request(control, &text, &answer, &err));
+		assert_named(IN, IN_LEN, "guest:a_b______ and much more ");
+		assert_int_equal(told().pieces, 1);
+		assert_ok(ask_arg(GM_CONTROL_SET_NAME, IN, MIB(1), 0));
+		assert_named(IN, MIB(1), "guestmem:guestmem");
+		/* A kernel without names: as before. */
+		named.fails = 1;
+		assert_int_equal(ask_arg(GM_CONTROL_SET_NAME, IN, MIB(2), 3), -ENOTSUP);
+		stop_control();
+		assert_named(IN + MIB(1), IN_LEN - MIB(1), "guestmem:guestmem");
+		start_control(NULL);
+		stop_all();
+	}
+}
+
+static void assert_prot(uint64_t gpa, const char *shown, int read_rc, int write_rc)
+{
+	char private[8];
+	char shared[8];
+	uint8_t byte;
+
+	snprintf(private, sizeof(private), "%sp", shown);
+	snprintf(shared, sizeof(shared), "%ss", shown);
+	assert_true(maps_has(host(gpa), private) || maps_has(host(gpa), shared));
+	assert_int_equal(read_byte(gpa, &byte), read_rc);
+	assert_int_equal(write_byte(gpa, 5), write_rc);
+}
+
+static void protection_is_an_error_not_a_death(void **state)
+{
+	(void)state;
+	for (int i = 0; i < BACKINGS; i++) {
+		start_all(i, 0);
+		fill_bytes(AT, 1, LEN);
+		if (!is_mapped(&backings[i])) {
+			assert_refused(ask(GM_CONTROL_PROTECT_NONE, IN, IN_LEN), ENOTSUP);
+			stop_all();
+			continue;
+		}
+		assert_refused(ask(GM_CONTROL_PROTECT_NONE, IN, IN_LEN), ENOTSUP);
+		assert_int_equal(gm_guard_install(), 0);
+		assert_ok(ask(GM_CONTROL_PROTECT_R, IN, IN_LEN));
+		assert_ok(ask(GM_CONTROL_PROTECT_NONE, IN, MIB(2)));
+		assert_prot(IN, "---", -EACCES, -EACCES);
+		assert_prot(IN + MIB(2) - 1, "---", -EACCES, -EACCES);
+		assert_prot(IN + MIB(2), "r--", 0, -EACCES);
+		assert_prot(IN + IN_LEN - 1, "r--", 0, -EACCES);
+		assert_prot(IN - 1, "rw-", 0, 0);
+		assert_prot(IN + IN_LEN, "rw-", 0, 0);
+		assert_ok(ask(GM_CONTROL_PROTECT_W, IN, MIB(2)));
+		assert_prot(IN, "-w-", 0, 0);
+		assert_ok(ask(GM_CONTROL_PROTECT_RW, IN, MIB(2)));
+		assert_prot(IN, "rw-", 0, 0);
+		assert_int_equal(told().pieces, 1);
+		stop_control();
+		assert_prot(IN + MIB(2), "rw-", 0, 0);
+		assert_int_equal(gm_guard_remove(), 0);
+		start_control(NULL);
+		stop_all();
+	}
+}
+
+static void sizes_of_pages_are_asked_for(void **state)
+{
+	(void)state;
+	for (int i = 0; i < BACKINGS; i++) {
+		bool anon = i == ANON || i == THP || i == LOCKED;
+
+		start_all(i, 0);
+		if (!is_mapped(&backings[i]) || backings[i].page != PAGE) {
+			assert_refused(ask(GM_CONTROL_HUGE, IN, IN_LEN), ENOTSUP);
+			assert_refused(ask(GM_CONTROL_NOHUGE, IN, IN_LEN), ENOTSUP);
+			stop_all();
+			continue;
+		}
+		assert_ok(ask(GM_CONTROL_NOHUGE, IN, IN_LEN));
+		assert_true(support_vmflag(host(IN), "nh"));
+		if (anon) {
+			assert_ok(ask(GM_CONTROL_HUGE, IN, IN_LEN));
+			assert_true(support_vmflag(host(IN), "hg"));
+			if (i != LOCKED) {
+				fill_bytes(AT, 1, LEN);
+				assert_int_equal(support_smaps(host(IN), "AnonHugePages:") >=
+							 (long long)IN_LEN,
+					1);
+			}
+		} else {
+			/* shmem_enabled, or a file system without them. */
+			assert_refused(ask(GM_CONTROL_HUGE, IN, IN_LEN), ENOTSUP);
+			assert_true(support_vmflag(host(IN), "nh"));
+		}
+		stop_all();
+	}
+}
+
+static void memory_is_filled_and_collapsed_and_told(void **state)
+{
+	(void)state;
+	for (int i = 0; i < BACKINGS; i++) {
+		const struct backing *b = &backings[i];
+
+		start_all(i, 0);
+		if (!is_mapped(b)) {
+			assert_refused(ask(GM_CONTROL_POPULATE, IN, IN_LEN), ENOTSUP);
+			assert_refused(ask(GM_CONTROL_QUERY, IN, IN_LEN), ENOTSUP);
+			stop_all();
+			continue;
+		}
+		if (i != LOCKED && i != MEMFD_LOCKED) {
+			assert_ok(ask(GM_CONTROL_QUERY, AT, LEN));
+			assert_int_equal(answer.arg0, 0);
+		}
+		assert_ok(ask(GM_CONTROL_POPULATE, IN, IN_LEN));
+		assert_int_equal(answer.done, IN_LEN);
+		assert_int_equal(resident_at(host(IN), IN_LEN), IN_LEN);
+		if (i != LOCKED && i != MEMFD_LOCKED)
+			assert_int_equal(resident_at(host(AT), LEN), IN_LEN);
+		assert_ok(ask(GM_CONTROL_QUERY, IN, IN_LEN));
+		assert_int_equal(answer.value, b->page);
+		assert_int_equal(answer.arg0, IN_LEN);
+		assert_int_equal(answer.arg1, i == THP || b->page > PAGE ? IN_LEN : 0);
+		if (i == MEMFD || i == ANON_SHARED) {
+			assert_ok(ask(GM_CONTROL_COLLAPSE, IN, IN_LEN));
+			assert_int_equal(answer.done, IN_LEN);
+			assert_ok(ask(GM_CONTROL_QUERY, IN, IN_LEN));
+			assert_int_equal(answer.arg1, IN_LEN);
+		} else if (b->page > PAGE) {
+			assert_refused(ask(GM_CONTROL_COLLAPSE, IN, IN_LEN), ENOTSUP);
+			assert_refused(ask(GM_CONTROL_WILLNEED, IN, IN_LEN), ENOTSUP);
+		}
+		stop_all();
+	}
+}
+
+static void nodes_are_named(void **state)
+{
+	(void)state;
+	for (int i = 0; i < BACKINGS; i++) {
+		int mode = -1;
+		unsigned long nodes = 0;
+
+		start_all(i, 0);
+		assert_refused(ask_arg(GM_CONTROL_NUMA_BIND, IN, IN_LEN, 1), EPERM);
+		assert_refused(ask_arg(GM_CONTROL_NUMA_BIND, IN, IN_LEN, 64), EPERM);
+		if (!is_mapped(&backings[i])) {
+			assert_refused(ask_arg(GM_CONTROL_NUMA_BIND, IN, IN_LEN, 0), ENOTSUP);
+			stop_all();
+			continue;
+		}
+		assert_ok(ask_arg(GM_CONTROL_NUMA_BIND, IN, IN_LEN, 0));
+		/* MPOL_F_ADDR */
+		assert_int_equal(syscall(SYS_get_mempolicy, &mode, &nodes, 64L, host(IN), 2L), 0);
+		assert_int_equal(mode, 2);
+		assert_int_equal(nodes, 1);
+		assert_ok(ask_arg(GM_CONTROL_NUMA_PREFER, IN, IN_LEN, 0));
+		assert_int_equal(syscall(SYS_get_mempolicy, &mode, &nodes, 64L, host(IN), 2L), 0);
+		assert_int_equal(mode, 1);
+		assert_int_equal(syscall(SYS_get_mempolicy, &mode, &nodes, 64L, host(AT), 2L), 0);
+		assert_int_equal(mode, 0);
+		stop_control();
+		assert_int_equal(syscall(SYS_get_mempolicy, &mode, &nodes, 64L, host(IN), 2L), 0);
+		assert_int_equal(mode, 0);
+		start_control(NULL);
+		stop_all();
+	}
+}
+
+/* ---- the rest ---- */
+
+static void what_is_offered_is_told(void **state)
+{
+	(void)state;
+	start_all(ANON, 0);
+	assert_ok(ask(GM_CONTROL_INFO, 1, 2));
+	assert_int_equal(answer.value, PAGE);
+	assert_int_equal(answer.arg0, 1);
+	assert_int_equal(answer.arg1, 0);
+	assert_ok(ask(GM_CONTROL_FEATURES, 0, 0));
+	assert_int_equal(answer.value, GM_CONTROL_ALL);
+	stop_control();
+	start_control(NULL);
+	assert_ok(ask(GM_CONTROL_FEATURES, 0, 0));
+	assert_int_equal(answer.value, GM_CONTROL_SAFE);
+	assert_int_equal(told().requests, 1);
+	assert_int_equal(told().counts[GM_CONTROL_SLOT(GM_CONTROL_FEATURES)], 1);
+	stop_all();
+}
+
+static void logs_are_marked_where_bytes_go(void **state)
+{
+	struct gm_log *log;
+
+	(void)state;
+	start_all(ANON, 0);
+	fill_bytes(AT, 1, LEN);
+	assert_ok(gm_log_create(space, NULL, &log, &err));
+	assert_ok(ask(GM_CONTROL_COLD, AT, LEN));
+	assert_ok(ask(GM_CONTROL_MLOCK, AT, LEN));
+	assert_int_equal(gm_log_count(log, 0, 0), 0);
+	assert_ok(ask(GM_CONTROL_DONTNEED, IN, IN_LEN));
+	assert_int_equal(gm_log_count(log, 0, 0), IN_LEN / PAGE);
+	assert_int_equal(gm_log_count(log, IN, IN_LEN), IN_LEN / PAGE);
+	assert_ok(gm_log_destroy(log, &err));
+	stop_all();
+}
+
+static void neighbours_are_done_as_one(void **state)
+{
+	struct gm_control_request reqs[10] = {{0}};
+	struct gm_control_result rets[10];
+
+	(void)state;
+	start_all(ANON, 0);
+	fill_bytes(AT, 1, LEN);
+	for (unsigned int i = 0; i < 10; i++) {
+		reqs[i] = (struct gm_control_request){
+			.code = GM_CONTROL_DONTNEED, .addr = AT + i * KIB(64), .len = KIB(64)};
+		rets[i].size = sizeof(rets[i]);
+	}
+	reqs[3].code = GM_CONTROL_COLD;
+	reqs[6].addr = 1;
+	reqs[8].len = 0;
+	assert_int_equal(gm_control_batch(control, reqs, 10, rets), 8);
+	for (unsigned int i = 0; i < 10; i++) {
+		bool bad = i == 6 || i == 8;
+
+		assert_int_equal(rets[i].code, bad ? -EINVAL : 0);
+		assert_int_equal(rets[i].done, bad ? 0 : KIB(64));
+		assert_bytes(AT + i * KIB(64), bad || i == 3 ? 1 : 0, KIB(64));
+	}
+	assert_int_equal(told().requests, 10);
+	assert_int_equal(told().refused, 2);
+	assert_int_equal(told().counts[GM_CONTROL_DONTNEED], 7);
+	assert_int_equal(told().bytes, 8 * KIB(64));
+	/* Neighbours that are alike are one piece. */
+	for (unsigned int i = 0; i < 10; i++)
+		reqs[i] = (struct gm_control_request){
+			.code = GM_CONTROL_DONTDUMP, .addr = AT + i * PAGE, .len = PAGE};
+	assert_int_equal(gm_control_batch(control, reqs, 10, rets), 10);
+	assert_int_equal(told().pieces, 1);
+	stop_all();
+}
+
+static void requests_cross_regions(void **state)
+{
+	(void)state;
+	start(GM_OPTS(gm_space_opts, .gpa_limit = GIB(1)));
+	add(AT, MIB(2));
+	add(AT + MIB(2), MIB(2));
+	start_control(POLICY(.allow = GM_CONTROL_ALL));
+	fill_bytes(AT, 1, MIB(4));
+	assert_ok(ask(GM_CONTROL_MLOCK, AT + MIB(1), MIB(2)));
+	assert_int_equal(told().locked, MIB(2));
+	assert_true(support_vmflag(host(AT + MIB(1)), "lo"));
+	assert_true(support_vmflag(host(AT + MIB(2)), "lo"));
+	assert_false(support_vmflag(host(AT), "lo"));
+	assert_false(support_vmflag(host(AT + MIB(3)), "lo"));
+	assert_ok(ask(GM_CONTROL_DONTNEED, AT + MIB(1), MIB(2)));
+	assert_bytes(AT, 1, MIB(1));
+	assert_bytes(AT + MIB(1), 0, MIB(2));
+	stop_control();
+	stop();
+}
+
+static void what_goes_is_made_normal_before(void **state)
+{
+	struct gm_block *block;
+	struct gm_block_info info = {.size = sizeof(info)};
+	uint64_t id;
+	uint64_t beside;
+
+	(void)state;
+	assert_int_equal(gm_guard_install(), 0);
+	start(GM_OPTS(gm_space_opts, .gpa_limit = GIB(1)));
+	start_control(POLICY(.allow = GM_CONTROL_ALL));
+	assert_ok(gm_block_create(BLOCK(.len = MIB(2)), &block, &err));
+	assert_ok(gm_space_add(space, DESC(.gpa = AT, .block = block), &id, &err));
+	beside = add(AT + MIB(2), MIB(2));
+	assert_ok(ask(GM_CONTROL_PROTECT_NONE, AT + MIB(1), MIB(2)));
+	assert_ok(ask(GM_CONTROL_MLOCK, AT, PAGE));
+	assert_ok(gm_space_remove(space, id, &err));
+	assert_int_equal(told().undone, 2);
+	assert_int_equal(told().locked, 0);
+	/* The block lives on, and is as it was; what is beside it keeps what it has. */
+	assert_int_equal(gm_block_info(block, &info), 0);
+	memset(info.hva, 3, MIB(2));
+	assert_false(support_vmflag(info.hva, "lo"));
+	assert_int_equal(write_byte(AT + MIB(2), 1), -EACCES);
+	assert_int_equal(write_byte(AT + MIB(3), 1), 0);
+	/* What comes there has nothing of it. */
+	add(AT, MIB(2));
+	assert_int_equal(write_byte(AT + MIB(1), 1), 0);
+	assert_ok(gm_space_remove(space, beside, &err));
+	assert_int_equal(told().pieces, 0);
+	gm_block_put(block);
+	stop_control();
+	stop();
+	assert_int_equal(gm_guard_remove(), 0);
+}
+
+static void unplugging_makes_normal_only_what_is_unplugged(void **state)
+{
+	uint64_t id;
+
+	(void)state;
+	assert_int_equal(gm_guard_install(), 0);
+	start(GM_OPTS(gm_space_opts, .gpa_limit = GIB(1)));
+	start_control(POLICY(.allow = GM_CONTROL_ALL));
+	assert_ok(gm_space_add(space,
+		DESC(.gpa = AT, .backing = BLOCK(.len = MIB(8)), .granule = MIB(2)), &id, &err));
+	assert_ok(ask(GM_CONTROL_PROTECT_R, AT + MIB(1), MIB(6)));
+	assert_ok(gm_space_set_part(space, id, MIB(2), MIB(2), GM_PART_UNPLUGGED, &err));
+	assert_int_equal(told().undone, 1);
+	assert_int_equal(told().pieces, 2);
+	assert_int_equal(write_byte(AT + MIB(1), 1), -EACCES);
+	assert_int_equal(write_byte(AT + MIB(2), 1), -EFAULT);
+	assert_int_equal(write_byte(AT + MIB(4), 1), -EACCES);
+	assert_refused(ask(GM_CONTROL_PROTECT_RW, AT, MIB(8)), EFAULT);
+	assert_refused(ask(GM_CONTROL_DONTNEED, AT + MIB(2), PAGE), EFAULT);
+	assert_ok(gm_space_set_part(space, id, MIB(2), MIB(2), GM_PART_SHARED, &err));
+	assert_int_equal(write_byte(AT + MIB(2), 1), 0);
+	assert_int_equal(write_byte(AT + MIB(4), 1), -EACCES);
+	stop_control();
+	assert_int_equal(write_byte(AT + MIB(4), 1), 0);
+	stop();
+	assert_int_equal(gm_guard_remove(), 0);
+}
+
+static void protection_can_be_lifted(void **state)
+{
+	uint64_t bytes;
+
+	(void)state;
+	assert_int_equal(gm_guard_install(), 0);
+	start_all(MEMFD, 0);
+	for (unsigned int i = 0; i < 8; i++)
+		assert_ok(ask(i % 2 ? GM_CONTROL_PROTECT_NONE : GM_CONTROL_PROTECT_R,
+			AT + i * KIB(64), KIB(32)));
+	assert_ok(ask(GM_CONTROL_MLOCK, AT, PAGE));
+	assert_int_equal(gm_control_lift(control, AT + KIB(16), KIB(64), &bytes), 0);
+	assert_int_equal(bytes, KIB(32));
+	assert_int_equal(write_byte(AT, 1), -EACCES);
+	assert_int_equal(write_byte(AT + KIB(16), 1), 0);
+	assert_int_equal(write_byte(AT + KIB(64), 1), 0);
+	assert_int_equal(write_byte(AT + KIB(80), 1), -EACCES);
+	assert_int_equal(gm_control_lift(control, 0, 0, &bytes), 0);
+	assert_int_equal(bytes, KIB(32) * 7);
+	assert_int_equal(write_byte(AT, 1), 0);
+	assert_int_equal(write_byte(AT + KIB(7 * 64), 1), 0);
+	assert_int_equal(told().pieces, 1);
+	assert_int_equal(gm_control_lift(control, 2, UINT64_MAX, NULL), -ERANGE);
+	stop_all();
+	assert_int_equal(gm_guard_remove(), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_not_needed_is_freed),
+		cmocka_unit_test(what_is_free_is_lazy_where_it_can_be),
+		cmocka_unit_test(what_is_paged_out_is_not_in_memory),
+		cmocka_unit_test(what_is_cold_is_split_off),
+		cmocka_unit_test(dumps_leave_it_out),
+		cmocka_unit_test(equal_pages_are_merged_or_not),
+		cmocka_unit_test(locks_hold_and_are_counted),
+		cmocka_unit_test(names_are_given_and_cleaned),
+		cmocka_unit_test(protection_is_an_error_not_a_death),
+		cmocka_unit_test(sizes_of_pages_are_asked_for),
+		cmocka_unit_test(memory_is_filled_and_collapsed_and_told),
+		cmocka_unit_test(nodes_are_named),
+		cmocka_unit_test(what_is_offered_is_told),
+		cmocka_unit_test(logs_are_marked_where_bytes_go),
+		cmocka_unit_test(neighbours_are_done_as_one),
+		cmocka_unit_test(requests_cross_regions),
+		cmocka_unit_test(what_goes_is_made_normal_before),
+		cmocka_unit_test(unplugging_makes_normal_only_what_is_unplugged),
+		cmocka_unit_test(protection_can_be_lifted),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
