@@ -276,7 +276,9 @@ static int restore(const struct job *job, const struct gm_reach *reach)
 		else if (p && !inside && p->hva.first <= rest.last)
 			part.last = p->hva.first - 1;
 		code = go(reach->block, &part, job->field, inside ? &p->attr : &normal);
-		rc = rc ? rc : code;
+		/* What the kernel has not at all was not done either. */
+		if (code != -ENOTSUP)
+			rc = rc ? rc : code;
 		if (part.last == rest.last)
 			return rc;
 		i += inside;
