@@ -164,9 +164,8 @@ static inline int model_check(const struct model *m, const struct gm_control_req
 	return 0;
 }
 
-static inline int model_attr_rc(
-	const struct model *m, const struct model *next, unsigned int first, unsigned int nr,
-	const struct gm_control_request *r)
+static inline int model_attr_rc(const struct model *m, const struct model *next, unsigned int first,
+	unsigned int nr, const struct gm_control_request *r)
 {
 	bool prot = false;
 

@@ -32,7 +32,8 @@ static void must(bool what)
 static void add(uint64_t gpa, uint64_t pages, uint32_t flags, uint32_t kind, uint64_t granule,
 	uint64_t *ret_id)
 {
-	struct gm_block_opts opts = {.size = sizeof(opts), .len = pages * MODEL_PAGE, .flags = flags};
+	struct gm_block_opts opts = {
+		.size = sizeof(opts), .len = pages * MODEL_PAGE, .flags = flags};
 	struct gm_region_desc desc = {.size = sizeof(desc),
 		.gpa = gpa,
 		.backing = &opts,
@@ -167,8 +168,8 @@ static uint32_t errno_of(int rc)
 static void do_message(const uint8_t *at)
 {
 	const struct gm_control_request req = decode(at);
-	uint64_t wire[4] = {htole64(req.code), htole64(req.addr), htole64(req.len),
-		htole64(req.arg)};
+	uint64_t wire[4] = {
+		htole64(req.code), htole64(req.addr), htole64(req.len), htole64(req.arg)};
 	struct model next;
 	bool text_or_batch = req.code == GM_CONTROL_TEXT_NAME || req.code == GM_CONTROL_BATCH;
 	int want = model_predict(&model, &req, &next);
@@ -248,8 +249,8 @@ static void set_part(const uint8_t *at)
 	bool unplug = at[3] & 1;
 
 	must(gm_space_set_part(space, parts, first * MODEL_GRANULE * MODEL_PAGE,
-		     len * MODEL_GRANULE * MODEL_PAGE,
-		     unplug ? GM_PART_UNPLUGGED : GM_PART_SHARED, NULL) == 0);
+		     len * MODEL_GRANULE * MODEL_PAGE, unplug ? GM_PART_UNPLUGGED : GM_PART_SHARED,
+		     NULL) == 0);
 	for (unsigned int i = 0; i < len * MODEL_GRANULE; i++) {
 		struct model_page *p =
 			&model.pages[MODEL_ANON + MODEL_MEMFD + first * MODEL_GRANULE + i];

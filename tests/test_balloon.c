@@ -219,8 +219,8 @@ static void hints_clear_marks_and_nothing_else(void **state)
 
 	(void)state;
 	start_balloon(ANON, NULL);
-	assert_ok(gm_log_create(
-		space, GM_OPTS(gm_log_opts, .first = AT, .len = LEN, .flags = GM_LOG_ALL), &log, &err));
+	assert_ok(gm_log_create(space,
+		GM_OPTS(gm_log_opts, .first = AT, .len = LEN, .flags = GM_LOG_ALL), &log, &err));
 	assert_int_equal(gm_balloon_hint(balloon, AT, PAGE, &bytes), -ESTALE);
 	/* A round: taken, hints, and the guest writes to one that it has hinted at. */
 	assert_int_equal(gm_log_take(log, 0, LEN / PAGE, words, &count), 0);

@@ -42,7 +42,8 @@ static void what_is_no_memory_is_refused(void **state)
 	(void)state;
 	start_one(POLICY(.allow = GM_CONTROL_ALL, .numa_nodes = 1));
 	assert_ok(gm_space_add(space,
-		DESC(.gpa = AT + RAM + MIB(4), .kind = GM_REGION_ROM, .backing = BLOCK(.len = MIB(2))),
+		DESC(.gpa = AT + RAM + MIB(4), .kind = GM_REGION_ROM,
+			.backing = BLOCK(.len = MIB(2))),
 		NULL, &err));
 	assert_ok(gm_space_add(space,
 		DESC(.gpa = AT + RAM + MIB(8), .kind = GM_REGION_RESERVED, .len = MIB(2)), NULL,
@@ -234,8 +235,8 @@ static void options_are_checked(void **state)
 	assert_fails(gm_control_create(space, POLICY(.burst = 2), &control, &err), EINVAL, "burst");
 	assert_fails(gm_control_create(space, POLICY(.max_pieces = 1 << 20), &control, &err),
 		EINVAL, "pieces");
-	assert_fails(gm_control_create(space, POLICY(.nr_ranges = 1), &control, &err), EINVAL,
-		"ranges");
+	assert_fails(
+		gm_control_create(space, POLICY(.nr_ranges = 1), &control, &err), EINVAL, "ranges");
 	assert_ok(gm_control_create(space, POLICY(.ranges = &bad, .nr_ranges = 1), &control, &err));
 	stop_control();
 	start_control(NULL);
@@ -322,8 +323,7 @@ static void texts_and_batches_come_as_messages(void **state)
 
 	(void)state;
 	start_one(POLICY(.allow = GM_CONTROL_ALL));
-	assert_int_equal(
-		gm_write(gm_reader_enter(reader), AT + PAGE, list, sizeof(list), NULL), 0);
+	assert_int_equal(gm_write(gm_reader_enter(reader), AT + PAGE, list, sizeof(list), NULL), 0);
 	gm_reader_leave(reader);
 	w = send(GM_CONTROL_BATCH, AT + PAGE, sizeof(list), 0);
 	assert_int_equal(w.word[0], 0);
@@ -356,8 +356,8 @@ static void texts_and_batches_come_as_messages(void **state)
 	stop();
 }
 
-static uint64_t reg(struct gm_control_door *door, int write, uint64_t off, uint32_t size,
-	uint64_t value)
+static uint64_t reg(
+	struct gm_control_door *door, int write, uint64_t off, uint32_t size, uint64_t value)
 {
 	struct gm_device_ops ops;
 
@@ -502,9 +502,8 @@ static void requests_race_with_changes_of_the_map(void **state)
 	race.stop = 0;
 	race.done = 0;
 	for (uintptr_t i = 0; i < 3; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, ask_at_random,
-					 (void *)(i + 1)),
-			0);
+		assert_int_equal(
+			pthread_create(&threads[i], NULL, ask_at_random, (void *)(i + 1)), 0);
 	for (unsigned long i = 0; i < rounds; i++) {
 		uint64_t id = add(AT + MIB(6), MIB(2));
 		uint8_t byte;

@@ -155,7 +155,8 @@ static void requests_that_cannot_be_are_errors(void **state)
 	assert_int_equal(s, 7);
 	/* Plugged twice, unplugged twice, in part. */
 	assert_int_equal(gm_virtio_mem_plug(mem, REGION, 2, &err), GM_VIRTIO_MEM_ACK);
-	assert_int_equal(gm_virtio_mem_plug(mem, REGION + BLOCK_SIZE, 2, &err), GM_VIRTIO_MEM_ERROR);
+	assert_int_equal(
+		gm_virtio_mem_plug(mem, REGION + BLOCK_SIZE, 2, &err), GM_VIRTIO_MEM_ERROR);
 	assert_int_equal(
 		gm_virtio_mem_unplug(mem, REGION + BLOCK_SIZE, 2, &err), GM_VIRTIO_MEM_ERROR);
 	assert_int_equal(told().plugged, 2 * BLOCK_SIZE);
