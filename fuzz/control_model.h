@@ -133,7 +133,7 @@ static inline bool model_apply(const struct gm_control_request *r, struct model_
 static inline bool model_needs_private(uint64_t code)
 {
 	return code == GM_CONTROL_MERGEABLE || code == GM_CONTROL_UNMERGEABLE ||
-	       code == GM_CONTROL_SET_NAME || code == GM_CONTROL_HUGE;
+	       code == GM_CONTROL_SET_NAME;
 }
 
 /* The first page and the number of pages of what passes the first checks; else an error. */
@@ -169,6 +169,8 @@ static inline int model_attr_rc(const struct model *m, const struct model *next,
 {
 	bool prot = false;
 
+	if (r->code == GM_CONTROL_HUGE)
+		return MODEL_ANY;
 	for (unsigned int i = first; i < first + nr; i++) {
 		if (model_block(i) == 1 && model_needs_private(r->code))
 			return -ENOTSUP;
@@ -178,7 +180,7 @@ static inline int model_attr_rc(const struct model *m, const struct model *next,
 		return -ENOSPC;
 	if (r->code == GM_CONTROL_MLOCK && model_locked(next) > MODEL_MAX_LOCKED)
 		return -ENOMEM;
-	/* The kernel fills what it locks. And it may have been built without names. */
+	/* The kernel fills what it locks. It may have been built without names, and set not to give huge pages. */
 	if ((r->code == GM_CONTROL_MLOCK && prot) || r->code == GM_CONTROL_SET_NAME)
 		return MODEL_ANY;
 	return 0;

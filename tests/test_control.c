@@ -387,6 +387,8 @@ static void protection_is_an_error_not_a_death(void **state)
 static void sizes_of_pages_are_asked_for(void **state)
 {
 	(void)state;
+	assert_true(support_knob("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "never"));
+	assert_true(support_knob("/sys/kernel/mm/transparent_hugepage/enabled", "madvise"));
 	for (int i = 0; i < BACKINGS; i++) {
 		bool anon = i == ANON || i == THP || i == LOCKED;
 

@@ -587,8 +587,9 @@ class CommandLine(Runs):
         page = read(os.path.join(ROOT, "man", "guestmem-run.1.scd"))
         section = page.split("# THE REPORT")[1].split("# EXIT STATUS")[0]
         documented = set(re.findall(r"\*([a-z0-9_]+)\*", section))
-        _, report = run("-s", "1M", "touch")
-        members = {*report, *report["workers"][0], *(report["kvm_slots"] or {})}
+        words = ["--control", "safe"] if has_kvm() else []
+        _, report = run("-s", "1M", *words, "touch")
+        members = {*report, *report["workers"][0], *(report["kvm_slots"] or {}), *(report["control"] or {})}
         self.assertEqual(members - documented, set())
         self.assertEqual(documented - members - {"done", "crashed", "timeout", "interrupted", "getrusage"}, set())
 
