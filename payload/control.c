@@ -52,7 +52,7 @@ struct answer {
 static void write_port(uint16_t port, uint32_t value)
 {
 #if defined(__x86_64__)
-	__asm__ volatile("outl %0, %1" : : "a"(value), "Nd"(port) : "memory");
+	__asm__ volatile("outl %0, %1" : : "a"(value), "d"(port) : "memory");
 #else
 	(void)port;
 	(void)value;

@@ -62,8 +62,7 @@ enum gm_control_code {
 #define GM_CONTROL_SLOTS 32u
 /* Where a code stands in masks and counts. */
 #define GM_CONTROL_SLOT(code)                                                                      \
-	((code) < GM_CONTROL_OWN ? (uint32_t)(code)                                                \
-				 : (uint32_t)((code)-GM_CONTROL_OWN) + GM_CONTROL_OWN_SLOT)
+	(((uint32_t)(code)&15u) + ((code) < GM_CONTROL_OWN ? 0 : GM_CONTROL_OWN_SLOT))
 #define GM_CONTROL_BIT(code) (UINT64_C(1) << GM_CONTROL_SLOT(code))
 
 /* What gives memory back or only tells: the default. The others cost the host memory, or show. */
@@ -141,7 +140,7 @@ struct gm_control_result {
  *              65530 mappings for a process, and each stretch may take two
  * @flags:      GM_CONTROL_* bits
  * @now:        optional: nanoseconds of the clock for @rate; NULL = the monotonic one
- * @permit:     optional: asked when all checks but the rate's are passed; 0, or a negative errno value. Called in
+ * @permit:     optional: asked when all checks are passed; 0, or a negative errno value. Called in
  *              the requesting thread with no lock held
  * @ctx:        passed to both
  */

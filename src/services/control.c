@@ -153,7 +153,7 @@ static int open_control(
 	if (rc)
 		return rc;
 	/* A request of many pieces may cut each of the map's. */
-	cap = 2 * (size_t)c->opts.max_pieces + 4 * GM_CONTROL_REACHES_MAX;
+	cap = 2 * (size_t)c->opts.max_pieces + 4 * (size_t)GM_CONTROL_REACHES_MAX;
 	rc = gm_control_map_init(&c->map, cap);
 	if (!rc)
 		rc = gm_control_map_init(&c->plan, cap);

@@ -358,7 +358,7 @@ size_t gm_control_batch(struct gm_control *control, const struct gm_control_requ
 			allowed++;
 		end = at + some;
 		if (allowed && allowed < some)
-			some = run_of(requests, at, at + allowed, &one);
+			run_of(requests, at, at + allowed, &one);
 		if (allowed)
 			well += do_run(control, &requests[at], allowed, &one, &rets[at]);
 		for (at += allowed; at < end; at++) {
