@@ -27,13 +27,13 @@ static inline const struct gm_view *handmade_init(
 	struct gm_range range = {.first = 0};
 	uint32_t shift = 0;
 
-	if (nr > HANDMADE_MAX || gm_leaf_size(nr) > sizeof(hand->leaf))
+	if (nr > HANDMADE_MAX || gm_leaf_size(nr, 0) > sizeof(hand->leaf))
 		abort();
 	while (nr && (spans[nr - 1].last >> shift) > 1)
 		shift++;
 	range.last = (UINT64_C(2) << shift) - 1;
 	memset(hand->leaf, 0, sizeof(hand->leaf));
-	gm_leaf_init(leaf, nr);
+	gm_leaf_init(leaf, nr, 0);
 	for (uint32_t i = 0; i < nr; i++)
 		gm_leaf_spans(leaf)[i] = spans[i];
 	gm_leaf_index(leaf, &range);

@@ -93,7 +93,7 @@ class Binary:
 def widths_of(name):
     """Bytes of the numbers that a function is about, by its name; none if it is about none."""
     name = name.split('.')[0]
-    if re.match(r'gm_slice_(load|store)$', name):  # which is an argument
+    if re.match(r'gm_slice_(load|store)$|gm_guard_rmw$', name):  # which is an argument
         return (1, 2, 4, 8)
     found = re.match(r'single_\w+_(\d+)$', name) or \
         re.match(r'gm_guard_(?:xchg|xadd|cmpxchg)_(\d+)$', name) or \

@@ -42,22 +42,27 @@ static inline uint8_t *host_of(struct gm_space *space, uint64_t gpa)
 	return (uint8_t *)info.hva + (gpa - info.gpa);
 }
 
-/* The permissions of the mapping at an address, as /proc/self/maps writes them. */
-static inline void maps_perms(const void *addr, char ret[5])
+/* The permissions of the mappings at some addresses, as /proc/self/maps writes them; read once for all. */
+static inline void maps_perms(const void *const *addrs, size_t nr, char (*ret)[5])
 {
 	FILE *file = fopen("/proc/self/maps", "re");
 	char line[512];
 
 	assert_non_null(file);
-	strcpy(ret, "none");
+	setvbuf(file, NULL, _IOFBF, 1 << 16);
+	for (size_t i = 0; i < nr; i++)
+		strcpy(ret[i], "none");
 	while (fgets(line, sizeof(line), file)) {
 		unsigned long first;
 		unsigned long end;
 		char perms[8];
 
-		if (sscanf(line, "%lx-%lx %7s", &first, &end, perms) == 3 &&
-			(uintptr_t)addr >= first && (uintptr_t)addr < end)
-			memcpy(ret, perms, 4);
+		if (sscanf(line, "%lx-%lx %7s", &first, &end, perms) != 3)
+			continue;
+		for (size_t i = 0; i < nr; i++) {
+			if ((uintptr_t)addrs[i] >= first && (uintptr_t)addrs[i] < end)
+				memcpy(ret[i], perms, 4);
+		}
 	}
 	fclose(file);
 }

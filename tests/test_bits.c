@@ -373,6 +373,63 @@ static void test_no_bit_is_lost_where_groups_are_taken(void **state)
 	assert_true(groups[0] == 0 && groups[GROUP_WORDS + 1] == 0);
 }
 
+/*
+ * A clearing goes over each half once: what is set behind it stays set, so the setter finds a half cleared no more
+ * often than there were clearings. Those outside are never cleared.
+ */
+static void test_what_is_set_behind_a_clearing_stays(void **state)
+{
+	struct gm_range inside = {3 * 32, (HALVES - 4) * 32 - 1};
+	struct gm_range all = {0, GROUP_WORDS * 64 - 1};
+	pthread_t thread;
+	uint32_t passes = (uint32_t)support_scale(20000);
+	uint64_t sum = 0;
+
+	(void)state;
+	stop_threads = false;
+	memset(half_rounds, 0, sizeof(half_rounds));
+	gm_bits_set(groups + 1, &all);
+	assert_int_equal(pthread_create(&thread, NULL, half_setter, NULL), 0);
+	for (uint32_t n = 0; n < passes; n++)
+		gm_bits_clear(groups + 1, &inside);
+	while (!gm_bits_all(groups + 1, &all))
+		sched_yield();
+	__atomic_store_n(&stop_threads, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	for (uint64_t i = 0; i < HALVES; i++) {
+		assert_true(half_rounds[i] <= (i >= 3 && i < HALVES - 4 ? passes : 0));
+		sum += half_rounds[i];
+	}
+	assert_true(sum >= HALVES - 7);
+	gm_bits_clear(groups + 1, &all);
+	assert_int_equal(gm_bits_count(groups + 1, &all), 0);
+	memset(half_rounds, 0, sizeof(half_rounds));
+	assert_true(groups[0] == 0 && groups[GROUP_WORDS + 1] == 0);
+}
+
+/* Groups that have bits and others that have none, from any bit to any other. */
+static void test_clearing_leaves_neighbours(void **state)
+{
+	struct rng rng = {test_seed(9)};
+	uint64_t was[GROUP_WORDS + 1];
+
+	(void)state;
+	for (unsigned long n = 0; n < support_scale(3000); n++) {
+		uint64_t first = rng_below(&rng, GROUP_WORDS * 64);
+		struct gm_range bits = {first, first + rng_below(&rng, GROUP_WORDS * 64 - first)};
+
+		for (size_t i = 0; i < GROUP_WORDS; i++)
+			groups[1 + i] = rng_below(&rng, 64) ? i ? groups[i] : 0
+							    : rng_next(&rng) * rng_below(&rng, 2);
+		memcpy(was, groups + 1, GROUP_WORDS * 8);
+		gm_bits_clear(groups + 1, &bits);
+		for (uint64_t i = 0; i < GROUP_WORDS * 64; i++)
+			assert_int_equal(groups[1 + i / 64] >> (i % 64) & 1,
+				(i < bits.first || i > bits.last) && (was[i / 64] >> (i % 64) & 1));
+	}
+	memset(groups, 0, sizeof(groups));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -384,6 +441,8 @@ int main(void)
 		cmocka_unit_test(test_a_range_is_set_by_words),
 		cmocka_unit_test(test_no_bit_is_lost_between_threads),
 		cmocka_unit_test(test_no_bit_is_lost_where_groups_are_taken),
+		cmocka_unit_test(test_what_is_set_behind_a_clearing_stays),
+		cmocka_unit_test(test_clearing_leaves_neighbours),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,11 +17,11 @@
 
 static void assert_maps(const void *addr, const char *want)
 {
-	char perms[5];
+	char perms[1][5];
 
-	maps_perms(addr, perms);
-	if (strcmp(perms, want) != 0)
-		fail_msg("%p is mapped %s, not %s", addr, perms, want);
+	maps_perms(&addr, 1, perms);
+	if (strcmp(perms[0], want) != 0)
+		fail_msg("%p is mapped %s, not %s", addr, perms[0], want);
 }
 
 /*

@@ -125,7 +125,7 @@ static int set(uint64_t gpa, uint32_t perms, uint32_t flags)
 
 static void a_revocation_is_the_end_for_all_threads(void **state)
 {
-	unsigned long rounds = support_scale(400);
+	unsigned long rounds = support_scale(150);
 	static struct worker workers[3];
 	struct gm_grant *inner;
 	pthread_t changer;
@@ -202,7 +202,7 @@ static void *copy_both_ways(void *arg)
 
 static void a_shadow_is_cut_under_copies(void **state)
 {
-	unsigned long rounds = support_scale(200);
+	unsigned long rounds = support_scale(80);
 	struct copier copiers[2] = {{.gpa = 0}, {.gpa = 4 * PAGE}};
 
 	(void)state;

@@ -13,6 +13,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -86,6 +87,58 @@ static void a_program_has_its_own_table(void **state)
 	assert_int_equal(gm_guard_remove(), 0);
 }
 
+/* @n bytes, known when compiling, of which @good can be reached. */
+#define CONSTANT(n)                                                                                \
+	for (size_t good = 0; good <= (n); good++) {                                               \
+		uint64_t gpa = PAGE - good;                                                        \
+		uint8_t bytes[n];                                                                  \
+		uint8_t back[n];                                                                   \
+		int rc = good < (n) ? -EIO : 0;                                                    \
+		size_t done = 99;                                                                  \
+                                                                                                   \
+		for (size_t i = 0; i < (n); i++)                                                   \
+			bytes[i] = (uint8_t)(1 + i + 7 * good + (n));                              \
+		assert_int_equal(gm_write(view, gpa, bytes, n, &done), rc);                        \
+		assert_int_equal(done, good);                                                      \
+		memset(back, 0, n);                                                                \
+		assert_int_equal(gm_read(view, gpa, back, n, &done), rc);                          \
+		assert_int_equal(done, good);                                                      \
+		assert_memory_equal(back, bytes, good);                                            \
+		for (size_t i = good; i < (n); i++)                                                \
+			assert_int_equal(back[i], 0);                                              \
+		bytes[0] ^= 0x80;                                                                  \
+		assert_int_equal(gm_write_array(view, gpa, bytes, n, 1, &done), rc);               \
+		assert_int_equal(done, good / (n));                                                \
+		assert_int_equal(gm_read_array(view, gpa, back, 1, n, &done), rc);                 \
+		assert_int_equal(done, good);                                                      \
+		assert_memory_equal(back, bytes, good);                                            \
+	}
+
+static void lengths_that_are_known_are_as_others(void **state)
+{
+	(void)state;
+	assert_int_equal(gm_guard_install(), 0);
+	CONSTANT(1)
+	CONSTANT(2)
+	CONSTANT(3)
+	CONSTANT(4)
+	CONSTANT(5)
+	CONSTANT(6)
+	CONSTANT(7)
+	CONSTANT(8)
+	CONSTANT(9)
+	CONSTANT(10)
+	CONSTANT(11)
+	CONSTANT(12)
+	CONSTANT(13)
+	CONSTANT(14)
+	CONSTANT(15)
+	CONSTANT(16)
+	CONSTANT(17)
+	CONSTANT(24)
+	assert_int_equal(gm_guard_remove(), 0);
+}
+
 struct plugin {
 	void *lib;
 	int (*read)(const struct gm_view *view, uint64_t gpa, uint64_t *ret);
@@ -152,6 +205,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_program_has_its_own_table),
+		cmocka_unit_test(lengths_that_are_known_are_as_others),
 		cmocka_unit_test(a_plugin_hands_over_its_table),
 	};
 

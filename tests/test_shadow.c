@@ -520,9 +520,12 @@ static void operate_many(unsigned long nr)
 static void test_memory_and_logs_are_as_the_shadow_says(void **state)
 {
 	unsigned long seeds = support_scale(5);
-	unsigned long nr = 20000;
+	unsigned long nr = support_scale(100000);
 
 	(void)state;
+	/* Up to 50 seeds; from there on (scale 100: 200 000) more operations with each. */
+	seeds = seeds > 50 ? 50 : seeds ? seeds : 1;
+	nr /= seeds;
 	for (unsigned long i = 0; i < seeds; i++) {
 		start_world(test_seed(i));
 		operate_many(nr);

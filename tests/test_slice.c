@@ -180,9 +180,33 @@ static void a_pin_of_a_walk_may_be_kept(void **state)
 	stop();
 }
 
+/* Its window address is taken by the pin, so it goes elsewhere: a second way, and no error. */
+static void what_succeeds_by_another_way_writes_no_error(void **state)
+{
+	struct gm_error untouched;
+	struct iovec slice;
+	struct gm_pin pin;
+	uint64_t id;
+
+	(void)state;
+	start(GM_OPTS(gm_space_opts, .gpa_limit = GIB(64)));
+	id = add(0, MIB(1));
+	assert_int_equal(
+		gm_pin_slice(gm_reader_enter(reader), 0, 4096, GM_PERM_RW, &slice, &pin), 0);
+	gm_reader_leave(reader);
+	assert_ok(gm_space_remove(space, id, &err));
+	memset(&err, 0x5a, sizeof(err));
+	untouched = err;
+	assert_int_equal(gm_space_add(space, DESC(.backing = BLOCK(.len = MIB(1))), NULL, &err), 0);
+	assert_memory_equal(&err, &untouched, sizeof(err));
+	gm_pin_put(&pin);
+	stop();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_succeeds_by_another_way_writes_no_error),
 		cmocka_unit_test(a_pin_outlives_removal_and_space),
 		cmocka_unit_test(pins_follow_the_edge_rule),
 		cmocka_unit_test(pieces_come_one_after_the_other),

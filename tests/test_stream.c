@@ -94,6 +94,7 @@ static void test_positions_end_at_2_to_the_63(void **state)
 	assert_int_equal(gm_stream_read(&s, reader, 0, 2, 0, &done), -EOVERFLOW);
 	assert_int_equal(done, 0);
 	assert_int_equal(gm_stream_write(&s, reader, 0, 2, EXACT, &done), -EOVERFLOW);
+	assert_int_equal(gm_stream_write(&s, reader, 0, 1, EXACT, &done), -EOVERFLOW);
 	assert_int_equal(gm_stream_seek(&s, UINT64_MAX), -EINVAL);
 	assert_int_equal(gm_stream_tell(&s), INT64_MAX);
 	assert_int_equal(gm_stream_seek(&s, INT64_MAX - 1), 0);
@@ -385,6 +386,12 @@ static void test_direct_io_is_aligned_or_refused(void **state)
 	assert_int_equal(gm_stream_read(&s, reader, 0, PAGE, EXACT, &done), -ENODATA);
 	assert_int_equal(done, 100);
 	assert_memory(0, bytes + 2 * PAGE, 100);
+	/* The position is there now, which a file's own would be: the end, as for anybody. */
+	assert_int_equal(gm_stream_tell(&s), 2 * PAGE + 100);
+	assert_int_equal(gm_stream_read(&s, reader, 0, PAGE, 0, &done), 0);
+	assert_int_equal(done, 0);
+	assert_int_equal(gm_stream_read(&s, reader, 0, PAGE, EXACT, &done), -ENODATA);
+	assert_int_equal(gm_stream_write(&s, reader, 0, PAGE, EXACT, &done), -EINVAL);
 	assert_direct_refused(&s, 1, 512, 0, "gpa 0x1 ");
 	assert_direct_refused(&s, PAGE - 256, 512, 0, "of 256 bytes");
 	assert_direct_refused(&s, 0, 100, 0, "of 100 bytes");

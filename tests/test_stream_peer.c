@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * test_stream_peer.c - streams with somebody at the other end: functions of the caller that give
- * little or lie, pipes, sockets, messages.
+ * little or lie, pipes, sockets.
  */
 #include <errno.h>
 #include <guestmem/stream.h>
@@ -320,50 +320,6 @@ static void test_flags_of_sockets_are_used(void **state)
 	free(bytes);
 }
 
-static void test_messages_stay_whole(void **state)
-{
-	struct gm_chain_elem elems[100];
-	uint8_t *bytes = noise(2 * PAGE, 12);
-	uint8_t back[300];
-	struct gm_chain chain;
-	struct gm_stream s;
-	size_t done;
-	int fds[2];
-
-	(void)state;
-	start_memory();
-	set(0, bytes, 2 * PAGE);
-	for (size_t i = 0; i < 100; i++)
-		elems[i] = (struct gm_chain_elem){i * 80, 3, 0, 0};
-	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
-	assert_ok(gm_stream_init_fd(&s, fds[0], &err));
-	assert_ok(gm_chain_init(&chain, elems, 64, NULL, &err));
-	assert_int_equal(gm_stream_write_chain(&s, reader, &chain, SIZE_MAX, 0, &done), 0);
-	assert_int_equal(done, 192);
-	assert_int_equal(recv(fds[1], back, sizeof(back), 0), 192);
-	for (size_t i = 0; i < 64; i++)
-		assert_memory_equal(back + 3 * i, bytes + 80 * i, 3);
-	/* More pieces than one call takes, or a hole: nothing is sent. */
-	assert_ok(gm_chain_init(&chain, elems, 100, NULL, &err));
-	assert_int_equal(gm_stream_write_chain(&s, reader, &chain, 300, EXACT, &done), -EMSGSIZE);
-	assert_int_equal(done, 0);
-	assert_int_equal(gm_chain_left(&chain, GM_CHAIN_READABLE), 300);
-	assert_int_equal(gm_stream_write(&s, reader, 2 * PAGE - 5, 10, 0, &done), -EFAULT);
-	assert_int_equal(done, 0);
-	assert_int_equal(recv(fds[1], back, sizeof(back), MSG_DONTWAIT), -1);
-	/* Two messages are never joined. */
-	assert_int_equal(send(fds[1], "one", 3, 0), 3);
-	assert_int_equal(send(fds[1], "second", 6, 0), 6);
-	assert_int_equal(gm_stream_read(&s, reader, 0, 100, EXACT, &done), -ENODATA);
-	assert_int_equal(done, 3);
-	assert_int_equal(gm_stream_read(&s, reader, 3, 6, EXACT, &done), 0);
-	assert_memory(0, "onesecond", 9);
-	close(fds[0]);
-	close(fds[1]);
-	stop();
-	free(bytes);
-}
-
 static void *read_from_pipe(void *arg)
 {
 	static size_t done;
@@ -409,7 +365,6 @@ int main(void)
 		cmocka_unit_test(test_eagain_comes_with_what_was_done),
 		cmocka_unit_test(test_a_closed_peer_is_an_error_and_no_signal),
 		cmocka_unit_test(test_flags_of_sockets_are_used),
-		cmocka_unit_test(test_messages_stay_whole),
 		cmocka_unit_test(test_a_transfer_that_waits_holds_up_no_change),
 	};
 

@@ -4,6 +4,8 @@
  * one piece and in many, registered buffers, and memory that goes while the kernel uses it.
  */
 #include <errno.h>
+#include <guestmem/discard.h>
+#include <guestmem/log.h>
 #include <guestmem/stream.h>
 #include <guestmem/uring.h>
 #include <linux/io_uring.h>
@@ -236,28 +238,25 @@ static void test_memory_may_go_while_the_kernel_uses_it(void **state)
 /* Refused in every way; then two regions as two buffers. */
 static void register_two(struct gm_uring_buffers *buffers)
 {
-	const struct gm_view *view = gm_reader_enter(reader);
-
 	assert_fails(
-		gm_uring_register(buffers, ring.fd, view, 0, 3 * PAGE, &err), EFAULT, "gpa 0x0");
-	assert_fails(gm_uring_register(buffers, ring.fd, view, 0, 0, &err), EINVAL, "nothing");
+		gm_uring_register(buffers, ring.fd, space, 0, 3 * PAGE, &err), EFAULT, "gpa 0x0");
+	assert_fails(gm_uring_register(buffers, ring.fd, space, 0, 0, &err), EINVAL, "nothing");
 	assert_fails(
-		gm_uring_register(buffers, ring.fd, view, TOP, PAGE + 1, &err), ERANGE, "wrap");
+		gm_uring_register(buffers, ring.fd, space, TOP, PAGE + 1, &err), ERANGE, "wrap");
 	buffers->room = 1;
-	assert_fails(gm_uring_register(buffers, ring.fd, view, 0, 2 * PAGE, &err), ENOBUFS,
+	assert_fails(gm_uring_register(buffers, ring.fd, space, 0, 2 * PAGE, &err), ENOBUFS,
 		"buffers of 1");
 	buffers->room = 4;
 	fault_set(
 		&(struct fault_plan){.fn = FAULT_gm_sys_uring_register, .nth = 1, .error = ENOMEM});
-	assert_fails(gm_uring_register(buffers, ring.fd, view, 0, 2 * PAGE, &err), ENOMEM,
+	assert_fails(gm_uring_register(buffers, ring.fd, space, 0, 2 * PAGE, &err), ENOMEM,
 		"RLIMIT_MEMLOCK");
 	assert_int_equal(fault_hits(), 1);
 	fault_set(NULL);
 	assert_int_equal(buffers->nr, 0);
-	assert_ok(gm_uring_register(buffers, ring.fd, view, 0, 2 * PAGE, &err));
+	assert_ok(gm_uring_register(buffers, ring.fd, space, 0, 2 * PAGE, &err));
 	assert_int_equal(buffers->nr, 2);
-	assert_fails(gm_uring_register(buffers, ring.fd, view, 0, PAGE, &err), EINVAL, "already");
-	gm_reader_leave(reader);
+	assert_fails(gm_uring_register(buffers, ring.fd, space, 0, PAGE, &err), EINVAL, "already");
 }
 
 static void test_registered_buffers_are_used_where_they_serve(void **state)
@@ -299,8 +298,7 @@ static void test_registered_buffers_are_used_where_they_serve(void **state)
 	assert_int_equal(buffers.nr, 0);
 	gm_uring_unregister(&buffers);
 	/* And what lies in one in part. */
-	assert_ok(gm_uring_register(&buffers, ring.fd, gm_reader_enter(reader), 0, 512, &err));
-	gm_reader_leave(reader);
+	assert_ok(gm_uring_register(&buffers, ring.fd, space, 0, 512, &err));
 	elem = (struct gm_chain_elem){100, 413, 0, 0};
 	assert_ok(gm_chain_init(&chain, &elem, 1, NULL, &err));
 	assert_int_equal(prepare(fd, 0, &chain, GM_CHAIN_READABLE), 0);
@@ -308,6 +306,56 @@ static void test_registered_buffers_are_used_where_they_serve(void **state)
 	assert_int_equal(gm_uring_finish(&op, -ECANCELED, NULL, NULL), -ECANCELED);
 	op.buffers = NULL;
 	gm_uring_unregister(&buffers);
+	close(fd);
+	stop();
+	close_ring();
+	free(bytes);
+}
+
+static void test_registered_memory_is_neither_discarded_nor_marked(void **state)
+{
+	struct gm_chain_elem elem = {100, 50, GM_CHAIN_WRITE, 0};
+	uint8_t *bytes = noise(300, 63);
+	int fd = file_of(bytes, 300);
+	struct iovec table[4];
+	struct gm_pin holds[4];
+	struct gm_uring_buffers buffers = {.slices = table, .pins = holds, .room = 4};
+	struct gm_discard_result freed = {.size = sizeof(freed)};
+	struct gm_chain chain;
+	struct gm_log *log;
+	size_t done;
+
+	(void)state;
+	open_ring();
+	start_memory();
+	set(0, bytes, 300);
+	assert_ok(gm_log_create(space, NULL, &log, &err));
+	assert_ok(gm_uring_register(&buffers, ring.fd, space, 0, 2 * PAGE, &err));
+	/* The guest would lose the page, and the ring go on with it. */
+	assert_fails(
+		gm_discard(space, 0, PAGE, GM_DISCARD_NOW, 0, &freed, &err), EBUSY, "inhibited");
+	op.buffers = &buffers;
+	assert_ok(gm_chain_init(&chain, &elem, 1, NULL, &err));
+	assert_int_equal(prepare(fd, 0, &chain, GM_CHAIN_WRITABLE), 0);
+	submit(4);
+	assert_int_equal(gm_uring_finish(&op, complete(4), &chain, &done), 0);
+	assert_int_equal(done, 50);
+	assert_memory(100, bytes, 50);
+	/* Once only. */
+	assert_int_equal(gm_uring_finish(&op, 50, &chain, &done), -EINVAL);
+	assert_int_equal(done, 0);
+	assert_int_equal(gm_chain_done(&chain, GM_CHAIN_WRITABLE), 50);
+	op.buffers = NULL;
+	gm_uring_unregister(&buffers);
+	assert_int_equal(gm_log_count(log, 0, 0), 1);
+	assert_ok(gm_discard(space, 0, PAGE, GM_DISCARD_NOW, 0, &freed, &err));
+	assert_zero(0, PAGE);
+	/* What no kernel answers. */
+	assert_ok(gm_chain_init(&chain, &elem, 1, NULL, &err));
+	assert_int_equal(prepare(fd, 0, &chain, GM_CHAIN_WRITABLE), 0);
+	assert_int_equal(gm_uring_finish(&op, INT32_MIN, &chain, &done), -EPROTO);
+	assert_int_equal(gm_chain_done(&chain, GM_CHAIN_WRITABLE), 0);
+	assert_ok(gm_log_destroy(log, &err));
 	close(fd);
 	stop();
 	close_ring();
@@ -330,11 +378,9 @@ static void test_large_memory_takes_several_buffers(void **state)
 	/* Its pages are not wanted here. */
 	fault_set(
 		&(struct fault_plan){.fn = FAULT_gm_sys_uring_register, .nth = 1, .error = EPERM});
-	assert_fails(gm_uring_register(
-			     &buffers, ring.fd, gm_reader_enter(reader), 0, GIB(2) + PAGE, &err),
-		EPERM, "with 3 buffers");
+	assert_fails(gm_uring_register(&buffers, ring.fd, space, 0, GIB(2) + PAGE, &err), EPERM,
+		"with 3 buffers");
 	assert_int_equal(fault_hits(), 1);
-	gm_reader_leave(reader);
 	fault_set(NULL);
 	assert_int_equal(table[1].iov_len, GIB(1));
 	assert_int_equal(table[2].iov_len, PAGE);
@@ -350,6 +396,7 @@ int main(void)
 		cmocka_unit_test(test_what_fell_short_is_prepared_again),
 		cmocka_unit_test(test_memory_may_go_while_the_kernel_uses_it),
 		cmocka_unit_test(test_registered_buffers_are_used_where_they_serve),
+		cmocka_unit_test(test_registered_memory_is_neither_discarded_nor_marked),
 		cmocka_unit_test(test_large_memory_takes_several_buffers),
 	};
 

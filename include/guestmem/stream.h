@@ -3,26 +3,30 @@
  * stream.h - bytes from files, sockets, pipes, buffers and the caller's own functions straight to
  * guest memory, and back.
  *
- * A transfer pins the memory, leaves the section, and makes one vectored system call for as many
- * slices as there are: no bytes are copied on the way. (Memory that is reached by messages or single
- * accesses only goes through a buffer on the stack. MMIO is refused: -ENOTSUP.) It may block, so it
- * takes a reader that is in no section.
+ * A transfer pins the memory, leaves the section, and makes one vectored system call for as many slices as there
+ * are, up to 1024: no bytes are copied on the way. More than 64 need 90 KiB of stack. (Memory that is reached by
+ * messages or single accesses only goes through a buffer on the stack. MMIO is refused: -ENOTSUP.) It may block, so
+ * it takes a reader that is in no section.
  *
- * Up to: without GM_STREAM_EXACT a transfer is like read(2) and write(2): it does not block again
- * when some bytes were done. It returns 0 and how many; 0 bytes are the end of the stream. From
- * files and buffers all is read that there is.
+ * Up to: without GM_STREAM_EXACT a transfer is like read(2) and write(2): it does not block again when some bytes
+ * were done. It returns 0 and how many; 0 bytes are the end of the stream. From files and buffers all is read that
+ * there is.
  *
- * Exact: with GM_STREAM_EXACT it goes on until all is done. The end of the stream is -ENODATA, and
- * one that takes no more is -ENOSPC.
+ * Messages: where these are kept apart (sockets other than SOCK_STREAM, TUN, TAP and macvtap, what is written to a
+ * pipe with O_DIRECT, gm_stream_keep_messages()) each transfer is one message, in one call: -EMSGSIZE, with nothing
+ * done, if its memory is in too many pieces for that. A longer message that comes is cut off, a shorter one is the
+ * end of an exact transfer.
  *
- * @done is written on success and on error alike. Interrupted calls are made again; -EAGAIN comes
- * with what was done. Bytes are placed in order without gaps, however short the calls fall. For
- * guest addresses the rule of access.h holds at gpa + @done. Where the kernel cannot reach the memory
- * of a slice (-EFAULT of a system call, which the fault guard does not see) it is -EIO; bytes
- * behind @done may then have been written.
+ * Exact: with GM_STREAM_EXACT it goes on until all is done. The end of the stream is -ENODATA, and one that takes no
+ * more is -ENOSPC.
  *
- * Writing to a pipe that nobody reads raises SIGPIPE, and to a file past RLIMIT_FSIZE SIGXFSZ,
- * unless they are ignored. Sockets never raise SIGPIPE.
+ * @done is written on success and on error alike. Interrupted calls are made again; -EAGAIN comes with what was
+ * done. Bytes are placed in order without gaps, however short the calls fall. For guest addresses the rule of
+ * access.h holds at gpa + @done. Where the kernel cannot reach the memory of a slice (-EFAULT of a system call,
+ * which the fault guard does not see) it is -EIO; bytes behind @done may then have been written.
+ *
+ * Writing to a pipe that nobody reads raises SIGPIPE, and to a file past RLIMIT_FSIZE SIGXFSZ, unless they are
+ * ignored. Sockets never raise SIGPIPE.
  */
 #ifndef GUESTMEM_STREAM_H
 #define GUESTMEM_STREAM_H
@@ -56,7 +60,7 @@ extern "C" {
  *
  * They are called in no section and may sleep. They return 0 or a negative errno value, which the
  * transfer returns; -EINTR makes it go on. What cannot be (more bytes than were asked for, a positive
- * code) is -EPROTO.
+ * code, one below -4095) is -EPROTO.
  */
 struct gm_stream_ops {
 	size_t size;
@@ -77,12 +81,8 @@ struct gm_stream {
 	int32_t fd;
 	uint32_t flags;
 	int32_t msg_flags;
-	uint32_t mem_align;
-	uint32_t off_align;
-	uint64_t off;
-	uint64_t len;
-	uint64_t cap;
-	uint64_t max;
+	uint32_t mem_align, off_align;
+	uint64_t off, len, cap, max;
 	uint8_t *buf;
 	struct gm_stream_ops ops;
 	uint64_t reserved[4];
@@ -121,9 +121,7 @@ GM_API int gm_stream_init_file(
  * @flags:  MSG_DONTWAIT, MSG_MORE, MSG_EOR, MSG_WAITALL, MSG_PEEK: for each send(2) or recv(2)
  * @err:    optional
  *
- * Of a socket that keeps messages apart each transfer is one message, in one system call: -EMSGSIZE,
- * with nothing sent, if its memory is in too many pieces for that. A longer message that comes is
- * cut off, a shorter one is the end of an exact transfer. So it is with MSG_PEEK.
+ * With MSG_PEEK a transfer is one call, as of messages.
  * Returns 0, -EINVAL (other flags), -ENOTSOCK.
  * Threads: any. Since: 0.1.
  */
@@ -139,14 +137,7 @@ GM_API int gm_stream_init_socket(struct gm_stream *stream, int fd, int flags, st
  */
 GM_API void gm_stream_init_buffer(struct gm_stream *stream, void *buf, size_t len);
 
-/**
- * gm_stream_init_source() - memory of the caller that is read only: writing is -EBADF
- * @stream: filled in
- * @buf:    @len bytes, borrowed as long as @stream is used
- * @len:    bytes
- *
- * Threads: any. Since: 0.1.
- */
+/** gm_stream_init_source() - the same of memory that is read only: writing is -EBADF. Threads: any. Since: 0.1. */
 GM_API void gm_stream_init_source(struct gm_stream *stream, const void *buf, size_t len);
 
 /**
@@ -170,6 +161,15 @@ GM_API void gm_stream_init_growing(struct gm_stream *stream, size_t max);
  */
 GM_API int gm_stream_init_ops(
 	struct gm_stream *stream, const struct gm_stream_ops *ops, struct gm_error *err);
+
+/**
+ * gm_stream_keep_messages() - say that a device or the caller's functions keep messages apart
+ * @stream: borrowed; of gm_stream_init_fd(), gm_stream_init_socket() or gm_stream_init_ops()
+ *
+ * For what is not known to do so, see above. Returns 0 or -EINVAL (files and buffers do not).
+ * Threads: owner only. Since: 0.1.
+ */
+GM_API int gm_stream_keep_messages(struct gm_stream *stream);
 
 /**
  * gm_stream_fini() - free what a growing buffer has; nothing for other kinds

@@ -33,6 +33,9 @@ struct io_uring_sqe;
  * @room:    of both
  * @nr:      the library's: buffers that are registered
  * @ring_fd: the library's
+ * @space:   the library's
+ * @gpa:     the library's
+ * @len:     the library's
  */
 struct gm_uring_buffers {
 	struct iovec *slices;
@@ -41,6 +44,9 @@ struct gm_uring_buffers {
 	uint32_t nr;
 	int32_t ring_fd;
 	uint32_t reserved;
+	struct gm_space *space;
+	uint64_t gpa;
+	uint64_t len;
 };
 
 /**
@@ -93,8 +99,8 @@ GM_API int gm_uring_prepare(struct gm_uring_op *op, struct io_uring_sqe *sqe, in
  * @chain: optional: consumed by what was moved; the one of gm_uring_prepare(), or a copy
  * @done:  optional: bytes that were moved
  *
- * Fewer bytes than asked for are no error: what is left is prepared again. Returns 0; -EIO (-EFAULT of
- * the kernel, as of streams); -EPROTO (@res cannot be); or @res.
+ * Fewer bytes than asked for are no error: what is left is prepared again. Returns 0; -EINVAL (not in
+ * flight); -EIO (-EFAULT of the kernel, as of streams); -EPROTO (@res cannot be); or @res.
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_uring_finish(struct gm_uring_op *op, int res, struct gm_chain *chain, size_t *done);
@@ -103,19 +109,22 @@ GM_API int gm_uring_finish(struct gm_uring_op *op, int res, struct gm_chain *cha
  * gm_uring_register() - register guest memory with a ring
  * @buffers: its arrays are set; gm_uring_unregister() gives all back
  * @ring_fd: borrowed until then
- * @view:    borrowed for the call
+ * @space:   borrowed until then
  * @gpa:     first address
  * @len:     bytes; readable and writable
  * @err:     optional
  *
  * The kernel pins all pages: they are populated and count as locked. A buffer has at most 1 GiB, so that
- * larger regions take several. The memory stays where it is until it is unregistered; give it back
- * before a region is to go. Returns 0, -EINVAL, -ENOBUFS (more buffers than there is room for), what
- * gm_pin_range() returns, or what the kernel answered.
- * Threads: reader section. Since: 0.1.
+ * larger regions take several. Until it is unregistered the memory stays where it is, and discards of the
+ * range are refused (gm_discard_inhibit()): the ring would go on with the old pages, which the guest no
+ * longer sees. Discards through another range of addresses, or of the space behind an IOVA space or
+ * a grant, are the caller's to inhibit. What the library did not prepare is the caller's to mark
+ * (gm_view_mark()). Returns 0, -EINVAL, -ENOBUFS (more buffers than there is room for), what
+ * gm_discard_inhibit(), gm_reader_create() and gm_pin_range() return, or what the kernel answered.
+ * Threads: any, in no section. Since: 0.1.
  */
-GM_API int gm_uring_register(struct gm_uring_buffers *buffers, int ring_fd,
-	const struct gm_view *view, uint64_t gpa, uint64_t len, struct gm_error *err);
+GM_API int gm_uring_register(struct gm_uring_buffers *buffers, int ring_fd, struct gm_space *space,
+	uint64_t gpa, uint64_t len, struct gm_error *err);
 
 /**
  * gm_uring_unregister() - undo it

@@ -61,6 +61,7 @@ struct gm_span {
  * @shift: a bucket is 1 << @shift bytes
  * @mask:  number of buckets less one
  * @nr:    number of spans
+ * @kept:  the library's: what it keeps of them besides
  *
  * A byte for each bucket lies behind it: the first span that ends in or after the bucket.
  * Part of the frozen view.
@@ -70,7 +71,7 @@ struct gm_leaf {
 	uint32_t shift;
 	uint32_t mask;
 	uint32_t nr;
-	uint32_t reserved;
+	uint32_t kept;
 };
 
 /**

@@ -6,6 +6,7 @@
  * caller's. Pins are held from gm_uring_prepare() to gm_uring_finish().
  */
 #include <errno.h>
+#include <guestmem/discard.h>
 #include <guestmem/uring.h>
 #include <inttypes.h>
 #include <linux/io_uring.h>
@@ -90,8 +91,13 @@ int gm_uring_finish(struct gm_uring_op *op, int res, struct gm_chain *chain, siz
 	size_t did = res > 0 ? (size_t)res : 0;
 	/* Nothing was begun, or a part of it may have been written. */
 	bool doubtful = res < 0 && res != -EAGAIN && res != -ECANCELED;
-	int rc = res < 0 ? res : 0;
+	int rc = res < 0 ? gm_checked_code(res) : 0;
 
+	if (op->nr == 0) {
+		if (done)
+			*done = 0;
+		return -EINVAL;
+	}
 	if (did > op->len) {
 		rc = -EPROTO;
 		did = 0;
@@ -150,7 +156,8 @@ static int add_range(
 		struct iovec slice;
 		struct gm_pin pin;
 
-		rc = gm_pin_slice(view, gpa, len, GM_PERM_RW, &slice, &pin);
+		/* Each operation has marks of its own. */
+		rc = gm_pin_slice(view, gpa, len, GM_PERM_RW | GM_PIN_EXACT, &slice, &pin);
 		if (rc)
 			break;
 		rc = add_slice(buffers, slice, pin);
@@ -160,34 +167,58 @@ static int add_range(
 	return rc;
 }
 
-int gm_uring_register(struct gm_uring_buffers *buffers, int ring_fd, const struct gm_view *view,
+/* Pins it all, in the order of addresses. */
+static int pin_all(struct gm_uring_buffers *buffers, struct gm_error *err)
+{
+	struct gm_reader *reader;
+	int rc = gm_reader_create(buffers->space, "uring", &reader, err);
+
+	if (rc)
+		return rc;
+	rc = add_range(buffers, gm_reader_enter(reader), buffers->gpa, buffers->len);
+	gm_reader_leave(reader);
+	gm_reader_destroy(reader);
+	return rc;
+}
+
+static void undo(struct gm_uring_buffers *buffers)
+{
+	drop_pins(buffers);
+	gm_discard_allow(buffers->space, buffers->gpa, buffers->len, GM_INHIBIT_ALL);
+}
+
+int gm_uring_register(struct gm_uring_buffers *buffers, int ring_fd, struct gm_space *space,
 	uint64_t gpa, uint64_t len, struct gm_error *err)
 {
+	uint32_t nr;
 	int rc;
 
 	if (buffers->nr || len == 0)
 		return gm_error_set(err, -EINVAL, gpa, len, "%s",
 			len ? "uring: buffers are registered already"
 			    : "uring: there is nothing to register");
-	if (len - 1 > UINT64_MAX - gpa)
-		return gm_error_set(err, -ERANGE, gpa, len,
-			"uring: gpa 0x%" PRIx64 " and %" PRIu64 " bytes wrap past 2^64", gpa, len);
-	rc = add_range(buffers, view, gpa, len);
+	/* Lest the ring go on with pages that the guest has lost. */
+	rc = gm_discard_inhibit(space, gpa, len, GM_INHIBIT_ALL, err);
+	if (rc)
+		return rc;
+	buffers->space = space;
+	buffers->gpa = gpa;
+	buffers->len = len;
+	rc = pin_all(buffers, err);
 	if (!rc)
 		rc = gm_sys_uring_register(
 			ring_fd, IORING_REGISTER_BUFFERS, buffers->slices, buffers->nr);
-	if (rc) {
-		uint32_t nr = buffers->nr;
-
-		drop_pins(buffers);
-		return gm_error_set(err, rc, gpa, len,
-			"uring: cannot register gpa 0x%" PRIx64 ", %" PRIu64
-			" bytes, with %u buffers of %u: %s%s",
-			gpa, len, nr, buffers->room, gm_error_word(rc),
-			rc == -ENOMEM ? " (see RLIMIT_MEMLOCK)" : "");
+	if (!rc) {
+		buffers->ring_fd = ring_fd;
+		return 0;
 	}
-	buffers->ring_fd = ring_fd;
-	return 0;
+	nr = buffers->nr;
+	undo(buffers);
+	return gm_error_set(err, rc, gpa, len,
+		"uring: cannot register gpa 0x%" PRIx64 ", %" PRIu64
+		" bytes, with %u buffers of %u: %s%s",
+		gpa, len, nr, buffers->room, gm_error_word(rc),
+		rc == -ENOMEM ? " (see RLIMIT_MEMLOCK)" : "");
 }
 
 void gm_uring_unregister(struct gm_uring_buffers *buffers)
@@ -196,5 +227,5 @@ void gm_uring_unregister(struct gm_uring_buffers *buffers)
 		return;
 	/* If the ring is gone, so is what it had. */
 	gm_sys_uring_register(buffers->ring_fd, IORING_UNREGISTER_BUFFERS, NULL, 0);
-	drop_pins(buffers);
+	undo(buffers);
 }

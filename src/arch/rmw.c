@@ -6,6 +6,8 @@
  * bitwise operations repeat a compare-and-exchange, as the compiler does when the old value is
  * wanted.
  */
+#include <guestmem/inline/guarded.h>
+
 #include "sys/guard.h"
 
 #define DECLARE(size)                                                                              \
@@ -78,6 +80,39 @@ static uint64_t apply(enum gm_guard_op op, uint64_t old, uint64_t value)
 	}
 }
 
+/* A load, if callers' loads are there for it; a fault is the exchange's to tell. */
+static inline __attribute__((always_inline)) void guess(
+	const void *guest, size_t size, uint64_t *old)
+{
+#if GM_GUARDED
+	uint8_t v8 = 0;
+	uint16_t v16 = 0;
+	uint32_t v32 = 0;
+
+	switch (size) {
+	case 1:
+		gm_guarded_load_u8(guest, &v8, __ATOMIC_RELAXED);
+		*old = v8;
+		break;
+	case 2:
+		gm_guarded_load_u16(guest, &v16, __ATOMIC_RELAXED);
+		*old = v16;
+		break;
+	case 4:
+		gm_guarded_load_u32(guest, &v32, __ATOMIC_RELAXED);
+		*old = v32;
+		break;
+	default:
+		gm_guarded_load_u64(guest, old, __ATOMIC_RELAXED);
+		break;
+	}
+#else
+	(void)guest;
+	(void)size;
+	(void)old;
+#endif
+}
+
 int gm_guard_rmw(enum gm_guard_op op, void *guest, size_t size, uint64_t value, uint64_t *ret_old,
 	struct gm_guard_fault *fault)
 {
@@ -88,7 +123,8 @@ int gm_guard_rmw(enum gm_guard_op op, void *guest, size_t size, uint64_t value, 
 		return exchange(guest, size, value, ret_old, fault);
 	if (op == GM_GUARD_ADD)
 		return add(guest, size, value, ret_old, fault);
-	/* The first guess may be wrong; each answer is the next guess. */
+	/* A guess that is wrong costs another locked instruction; each answer is the next guess. */
+	guess(guest, size, &old);
 	do {
 		rc = gm_guard_cmpxchg(guest, size, &old, apply(op, old, value), fault);
 	} while (rc == 0);

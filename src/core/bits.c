@@ -146,6 +146,29 @@ static size_t take_groups(uint64_t *words, size_t nr, uint64_t *out, uint64_t *s
 	return run;
 }
 
+/*
+ * Clears groups of eight vectors, as far as there are whole ones; returns the number of words. One without a bit is
+ * left alone: it may have no page yet. No word is stored to twice: what was set between would be lost.
+ */
+CLONES static size_t clear_groups(uint64_t *words, size_t nr)
+{
+	size_t at = 0;
+
+	for (; nr - at >= GROUP; at += GROUP) {
+		volatile wide *group = (volatile wide *)(words + at);
+		wide any = group[0];
+		wide none = {0};
+
+		for (int i = 1; i < GROUP / 8; i++)
+			any |= group[i];
+		if (!(any[0] | any[1] | any[2] | any[3] | any[4] | any[5] | any[6] | any[7]))
+			continue;
+		for (int i = 0; i < GROUP / 8; i++)
+			group[i] = none;
+	}
+	return at;
+}
+
 /* Twice where the ends of memset() overlap; then perhaps a bit that was taken between is set once more. */
 static void set_words(uint64_t *words, size_t nr)
 {
@@ -158,6 +181,13 @@ static size_t take_groups(uint64_t *words, size_t nr, uint64_t *out, uint64_t *s
 	(void)nr;
 	(void)out;
 	(void)sum;
+	return 0;
+}
+
+static size_t clear_groups(uint64_t *words, size_t nr)
+{
+	(void)words;
+	(void)nr;
 	return 0;
 }
 
@@ -214,19 +244,28 @@ void gm_bits_set(uint64_t *words, const struct gm_range *bits)
 		set_words(&words[first], last - first);
 }
 
+/* What nobody has set has no page, and is to get none. */
+static void clear_some(uint64_t *word, uint64_t mask)
+{
+	if (!(mask & load(word)))
+		return;
+	if (mask == ONES)
+		__atomic_store_n(word, 0, __ATOMIC_RELEASE);
+	else
+		__atomic_fetch_and(word, ~mask, __ATOMIC_SEQ_CST);
+}
+
 void gm_bits_clear(uint64_t *words, const struct gm_range *bits)
 {
-	for (uint64_t i = bits->first / 64; i <= bits->last / 64; i++) {
-		uint64_t mask = mask_of(bits, i);
+	uint64_t last = bits->last / 64;
+	uint64_t i = bits->first / 64;
 
-		/* What nobody has set has no page, and is to get none. */
-		if (!(mask & load(&words[i])))
-			continue;
-		if (mask == ONES)
-			__atomic_store_n(&words[i], 0, __ATOMIC_RELEASE);
-		else
-			__atomic_fetch_and(&words[i], ~mask, __ATOMIC_SEQ_CST);
-	}
+	clear_some(&words[i], mask_of(bits, i));
+	if (i++ == last)
+		return;
+	for (i += clear_groups(&words[i], last - i); i < last; i++)
+		clear_some(&words[i], ONES);
+	clear_some(&words[last], mask_of(bits, last));
 }
 
 bool gm_bits_all(const uint64_t *words, const struct gm_range *bits)

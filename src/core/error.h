@@ -3,6 +3,7 @@
 #ifndef GM_CORE_ERROR_H
 #define GM_CORE_ERROR_H
 
+#include <errno.h>
 #include <guestmem/error.h>
 #include <stddef.h>
 
@@ -18,6 +19,12 @@ __attribute__((format(printf, 2, 3))) void gm_error_add(struct gm_error *err, co
 
 /* "ENOMEM (Cannot allocate memory)"-like words for a negative errno value; a constant string. */
 const char *gm_error_word(int code);
+
+/* What a function of the caller, or a peer, returned: a positive code, or one that is no errno value, is -EPROTO. */
+static inline int gm_checked_code(int rc)
+{
+	return rc > 0 || rc < -4095 ? -EPROTO : rc;
+}
 
 /* Copies a name of at most cap - 1 bytes; control characters become '?'. */
 void gm_copy_name(char *to, size_t cap, const char *from);

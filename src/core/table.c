@@ -36,17 +36,69 @@ static size_t spans_at(uint32_t nr)
 	return (size + 7) / 8 * 8;
 }
 
-size_t gm_leaf_size(uint32_t nr)
+static size_t kept_size(uint32_t nr, uint32_t kept)
 {
-	return spans_at(nr) + ((size_t)nr + 1) * sizeof(struct gm_span) +
-	       nr * sizeof(struct gm_origin);
+	return (size_t)nr * ((kept & GM_KEPT_OFF ? sizeof(uint64_t) : 0) +
+				    (kept & GM_KEPT_USE ? sizeof(uint32_t) : 0) +
+				    (kept & GM_KEPT_KIND ? sizeof(uint8_t) : 0));
 }
 
-void gm_leaf_init(struct gm_leaf *leaf, uint32_t nr)
+size_t gm_leaf_size(uint32_t nr, uint32_t kept)
+{
+	return spans_at(nr) + ((size_t)nr + 1) * sizeof(struct gm_span) + kept_size(nr, kept);
+}
+
+void gm_leaf_init(struct gm_leaf *leaf, uint32_t nr, uint32_t kept)
 {
 	leaf->spans = (struct gm_span *)(void *)((char *)leaf + spans_at(nr));
 	leaf->nr = nr;
+	leaf->kept = kept;
 	gm_leaf_spans(leaf)[nr] = nothing;
+}
+
+/* The arrays behind the spans, in the order of their widths; NULL if there is none. */
+static uint64_t *offs_of(const struct gm_leaf *leaf)
+{
+	return leaf->kept & GM_KEPT_OFF ? (uint64_t *)(uintptr_t)(leaf->spans + leaf->nr + 1)
+					: NULL;
+}
+
+static uint32_t *uses_of(const struct gm_leaf *leaf)
+{
+	char *behind = (char *)(uintptr_t)(leaf->spans + leaf->nr + 1);
+
+	return leaf->kept & GM_KEPT_USE
+		       ? (uint32_t *)(void *)(behind +
+					      kept_size(leaf->nr, leaf->kept & GM_KEPT_OFF))
+		       : NULL;
+}
+
+static uint8_t *kinds_of(const struct gm_leaf *leaf)
+{
+	uint8_t *behind = (uint8_t *)(uintptr_t)(leaf->spans + leaf->nr + 1);
+
+	return leaf->kept & GM_KEPT_KIND
+		       ? behind + kept_size(leaf->nr, leaf->kept & (GM_KEPT_OFF | GM_KEPT_USE))
+		       : NULL;
+}
+
+struct gm_origin gm_leaf_origin(const struct gm_leaf *leaf, uint32_t i)
+{
+	const uint64_t *offs = offs_of(leaf);
+	const uint32_t *uses = uses_of(leaf);
+	const uint8_t *kinds = kinds_of(leaf);
+
+	return (struct gm_origin){offs ? offs[i] : 0, uses ? uses[i] : 0, kinds ? kinds[i] : 0};
+}
+
+void gm_leaf_set_origin(struct gm_leaf *leaf, uint32_t i, const struct gm_origin *origin)
+{
+	if (offs_of(leaf))
+		offs_of(leaf)[i] = origin->off;
+	if (uses_of(leaf))
+		uses_of(leaf)[i] = origin->use;
+	if (kinds_of(leaf))
+		kinds_of(leaf)[i] = (uint8_t)origin->kind;
 }
 
 void gm_leaf_index(struct gm_leaf *leaf, const struct gm_range *range)
@@ -95,12 +147,12 @@ const struct gm_span *gm_table_find(const struct gm_view *view, uint64_t gpa)
 }
 
 static const struct gm_span *next_in_leaf(
-	const struct gm_leaf *leaf, uint64_t gpa, const struct gm_origin **ret)
+	const struct gm_leaf *leaf, uint64_t gpa, struct gm_origin *ret)
 {
 	for (uint32_t i = 0; i < leaf->nr; i++) {
 		if (leaf->spans[i].last < gpa)
 			continue;
-		*ret = &gm_leaf_origins(leaf)[i];
+		*ret = gm_leaf_origin(leaf, i);
 		return &leaf->spans[i];
 	}
 	return NULL;
@@ -108,7 +160,7 @@ static const struct gm_span *next_in_leaf(
 
 /* @base is the first address of slot 0. */
 static const struct gm_span *next_in_slots(const uintptr_t *slots, uint32_t nr, uint32_t shift,
-	uint64_t base, uint64_t gpa, const struct gm_origin **ret)
+	uint64_t base, uint64_t gpa, struct gm_origin *ret)
 {
 	uint64_t from = gpa > base ? (gpa - base) >> shift : 0;
 
@@ -130,18 +182,18 @@ static const struct gm_span *next_in_slots(const uintptr_t *slots, uint32_t nr, 
 }
 
 const struct gm_span *gm_table_next_origin(
-	const struct gm_view *view, uint64_t gpa, const struct gm_origin **ret)
+	const struct gm_view *view, uint64_t gpa, struct gm_origin *ret)
 {
 	return next_in_slots(view->slots, view->nr_slots, view->shift, 0, gpa, ret);
 }
 
 const struct gm_span *gm_table_next(const struct gm_view *view, uint64_t gpa, uint64_t *ret_off)
 {
-	const struct gm_origin *origin;
+	struct gm_origin origin;
 	const struct gm_span *span = gm_table_next_origin(view, gpa, &origin);
 
 	if (span)
-		*ret_off = origin->off;
+		*ret_off = origin.off;
 	return span;
 }
 
@@ -152,7 +204,7 @@ const struct gm_span *gm_table_after(
 }
 
 const struct gm_span *gm_table_after_origin(
-	const struct gm_view *view, const struct gm_span *span, const struct gm_origin **ret)
+	const struct gm_view *view, const struct gm_span *span, struct gm_origin *ret)
 {
 	return span->last == UINT64_MAX ? NULL : gm_table_next_origin(view, span->last + 1, ret);
 }

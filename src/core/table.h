@@ -57,23 +57,36 @@ static inline struct gm_span *gm_leaf_spans(struct gm_leaf *leaf)
 	return (struct gm_span *)(uintptr_t)leaf->spans;
 }
 
-/* What shows by a span. Behind the spans of a leaf lies one for each. */
+/* What shows by a span. */
 struct gm_origin {
 	uint64_t off;  /* where in its region it begins */
 	uint32_t use;  /* upper half of the region's number; the lower one is gm_span.node + 1 */
 	uint32_t kind; /* enum gm_region_kind */
 };
 
-static inline struct gm_origin *gm_leaf_origins(const struct gm_leaf *leaf)
+/*
+ * gm_leaf.kept: which of these a leaf keeps, each in an array behind its spans. What it does not keep is 0 for all:
+ * most spans begin where their region does, and it is RAM.
+ */
+#define GM_KEPT_OFF 1u
+#define GM_KEPT_USE 2u
+#define GM_KEPT_KIND 4u
+
+static inline uint32_t gm_origin_kept(const struct gm_origin *origin)
 {
-	return (struct gm_origin *)(uintptr_t)(leaf->spans + leaf->nr + 1);
+	return (origin->off ? GM_KEPT_OFF : 0) | (origin->use ? GM_KEPT_USE : 0) |
+	       (origin->kind ? GM_KEPT_KIND : 0);
 }
 
-/* Bytes of a leaf with @nr spans. */
-size_t gm_leaf_size(uint32_t nr);
+struct gm_origin gm_leaf_origin(const struct gm_leaf *leaf, uint32_t i);
+/* Nothing is to be set that the leaf does not keep. */
+void gm_leaf_set_origin(struct gm_leaf *leaf, uint32_t i, const struct gm_origin *origin);
 
-/* Sets up a leaf of gm_leaf_size(nr) zeroed bytes; its spans and offsets are to be filled in. */
-void gm_leaf_init(struct gm_leaf *leaf, uint32_t nr);
+/* Bytes of a leaf with @nr spans. */
+size_t gm_leaf_size(uint32_t nr, uint32_t kept);
+
+/* Sets up a leaf of gm_leaf_size() zeroed bytes; its spans and origins are to be filled in. */
+void gm_leaf_init(struct gm_leaf *leaf, uint32_t nr, uint32_t kept);
 
 /* The spans have their addresses: makes the buckets for a slot over @range, a power of two. */
 void gm_leaf_index(struct gm_leaf *leaf, const struct gm_range *range);
@@ -90,14 +103,14 @@ const struct gm_span *gm_table_find(const struct gm_view *view, uint64_t gpa);
  */
 const struct gm_span *gm_table_next(const struct gm_view *view, uint64_t gpa, uint64_t *ret_off);
 
-/* The same, with all that is known of it; *ret is part of the view. */
+/* The same, with all that is known of it. */
 const struct gm_span *gm_table_next_origin(
-	const struct gm_view *view, uint64_t gpa, const struct gm_origin **ret);
+	const struct gm_view *view, uint64_t gpa, struct gm_origin *ret);
 
 /* The one behind a span of the view, or NULL. */
 const struct gm_span *gm_table_after(
 	const struct gm_view *view, const struct gm_span *span, uint64_t *ret_off);
 const struct gm_span *gm_table_after_origin(
-	const struct gm_view *view, const struct gm_span *span, const struct gm_origin **ret);
+	const struct gm_view *view, const struct gm_span *span, struct gm_origin *ret);
 
 #endif

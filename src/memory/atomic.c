@@ -320,12 +320,33 @@ static int cmpxchg_far(
 	return rc;
 }
 
+/* The short way of most: aligned, in memory of the window that may be read and written. */
+static inline bool is_direct(const struct gm_view *view, uint64_t gpa, size_t size, void **ret_hva)
+{
+	return __builtin_expect(
+		gpa % size == 0 && gm_view_find(view, gpa, size, GM_PERM_RW, ret_hva), 1);
+}
+
+static inline void mark_direct(const struct gm_view *view, uint64_t gpa, size_t size)
+{
+	if (__builtin_expect(!gm_view_marked(view, gpa, size), 0))
+		gm_view_mark(view, gpa, size);
+}
+
 static int touch_rmw(enum gm_guard_op op, const struct gm_view *view, uint64_t gpa, size_t size,
 	uint64_t value, uint64_t *ret_old, int order)
 {
 	struct place place;
-	int rc = enter(view, gpa, size, GM_PERM_RW, &place);
+	void *hva;
+	int rc;
 
+	if (is_direct(view, gpa, size, &hva)) {
+		rc = gm_hva_rmw(op, hva, size, value, ret_old, order);
+		if (!rc)
+			mark_direct(view, gpa, size);
+		return rc;
+	}
+	rc = enter(view, gpa, size, GM_PERM_RW, &place);
 	if (rc)
 		return rc;
 	rc = place.hva ? gm_hva_rmw(op, place.hva, size, value, ret_old, order)
@@ -340,8 +361,16 @@ static int touch_cmpxchg(const struct gm_view *view, uint64_t gpa, size_t size, 
 	uint64_t desired, int order)
 {
 	struct place place;
-	int rc = enter(view, gpa, size, GM_PERM_RW, &place);
+	void *hva;
+	int rc;
 
+	if (is_direct(view, gpa, size, &hva)) {
+		rc = gm_hva_cmpxchg(hva, size, expected, desired, order);
+		if (rc == 1)
+			mark_direct(view, gpa, size);
+		return rc;
+	}
+	rc = enter(view, gpa, size, GM_PERM_RW, &place);
 	if (rc)
 		return rc;
 	rc = place.hva ? gm_hva_cmpxchg(place.hva, size, expected, desired, order)

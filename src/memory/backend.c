@@ -15,8 +15,6 @@
 /* Bytes of a fill that are sent at once. */
 #define CHUNK 1024
 
-#define ERRNO_MAX 4095
-
 /* ---- life ---- */
 
 static const char *ops_problem(const struct gm_backend_ops *ops)
@@ -72,11 +70,6 @@ struct gm_backend *gm_span_backend(const struct gm_span *span, uint64_t gpa, uin
 
 /* ---- what is answered ---- */
 
-static int check_code(int rc)
-{
-	return rc > 0 || rc < -ERRNO_MAX ? -EPROTO : rc;
-}
-
 static int check_piece(
 	const struct gm_backend_piece *piece, uint64_t off, uint64_t len, uint32_t perms)
 {
@@ -91,7 +84,7 @@ static int check_piece(
 
 static int check_count(int rc, size_t len, size_t *done)
 {
-	if (check_code(rc) != rc || *done > len || (!rc && *done == 0)) {
+	if (gm_checked_code(rc) != rc || *done > len || (!rc && *done == 0)) {
 		*done = 0;
 		return -EPROTO;
 	}
@@ -104,7 +97,7 @@ static int translate(const struct gm_backend *backend, uint64_t off, uint64_t le
 	int rc;
 
 	*ret = (struct gm_backend_piece){0};
-	rc = check_code(backend->ops.translate(backend->ops.ctx, off, len, perms, ret));
+	rc = gm_checked_code(backend->ops.translate(backend->ops.ctx, off, len, perms, ret));
 	return rc ? rc : check_piece(ret, off, len, perms);
 }
 
@@ -119,7 +112,7 @@ static int map(const struct gm_backend *backend, uint64_t off, uint64_t len, uin
 	int rc;
 
 	*ret = (struct gm_backend_piece){0};
-	rc = check_code(backend->ops.map(backend->ops.ctx, off, len, perms, ret));
+	rc = gm_checked_code(backend->ops.map(backend->ops.ctx, off, len, perms, ret));
 	if (rc)
 		return rc;
 	rc = check_piece(ret, off, len, perms);
@@ -265,7 +258,7 @@ void gm_far_close(struct gm_far_place *place)
 
 static int all_at_once(int rc, size_t done, size_t size)
 {
-	rc = check_code(rc);
+	rc = gm_checked_code(rc);
 	return rc || done == size ? rc : -EPROTO;
 }
 
@@ -310,7 +303,7 @@ int gm_far_atomic(const struct gm_far_place *place, enum gm_backend_atomic op, s
 		return -ENOTSUP;
 	if (!gm_sys_enter(&inside, place->backend))
 		return -EBUSY;
-	rc = check_code(
+	rc = gm_checked_code(
 		ops->atomic(ops->ctx, (uint32_t)op, place->off, (uint32_t)size, value, seen));
 	gm_sys_leave(&inside);
 	return rc;

@@ -33,18 +33,21 @@ static const struct gm_chain_cursor *cursor_of(
 	return &chain->sides[side == GM_CHAIN_WRITABLE];
 }
 
-static int check_elem(const struct gm_chain_elem *elem, size_t i, struct gm_error *err)
+static inline bool is_good(const struct gm_chain_elem *elem)
 {
-	struct gm_range range;
+	return !((elem->flags & ~GM_CHAIN_WRITE) | elem->reserved) &&
+	       (!elem->len || elem->len - 1 <= UINT64_MAX - elem->gpa);
+}
 
+static __attribute__((noinline)) int refuse_elem(
+	const struct gm_chain_elem *elem, size_t i, struct gm_error *err)
+{
 	if ((elem->flags & ~GM_CHAIN_WRITE) || elem->reserved)
 		return gm_error_set(err, -EINVAL, elem->gpa, elem->len,
 			"chain: element %zu: unknown flags 0x%" PRIx32, i, elem->flags);
-	if (elem->len && !gm_range_make(elem->gpa, elem->len, &range))
-		return gm_error_set(err, -ERANGE, elem->gpa, elem->len,
-			"chain: element %zu: 0x%" PRIx64 " and %" PRIu64 " bytes wrap past 2^64", i,
-			elem->gpa, elem->len);
-	return 0;
+	return gm_error_set(err, -ERANGE, elem->gpa, elem->len,
+		"chain: element %zu: 0x%" PRIx64 " and %" PRIu64 " bytes wrap past 2^64", i,
+		elem->gpa, elem->len);
 }
 
 static int read_opts(
@@ -68,8 +71,9 @@ int gm_chain_init(struct gm_chain *chain, const struct gm_chain_elem *elems, siz
 	const struct gm_chain_opts *opts, struct gm_error *err)
 {
 	struct gm_chain_opts limits = {.size = sizeof(limits)};
-	struct gm_chain made = {.elems = elems, .nr = nr};
-	uint64_t room;
+	uint64_t total = 0;
+	uint64_t writable = 0;
+	uint32_t last_side = 0;
 	int rc = read_opts(opts, &limits, err);
 
 	if (rc)
@@ -77,26 +81,27 @@ int gm_chain_init(struct gm_chain *chain, const struct gm_chain_elem *elems, siz
 	if (nr > limits.max_nr)
 		return gm_error_set(err, -E2BIG, 0, 0,
 			"chain: %zu elements, at most %" PRIu32 " are allowed", nr, limits.max_nr);
-	room = limits.max_len;
 	for (size_t i = 0; i < nr; i++) {
 		const struct gm_chain_elem *elem = &elems[i];
+		uint32_t side = gm_chain_side_of(elem) == GM_CHAIN_WRITABLE;
 
-		rc = check_elem(elem, i, err);
-		if (rc)
-			return rc;
-		if (i && gm_chain_side_of(elem) < gm_chain_side_of(elem - 1) &&
-			!(limits.flags & GM_CHAIN_MIXED))
+		if (!is_good(elem))
+			return refuse_elem(elem, i, err);
+		if (side < last_side && !(limits.flags & GM_CHAIN_MIXED))
 			return gm_error_set(err, -EPROTO, elem->gpa, elem->len,
 				"chain: element %zu is readable and stands behind a writable one",
 				i);
-		if (elem->len > room)
+		if (elem->len > limits.max_len - total)
 			return gm_error_set(err, -EOVERFLOW, elem->gpa, elem->len,
 				"chain: more than %" PRIu64 " bytes up to element %zu",
 				limits.max_len, i);
-		room -= elem->len;
-		cursor(&made, gm_chain_side_of(elem))->left += elem->len;
+		last_side = side;
+		total += elem->len;
+		writable += side ? elem->len : 0;
 	}
-	*chain = made;
+	*chain = (struct gm_chain){.elems = elems, .nr = nr};
+	chain->sides[0].left = total - writable;
+	chain->sides[1].left = writable;
 	return 0;
 }
 

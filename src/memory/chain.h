@@ -14,10 +14,9 @@ static inline enum gm_chain_side gm_chain_side_of(const struct gm_chain_elem *el
  * The next contiguous bytes of a side, at most @max: returns how many, 0 if @max is or nothing is
  * left. The cursor is moved past elements that have no more, nothing is consumed.
  */
-static inline uint64_t gm_chain_here(
-	struct gm_chain *chain, enum gm_chain_side side, uint64_t max, uint64_t *ret_gpa)
+static inline uint64_t gm_cursor_here(struct gm_chain_cursor *at, const struct gm_chain_elem *elems,
+	enum gm_chain_side side, uint64_t max, uint64_t *ret_gpa)
 {
-	struct gm_chain_cursor *at = &chain->sides[side == GM_CHAIN_WRITABLE];
 	const struct gm_chain_elem *elem;
 	uint64_t len = at->left < max ? at->left : max;
 
@@ -25,8 +24,8 @@ static inline uint64_t gm_chain_here(
 		return 0;
 	side = side == GM_CHAIN_WRITABLE ? GM_CHAIN_WRITABLE : GM_CHAIN_READABLE;
 	/* What is left says that there is one. */
-	for (elem = &chain->elems[at->index];
-		gm_chain_side_of(elem) != side || at->off == elem->len; elem++) {
+	for (elem = &elems[at->index]; gm_chain_side_of(elem) != side || at->off == elem->len;
+		elem++) {
 		at->index++;
 		at->off = 0;
 	}
@@ -34,14 +33,25 @@ static inline uint64_t gm_chain_here(
 	return len < elem->len - at->off ? len : elem->len - at->off;
 }
 
-/* Consumes some of what gm_chain_here() returned. */
-static inline void gm_chain_eat(struct gm_chain *chain, enum gm_chain_side side, uint64_t len)
+/* Consumes some of what gm_cursor_here() returned. */
+static inline void gm_cursor_eat(struct gm_chain_cursor *at, uint64_t len)
 {
-	struct gm_chain_cursor *at = &chain->sides[side == GM_CHAIN_WRITABLE];
-
 	at->off += len;
 	at->done += len;
 	at->left -= len;
+}
+
+/* The same of a side of a chain. */
+static inline uint64_t gm_chain_here(
+	struct gm_chain *chain, enum gm_chain_side side, uint64_t max, uint64_t *ret_gpa)
+{
+	return gm_cursor_here(
+		&chain->sides[side == GM_CHAIN_WRITABLE], chain->elems, side, max, ret_gpa);
+}
+
+static inline void gm_chain_eat(struct gm_chain *chain, enum gm_chain_side side, uint64_t len)
+{
+	gm_cursor_eat(&chain->sides[side == GM_CHAIN_WRITABLE], len);
 }
 
 /* One range that does not wrap, as a chain with one side. @elem is to live as long as @chain. */

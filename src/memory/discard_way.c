@@ -243,7 +243,7 @@ static int ask_backend(const struct gm_target *t)
 	const struct gm_backend_ops *ops = &t->block->backend->ops;
 	int rc = ops->discard(ops->ctx, t->off, gm_range_len(&t->range));
 
-	return rc > 0 || rc < -4095 ? -EPROTO : rc;
+	return gm_checked_code(rc);
 }
 
 int gm_way_go(const struct gm_target *t, uint32_t *by, struct gm_error *err)

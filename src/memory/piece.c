@@ -20,7 +20,7 @@ static uint64_t id_of(const struct gm_span *span, const struct gm_origin *origin
 
 int gm_view_next(const struct gm_view *view, uint64_t gpa, struct gm_piece_info *ret_info)
 {
-	const struct gm_origin *origin;
+	struct gm_origin origin;
 	const struct gm_span *span;
 
 	if (ret_info->size < sizeof(*ret_info))
@@ -32,33 +32,33 @@ int gm_view_next(const struct gm_view *view, uint64_t gpa, struct gm_piece_info 
 		.size = ret_info->size,
 		.gpa = span->first,
 		.len = span->last - span->first + 1,
-		.id = id_of(span, origin),
-		.off = origin->off,
-		.kind = origin->kind,
+		.id = id_of(span, &origin),
+		.off = origin.off,
+		.kind = origin.kind,
 		.perms = span->perms & GM_PERM_RWX,
-		.part = gm_kind_is_memory(origin->kind) ? gm_part_of(span->perms) : GM_PART_SHARED,
+		.part = gm_kind_is_memory(origin.kind) ? gm_part_of(span->perms) : GM_PART_SHARED,
 	};
 	return 0;
 }
 
 int gm_view_region(const struct gm_view *view, uint64_t gpa, uint64_t *ret_id, uint64_t *ret_off)
 {
-	const struct gm_origin *origin;
+	struct gm_origin origin;
 	const struct gm_span *span = gm_table_next_origin(view, gpa, &origin);
 
 	if (!span || span->first > gpa)
 		return -EFAULT;
 	if (ret_id)
-		*ret_id = id_of(span, origin);
+		*ret_id = id_of(span, &origin);
 	if (ret_off)
-		*ret_off = origin->off + (gpa - span->first);
+		*ret_off = origin.off + (gpa - span->first);
 	return 0;
 }
 
 int gm_view_info(const struct gm_view *view, struct gm_view_info *ret_info)
 {
 	struct gm_view_info info = {.size = ret_info->size, .generation = view->generation};
-	const struct gm_origin *origin;
+	struct gm_origin origin;
 	const struct gm_span *span;
 
 	if (ret_info->size < sizeof(info))
@@ -69,7 +69,7 @@ int gm_view_info(const struct gm_view *view, struct gm_view_info *ret_info)
 	for (; span; span = gm_table_after_origin(view, span, &origin)) {
 		info.pieces++;
 		info.last = span->last;
-		if (!gm_kind_is_memory(origin->kind))
+		if (!gm_kind_is_memory(origin.kind))
 			continue;
 		info.memory++;
 		info.memory_len += span->last - span->first + 1;

@@ -352,7 +352,7 @@ static int give_map(struct gm_placing *pl, struct gm_piece *piece, bool last, st
 
 int gm_place(struct gm_placing *pl, struct gm_piece *piece, bool last, struct gm_error *err)
 {
-	struct gm_error ignored;
+	struct gm_error why = {0};
 	int rc;
 
 	if (!gm_place_waits(piece))
@@ -362,9 +362,12 @@ int gm_place(struct gm_placing *pl, struct gm_piece *piece, bool last, struct gm
 	piece->map = find_map(pl, piece);
 	if (piece->map)
 		return 0;
-	rc = give_map(pl, piece, false, err ? err : &ignored);
+	/* An error is the caller's when nothing else is tried. */
+	rc = give_map(pl, piece, false, &why);
 	if (rc == -EEXIST)
-		rc = last ? give_map(pl, piece, true, err) : 0;
+		rc = last ? give_map(pl, piece, true, &why) : 0;
+	if (rc && err)
+		*err = why;
 	return rc;
 }
 

@@ -24,7 +24,7 @@ enum {
 /* gm_stream.flags */
 #define GM_STREAM_DISK 1u    /* a file or disk: no call waits for a peer */
 #define GM_STREAM_DIRECT 2u  /* O_DIRECT, with mem_align and off_align */
-#define GM_STREAM_MESSAGE 4u /* a socket that keeps messages apart */
+#define GM_STREAM_MESSAGE 4u /* keeps messages apart: sockets, packet pipes, network devices */
 #define GM_STREAM_PEEK 8u    /* a second call would get the same bytes */
 
 /* A transfer between a stream and one side of a chain: WRITABLE is filled from it. */
@@ -53,16 +53,19 @@ static inline int gm_transfer_end(const struct gm_transfer *t)
 /* Would the position pass its end? @t->len is not 0. */
 static inline bool gm_transfer_passes_end(const struct gm_transfer *t)
 {
-	return t->stream->kind == GM_STREAM_FILE &&
-	       t->len - 1 > (uint64_t)INT64_MAX - t->stream->off;
+	return t->stream->kind == GM_STREAM_FILE && t->len > (uint64_t)INT64_MAX - t->stream->off;
 }
 
 /* All there is to a transfer: a buffer, or system calls. @t->len is not 0. */
 int gm_stream_run(const struct gm_transfer *t, size_t *done);
 
-/* Both move @t->len bytes, not 0; *done is 0 before. */
-int gm_stream_move_buffer(const struct gm_transfer *t, size_t *done); /* stream.c */
-int gm_stream_move(const struct gm_transfer *t, size_t *done);        /* stream_move.c */
+/* Bytes of a buffer that are copied in one section. */
+#define GM_STREAM_SECTION (UINT64_C(256) << 10)
+
+/* Both move @t->len bytes, not 0; *done is 0 before. Without a chain what is at @gpa. */
+int gm_stream_move_buffer(
+	const struct gm_transfer *t, uint64_t gpa, size_t *done); /* stream_buffer.c */
+int gm_stream_move(const struct gm_transfer *t, size_t *done);    /* stream_move.c */
 
 /* Are all slices as O_DIRECT wants them? (stream_direct.c) */
 int gm_stream_check_direct(const struct gm_transfer *t, struct gm_error *err);

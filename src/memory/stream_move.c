@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 
+#include "core/error.h"
 #include "memory/access.h"
 #include "memory/backend.h"
 #include "memory/chain.h"
@@ -18,19 +19,22 @@
 #include "memory/lease.h"
 #include "memory/stream.h"
 
-#define SLICES 64
+#define SLICES 64 /* of a batch as most are */
+#define SLICES_MAX                                                                                 \
+	1024 /* of one that may not be two calls if that can be helped: what a call takes */
 #define BOUNCE 8192
 
 struct batch {
-	size_t nr;                  /* slices; the last may be the buffer, and has no pin then */
-	size_t leased;              /* of those, the first ones: under the reader's lease */
+	size_t nr;                  /* slices; the last may be the buffer */
+	size_t nr_pins;             /* what keeps them, behind what is leased */
 	size_t len;                 /* bytes in them */
-	size_t leased_len;          /* of those */
+	size_t leased_len;          /* of those, the first ones: under the reader's lease */
 	size_t bounced;             /* of those, in the buffer */
 	int rc;                     /* why nothing follows, or 0 */
 	struct gm_chain_cursor end; /* of the side, behind the slices that have pins */
-	struct iovec slices[SLICES];
-	struct gm_pin pins[SLICES];
+	size_t room;                /* of both arrays */
+	struct iovec *slices;
+	struct gm_pin *pins;
 	uint8_t bounce[BOUNCE] __attribute__((aligned(4096)));
 };
 
@@ -93,53 +97,67 @@ static int bounce(struct batch *b, const struct gm_transfer *t, const struct gm_
 
 	while (!rc && b->len < want)
 		rc = bounce_piece(b, t, view, at, want - b->len);
-	if (b->bounced) {
-		b->slices[b->nr] = (struct iovec){b->bounce, b->bounced};
-		b->pins[b->nr++] = (struct gm_pin){0};
-	}
+	if (b->bounced)
+		b->slices[b->nr++] = (struct iovec){b->bounce, b->bounced};
 	return rc > 0 ? 0 : rc;
 }
 
-/* The first slices, as far as they lie in one span of plain memory. */
-static void gather_leased(struct batch *b, const struct gm_transfer *t, const struct gm_view *view,
-	struct gm_chain *at, size_t want)
+/* One slice more, or the last one grows: pieces of memory that lie side by side in the window are one. */
+static inline void add(struct batch *b, struct iovec slice)
 {
-	const uint32_t perms = perms_of(t);
-	struct gm_reader *reader = t->reader;
-	uint64_t gpa = 0;
+	struct iovec *next = &b->slices[b->nr];
 
-	if (!gm_lease_is_free(reader))
+	b->len += slice.iov_len;
+	if (b->nr && (uintptr_t)next[-1].iov_base + next[-1].iov_len == (uintptr_t)slice.iov_base) {
+		next[-1].iov_len += slice.iov_len;
 		return;
-	while (b->nr < SLICES && b->len < want) {
-		size_t n = gm_chain_here(at, t->side, want - b->len, &gpa);
-
-		if (b->nr ? !gm_lease_covers(&reader->spot, view, gpa, n, perms)
-			  : !gm_lease_take(reader, view, gpa, n, perms))
-			break;
-		b->slices[b->nr++] = gm_lease_slice(&reader->spot, gpa, n);
-		gm_chain_eat(at, t->side, n);
-		b->len += n;
 	}
-	b->leased = b->nr;
+	*next = slice;
+	b->nr++;
+}
+
+/*
+ * The first slices, as far as they lie in one span of plain memory. On copies of cursor and spot: these stay in
+ * registers, whatever is stored.
+ */
+static void gather_leased(struct batch *b, const struct gm_transfer *t, const struct gm_view *view,
+	struct gm_chain *chain, size_t want)
+{
+	struct gm_chain_cursor at = chain->sides[t->side];
+	struct gm_reader *reader = t->reader;
+	struct gm_lease_spot spot;
+	uint64_t gpa = 0;
+	size_t n = gm_cursor_here(&at, chain->elems, t->side, want, &gpa);
+
+	if (!gm_lease_is_free(reader) || !gm_lease_take(reader, view, gpa, n, perms_of(t)))
+		return;
+	spot = reader->spot;
+	do {
+		add(b, gm_lease_slice(&spot, gpa, n));
+		gm_cursor_eat(&at, n);
+		n = gm_cursor_here(&at, chain->elems, t->side, want - b->len, &gpa);
+	} while (b->nr < b->room && n && gpa >= spot.first && gpa <= spot.last &&
+		 n - 1 <= spot.last - gpa);
 	b->leased_len = b->len;
+	chain->sides[t->side] = at;
 }
 
 static void gather_pinned(struct batch *b, const struct gm_transfer *t, const struct gm_view *view,
 	struct gm_chain *at, size_t want)
 {
-	while (b->nr < SLICES && b->len < want) {
+	while (b->nr < b->room && b->nr_pins < b->room && b->len < want) {
+		struct iovec slice;
 		uint64_t gpa = 0;
 		size_t n = gm_chain_here(at, t->side, want - b->len, &gpa);
 
-		b->rc = gm_pin_unmarked(
-			view, gpa, n, perms_of(t), &b->slices[b->nr], &b->pins[b->nr]);
+		b->rc = gm_pin_unmarked(view, gpa, n, perms_of(t), &slice, &b->pins[b->nr_pins]);
 		if (b->rc == -ENOTSUP)
 			b->rc = bounce(b, t, view, at, want);
 		if (b->rc || b->bounced)
 			break;
-		n = b->slices[b->nr++].iov_len;
-		gm_chain_eat(at, t->side, n);
-		b->len += n;
+		b->nr_pins++;
+		gm_chain_eat(at, t->side, slice.iov_len);
+		add(b, slice);
 	}
 }
 
@@ -150,7 +168,7 @@ static void gather(struct batch *b, const struct gm_transfer *t, size_t want)
 	struct gm_chain at = *t->chain;
 
 	b->nr = 0;
-	b->leased = 0;
+	b->nr_pins = 0;
 	b->len = 0;
 	b->leased_len = 0;
 	b->bounced = 0;
@@ -171,7 +189,7 @@ static void release(const struct batch *b, const struct gm_transfer *t, uint64_t
 	uint64_t gpa = 0;
 	uint64_t n;
 
-	if (!b->leased)
+	if (!b->leased_len)
 		return;
 	while (gm_dirty_has_logs(t->reader->spot.dirty) &&
 		(n = gm_chain_here(&at, t->side, len, &gpa))) {
@@ -203,15 +221,14 @@ static int unbounce(struct batch *b, const struct gm_transfer *t, size_t len, si
  */
 static int settle(struct batch *b, const struct gm_transfer *t, bool doubtful, size_t *did)
 {
-	size_t nr = b->nr - (b->bounced > 0);
 	size_t left = *did < b->leased_len ? 0 : *did - b->leased_len;
 	bool all = doubtful || *did > b->leased_len;
 	size_t put = 0;
 	int rc = 0;
 
 	release(b, t, t->side == GM_CHAIN_READABLE ? 0 : all ? b->leased_len : *did);
-	for (size_t i = b->leased; i < nr; i++) {
-		size_t n = b->slices[i].iov_len < left ? b->slices[i].iov_len : left;
+	for (size_t i = 0; i < b->nr_pins; i++) {
+		size_t n = b->pins[i].len < left ? (size_t)b->pins[i].len : left;
 
 		if (t->side == GM_CHAIN_READABLE || doubtful)
 			gm_pin_put(&b->pins[i]);
@@ -230,25 +247,27 @@ static int settle(struct batch *b, const struct gm_transfer *t, bool doubtful, s
 	return rc;
 }
 
-/* ---- calls ---- */
+/* ---- calls: inline, for the reason that stream.h gives ---- */
 
-static ssize_t call_many(const struct gm_stream *s, struct iovec *slices, size_t nr, bool write)
+static inline __attribute__((always_inline)) ssize_t call_many(
+	const struct gm_stream *s, struct iovec *slices, size_t nr, bool write)
 {
 	struct msghdr msg = {.msg_iov = slices, .msg_iovlen = nr};
 
 	switch (s->kind) {
 	case GM_STREAM_FILE:
-		return write ? gm_sys_pwritev(s->fd, slices, nr, s->off)
-			     : gm_sys_preadv(s->fd, slices, nr, s->off);
+		return write ? GM_INLINE_CALL(pwritev, SYS_pwritev, s->fd, slices, nr, s->off)
+			     : GM_INLINE_CALL(preadv, SYS_preadv, s->fd, slices, nr, s->off);
 	case GM_STREAM_SOCKET:
 		return write ? gm_sys_sendmsg(s->fd, &msg, s->msg_flags)
 			     : gm_sys_recvmsg(s->fd, &msg, s->msg_flags);
 	default:
-		return write ? gm_sys_writev(s->fd, slices, nr) : gm_sys_readv(s->fd, slices, nr);
+		return write ? GM_INLINE_CALL(writev, SYS_writev, s->fd, slices, nr)
+			     : GM_INLINE_CALL(readv, SYS_readv, s->fd, slices, nr);
 	}
 }
 
-static struct outcome call_kernel(
+static inline __attribute__((always_inline)) struct outcome call_kernel(
 	const struct gm_stream *s, struct iovec *slices, size_t nr, bool write)
 {
 	ssize_t n;
@@ -272,14 +291,15 @@ static struct outcome call_ops(const struct gm_stream *s, const struct batch *b,
 		did.did = 0;
 		did.rc = fn(s->ops.ctx, b->slices, b->nr, &did.did);
 	} while (did.rc == -EINTR && did.did == 0);
-	if (did.rc > 0 || did.did > b->len)
+	if (gm_checked_code(did.rc) != did.rc || did.did > b->len)
 		return (struct outcome){0, -EPROTO};
 	if (did.rc == -EINTR)
 		did.rc = 0;
 	return did;
 }
 
-static struct outcome call(const struct gm_transfer *t, struct batch *b)
+static inline __attribute__((always_inline)) struct outcome call(
+	const struct gm_transfer *t, struct batch *b)
 {
 	bool write = t->side == GM_CHAIN_READABLE;
 
@@ -324,33 +344,72 @@ static bool is_over(const struct gm_transfer *t, const struct batch *b, size_t d
 	return !t->exact && !(s->flags & GM_STREAM_DISK);
 }
 
-int gm_stream_move(const struct gm_transfer *t, size_t *done)
+/* Is it the arrays that end this batch? */
+static bool is_full(const struct batch *b, size_t want)
+{
+	return b->len < want && !b->rc && !b->bounced &&
+	       (b->nr == b->room || b->nr_pins == b->room);
+}
+
+/* Batch by batch. 1 with nothing done in this one: it is full. */
+static inline __attribute__((always_inline)) int move(
+	struct batch *b, const struct gm_transfer *t, size_t *done)
 {
 	struct gm_stream *s = t->stream;
-	struct batch b;
 
 	for (;;) {
 		struct outcome out = {0};
 		bool doubtful;
 		int rc;
 
-		gather(&b, t, t->len - *done);
-		if (b.len == 0)
-			return b.rc;
-		rc = may_call(t, &b, t->len - *done);
+		gather(b, t, t->len - *done);
+		if (b->len == 0)
+			return b->rc;
+		if (b->room < SLICES_MAX && is_full(b, t->len - *done)) {
+			settle(b, t, false, &out.did);
+			return 1;
+		}
+		rc = may_call(t, b, t->len - *done);
 		if (!rc)
-			out = call(t, &b);
+			out = call(t, b);
 		/* A failed call, or a disk's short answer, may have written more than it says. */
 		doubtful = (out.rc && out.rc != -EAGAIN) ||
-			   ((s->flags & GM_STREAM_DIRECT) && out.did < b.len);
+			   ((s->flags & GM_STREAM_DIRECT) && out.did < b->len);
 		rc = rc ? rc : out.rc;
-		out.rc = settle(&b, t, doubtful, &out.did);
+		out.rc = settle(b, t, doubtful, &out.did);
 		*done += out.did;
 		if (s->kind == GM_STREAM_FILE)
 			s->off += out.did;
 		if (!rc)
 			rc = out.rc;
-		if (rc || *done == t->len || is_over(t, &b, out.did, &rc))
+		if (rc || *done == t->len || is_over(t, b, out.did, &rc))
 			return rc;
 	}
+}
+
+/* As many pieces as a call takes. Apart, because few need the 90 KiB of stack. */
+static __attribute__((noinline)) int move_many(const struct gm_transfer *t, size_t *done)
+{
+	struct iovec slices[SLICES_MAX];
+	struct gm_pin pins[SLICES_MAX];
+	struct batch b;
+
+	b.room = SLICES_MAX;
+	b.slices = slices;
+	b.pins = pins;
+	return move(&b, t, done);
+}
+
+int gm_stream_move(const struct gm_transfer *t, size_t *done)
+{
+	struct iovec slices[SLICES];
+	struct gm_pin pins[SLICES];
+	struct batch b;
+	int rc;
+
+	b.room = SLICES;
+	b.slices = slices;
+	b.pins = pins;
+	rc = move(&b, t, done);
+	return rc > 0 ? move_many(t, done) : rc;
 }

@@ -3,9 +3,11 @@
  * stream_one.c - transfers of one range of guest memory.
  *
  * Most are one slice and one call: that is done here, without a chain and with as little around the
- * call as can be. What is left then, or is not like that, goes the way of chains.
+ * call as can be. What is left then, or is not like that, goes the way of chains. A buffer that has all of it is
+ * one copy.
  */
 #include <errno.h>
+#include <guestmem/access.h>
 
 #include "memory/access.h"
 #include "memory/chain.h"
@@ -90,27 +92,66 @@ static int go_on(const struct gm_transfer *t, uint64_t gpa, ssize_t n, size_t *d
 	return move_rest(t, gpa, done);
 }
 
+/* Pieces that are one behind the other in host addresses as well, so that one slice does. */
+#define JOINED 4
+
+struct joined {
+	struct iovec slice;
+	size_t nr;
+	struct gm_pin pins[JOINED];
+};
+
+/* Of what was written each has its part. */
+static void put_joined(struct joined *j, uint64_t written)
+{
+	for (size_t i = 0; i < j->nr; i++) {
+		uint64_t n = j->pins[i].len < written ? j->pins[i].len : written;
+
+		gm_pin_put_written(&j->pins[i], n);
+		written -= n;
+	}
+}
+
+/* Whether the slice has all is for the caller to see. Returns the error of the first piece. */
+static int pin_joined(
+	struct joined *j, const struct gm_transfer *t, const struct gm_view *view, uint64_t gpa)
+{
+	uint32_t perms = perms_of(t->side);
+	int rc = gm_pin_unmarked(view, gpa, t->len, perms, &j->slice, &j->pins[0]);
+
+	j->nr = rc ? 0 : 1;
+	while (!rc && j->slice.iov_len < t->len && j->nr < JOINED) {
+		size_t at = j->slice.iov_len;
+		struct iovec next;
+
+		if (gm_pin_unmarked(view, gpa + at, t->len - at, perms, &next, &j->pins[j->nr]))
+			break;
+		j->nr++;
+		if ((uintptr_t)next.iov_base != (uintptr_t)j->slice.iov_base + at)
+			break;
+		j->slice.iov_len += next.iov_len;
+	}
+	return rc;
+}
+
 /* By one slice if that serves. */
 static int move_pinned(const struct gm_transfer *t, uint64_t gpa, size_t *done)
 {
-	struct iovec slice;
-	struct gm_pin pin;
+	struct joined j;
 	ssize_t n;
-	int rc;
+	int rc = pin_joined(&j, t, gm_reader_enter(t->reader), gpa);
 
-	rc = gm_pin_unmarked(
-		gm_reader_enter(t->reader), gpa, t->len, perms_of(t->side), &slice, &pin);
 	gm_reader_leave(t->reader);
 	if (rc == -ENOTSUP)
 		return move_rest(t, gpa, done);
 	if (rc)
 		return rc;
-	if (slice.iov_len < t->len) {
-		gm_pin_put_written(&pin, 0);
+	if (j.slice.iov_len < t->len) {
+		put_joined(&j, 0);
 		return move_rest(t, gpa, done);
 	}
-	n = call(t->stream, t->side, &slice);
-	gm_pin_put_written(&pin, written_by(t->side, t->len, n));
+	n = call(t->stream, t->side, &j.slice);
+	put_joined(&j, written_by(t->side, t->len, n));
 	if (t->stream->kind == GM_STREAM_FILE && n > 0)
 		t->stream->off += (size_t)n;
 	return go_on(t, gpa, n, done);
@@ -132,7 +173,11 @@ static __attribute__((noinline)) int move_range(
 		return finish(done, 0, -ERANGE);
 	if (gm_transfer_passes_end(&t))
 		return finish(done, 0, -EOVERFLOW);
-	rc = is_plain(t.stream, t.len) ? move_pinned(&t, gpa, &count) : move_rest(&t, gpa, &count);
+	if (gm_stream_is_buffer(t.stream))
+		rc = gm_stream_move_buffer(&t, gpa, &count);
+	else
+		rc = is_plain(t.stream, t.len) ? move_pinned(&t, gpa, &count)
+					       : move_rest(&t, gpa, &count);
 	return finish(done, count, rc);
 }
 
@@ -160,6 +205,32 @@ static inline __attribute__((always_inline)) bool lease(struct gm_reader *reader
 	return leased;
 }
 
+/* Has a buffer all of @len bytes, which are not many and not none? */
+static inline bool is_buffered(const struct gm_stream *s, enum gm_chain_side side, size_t len)
+{
+	bool grows = s->kind == GM_STREAM_GROWING && side == GM_CHAIN_READABLE;
+
+	return gm_stream_is_buffer(s) && len - 1 < GM_STREAM_SECTION &&
+	       len <= (grows ? s->cap : s->len) - s->off &&
+	       !(s->kind == GM_STREAM_SOURCE && side == GM_CHAIN_READABLE);
+}
+
+static inline int copy(struct gm_stream *s, struct gm_reader *reader, uint64_t gpa, size_t len,
+	size_t *done, enum gm_chain_side side)
+{
+	const struct gm_view *view = gm_reader_enter(reader);
+	uint8_t *at = s->buf + s->off;
+	size_t did = 0;
+	int rc = side == GM_CHAIN_WRITABLE ? gm_write(view, gpa, at, len, &did)
+					   : gm_read(view, gpa, at, len, &did);
+
+	gm_reader_leave(reader);
+	s->off += did;
+	if (s->len < s->off)
+		s->len = s->off;
+	return finish(done, did, rc);
+}
+
 /* The way of nearly all transfers is straight, and as short as can be. */
 static inline __attribute__((always_inline)) int over_range(struct gm_stream *s,
 	struct gm_reader *reader, uint64_t gpa, size_t len, uint32_t flags, size_t *done,
@@ -169,10 +240,13 @@ static inline __attribute__((always_inline)) int over_range(struct gm_stream *s,
 	ssize_t n;
 
 	if (!LIKELY(is_plain(s, len) && !(flags & ~GM_STREAM_EXACT)) ||
-		!LIKELY(s->kind != GM_STREAM_FILE || len - 1 <= (uint64_t)INT64_MAX - s->off) ||
-		!LIKELY(lease(reader, gpa, len, perms_of(side), &slice)))
+		!LIKELY(s->kind != GM_STREAM_FILE || len <= (uint64_t)INT64_MAX - s->off) ||
+		!LIKELY(lease(reader, gpa, len, perms_of(side), &slice))) {
+		if (!(flags & ~GM_STREAM_EXACT) && is_buffered(s, side, len))
+			return copy(s, reader, gpa, len, done, side);
 		return move_range(
 			(struct gm_transfer){s, reader, NULL, side, len, false}, gpa, flags, done);
+	}
 	n = call(s, side, &slice);
 	gm_lease_mark(reader, gpa, written_by(side, len, n));
 	gm_lease_end(reader);

@@ -223,16 +223,20 @@ static struct entry planned(const struct gm_piece *piece)
 static uintptr_t build_leaf(
 	struct build *b, const struct entry *entries, uint32_t nr, const struct gm_range *range)
 {
-	struct gm_leaf *leaf = gm_sys_alloc(gm_leaf_size(nr));
+	struct gm_leaf *leaf;
+	uint32_t kept = 0;
 
+	for (uint32_t i = 0; i < nr; i++)
+		kept |= gm_origin_kept(&entries[i].origin);
+	leaf = gm_sys_alloc(gm_leaf_size(nr, kept));
 	if (!leaf || !parts_add(&b->view->fresh, (uintptr_t)leaf)) {
 		gm_sys_free(leaf);
 		return 0;
 	}
-	gm_leaf_init(leaf, nr);
+	gm_leaf_init(leaf, nr, kept);
 	for (uint32_t i = 0; i < nr; i++) {
 		gm_leaf_spans(leaf)[i] = entries[i].span;
-		gm_leaf_origins(leaf)[i] = entries[i].origin;
+		gm_leaf_set_origin(leaf, i, &entries[i].origin);
 	}
 	gm_leaf_index(leaf, range);
 	return (uintptr_t)leaf;
@@ -326,7 +330,7 @@ static size_t merge(const struct build *b, const struct gm_leaf *leaf, const str
 			until = next->range.first;
 		}
 		for (; i < leaf->nr && (!next || leaf->spans[i].first < until); i++)
-			ret[nr++] = (struct entry){leaf->spans[i], gm_leaf_origins(leaf)[i]};
+			ret[nr++] = (struct entry){leaf->spans[i], gm_leaf_origin(leaf, i)};
 		if (!next)
 			return nr;
 		for (; i < leaf->nr && leaf->spans[i].first <= next->range.last; i++)
@@ -443,7 +447,7 @@ static bool fits(const struct build *b, size_t nr)
 static struct entry *list_all(const struct build *b, size_t nr)
 {
 	struct entry *entries = gm_sys_alloc_array(nr + 1, sizeof(*entries));
-	const struct gm_origin *origin;
+	struct gm_origin origin;
 	const struct gm_span *span = gm_table_next_origin(&b->old->pub, 0, &origin);
 	size_t edit = 0;
 	size_t at = 0;
@@ -459,7 +463,7 @@ static struct entry *list_all(const struct build *b, size_t nr)
 				span = gm_table_after_origin(&b->old->pub, span, &origin);
 			continue;
 		}
-		entries[at++] = (struct entry){*span, *origin};
+		entries[at++] = (struct entry){*span, origin};
 		span = gm_table_after_origin(&b->old->pub, span, &origin);
 	}
 	return entries;

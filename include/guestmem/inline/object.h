@@ -165,17 +165,48 @@ extern "C" {
 
 #if GM_GUARDED
 
-GM_INLINE int gm_read_array(
+GM_SHARED int gm_find_read_array(
 	const struct gm_view *view, uint64_t gpa, void *buf, size_t size, size_t nr, size_t *done)
 {
 	void *hva;
 	size_t len;
 
-	if (__builtin_expect(__builtin_mul_overflow(size, nr, &len) || len == 0 ||
-				     !gm_view_find(view, gpa, len, GM_PERM_R, &hva) ||
-				     gm_guard_copy_from(buf, hva, len, NULL),
-		    0))
+	if (__builtin_mul_overflow(size, nr, &len) || len == 0 ||
+		!gm_view_find(view, gpa, len, GM_PERM_R, &hva) ||
+		gm_guard_copy_from(buf, hva, len, NULL))
 		return gm_read_array_slow(view, gpa, buf, size, nr, done);
+	if (done)
+		*done = nr;
+	return 0;
+}
+
+GM_INLINE int gm_read_array(
+	const struct gm_view *view, uint64_t gpa, void *buf, size_t size, size_t nr, size_t *done)
+{
+	size_t len;
+
+	if (__builtin_expect(__builtin_mul_overflow(size, nr, &len) || len == 0 ||
+				     !gm_view_is_hot(view, gpa, len) ||
+				     !gm_copy_in(buf, gm_view_hot(view, gpa), len),
+		    0))
+		return gm_find_read_array(view, gpa, buf, size, nr, done);
+	if (done)
+		*done = nr;
+	return 0;
+}
+
+GM_SHARED int gm_find_write_array(const struct gm_view *view, uint64_t gpa, const void *buf,
+	size_t size, size_t nr, size_t *done)
+{
+	void *hva;
+	size_t len;
+
+	if (__builtin_mul_overflow(size, nr, &len) || len == 0 ||
+		!gm_view_find(view, gpa, len, GM_PERM_W, &hva) ||
+		gm_guard_copy_to(hva, buf, len, NULL))
+		return gm_write_array_slow(view, gpa, buf, size, nr, done);
+	if (__builtin_expect(!gm_view_marked(view, gpa, len), 0))
+		gm_view_mark(view, gpa, len);
 	if (done)
 		*done = nr;
 	return 0;
@@ -184,14 +215,13 @@ GM_INLINE int gm_read_array(
 GM_INLINE int gm_write_array(const struct gm_view *view, uint64_t gpa, const void *buf, size_t size,
 	size_t nr, size_t *done)
 {
-	void *hva;
 	size_t len;
 
 	if (__builtin_expect(__builtin_mul_overflow(size, nr, &len) || len == 0 ||
-				     !gm_view_find(view, gpa, len, GM_PERM_W, &hva) ||
-				     gm_guard_copy_to(hva, buf, len, NULL),
+				     !gm_view_is_hot(view, gpa, len) ||
+				     !gm_copy_out(gm_view_hot(view, gpa), buf, len),
 		    0))
-		return gm_write_array_slow(view, gpa, buf, size, nr, done);
+		return gm_find_write_array(view, gpa, buf, size, nr, done);
 	if (__builtin_expect(!gm_view_marked(view, gpa, len), 0))
 		gm_view_mark(view, gpa, len);
 	if (done)

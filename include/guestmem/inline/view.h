@@ -36,12 +36,32 @@ static inline __attribute__((unused, always_inline)) const struct gm_span *gm_vi
 }
 
 /*
+ * Most accesses go to the main memory, the largest stretch that may be read and written: it is asked first, by one
+ * subtraction, and that is all that stands in the place of an access. What is not there goes by gm_view_find() in a
+ * function (GM_SHARED) that all places of a file have in common.
+ */
+static inline __attribute__((unused, always_inline)) int gm_view_is_hot(
+	const struct gm_view *view, uint64_t gpa, uint64_t len)
+{
+	uint64_t off = gpa - view->hot_first;
+
+	return __builtin_expect(
+		off < view->hot_starts && (len <= 8 || len - 8 < view->hot_starts - off), 1);
+}
+
+static inline __attribute__((unused, always_inline)) void *gm_view_hot(
+	const struct gm_view *view, uint64_t gpa)
+{
+	return (void *)(uintptr_t)(view->window_base + gpa);
+}
+
+#define GM_SHARED static __attribute__((unused, noinline))
+
+/*
  * 1 and the host address if one span holds all of [gpa, gpa+len) and allows direct access with
  * @perms; 0 if the out-of-line search has to decide. @len is not 0. The address is window_base +
  * gpa, so that the table look-up is not on the way from the address to the data; the branch keeps
  * the compiler from joining them again.
- *
- * Most accesses go to the main memory, the largest span: it is asked first, by one subtraction.
  */
 static inline __attribute__((unused, always_inline)) int gm_view_find(
 	const struct gm_view *view, uint64_t gpa, uint64_t len, uint32_t perms, void **ret_hva)
@@ -49,10 +69,8 @@ static inline __attribute__((unused, always_inline)) int gm_view_find(
 	const struct gm_span *span;
 	uint64_t last;
 
-	if (!(perms & ~GM_PERM_RW) &&
-		__builtin_expect(gpa - view->hot_first < view->hot_starts, 1) &&
-		(len <= 8 || len - 8 < view->hot_starts - (gpa - view->hot_first))) {
-		*ret_hva = (void *)(uintptr_t)(view->window_base + gpa);
+	if (!(perms & ~GM_PERM_RW) && gm_view_is_hot(view, gpa, len)) {
+		*ret_hva = gm_view_hot(view, gpa);
 		return 1;
 	}
 	if (__builtin_expect(gpa >> view->shift >= view->nr_slots, 0) ||
@@ -61,7 +79,7 @@ static inline __attribute__((unused, always_inline)) int gm_view_find(
 	span = gm_view_guess(view, gpa);
 	if (__builtin_expect(gpa < span->first || last > span->last || (perms & ~span->direct), 0))
 		return 0;
-	*ret_hva = (void *)(uintptr_t)(view->window_base + gpa);
+	*ret_hva = gm_view_hot(view, gpa);
 	return 1;
 }
 
