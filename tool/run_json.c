@@ -51,6 +51,7 @@ static void set_request(const struct run_report *r, json_t *json)
 	set(json, "backing", json_string(o->backing_text ? o->backing_text : "anon"));
 	set(json, "share", json_boolean(o->memory.share));
 	set(json, "populate", json_boolean(o->memory.populate));
+	set(json, "background", json_boolean(o->background));
 	set(json, "numa", text_or_null(o->numa_text));
 	set(json, "pages_requested",
 		json_string(o->memory.pages.text ? o->memory.pages.text : "default"));
@@ -71,6 +72,10 @@ static void set_memory(const struct run_report *r, json_t *json)
 	set(json, "page_size", json_page(tool_log2(info->page_size)));
 	set(json, "pages_refused", text_or_null(info->why));
 	set(json, "memory_seconds", json_real(r->memory->seconds));
+	set(json, "background_start_seconds",
+		r->opts->background ? json_real(r->behind->start_seconds) : json_null());
+	set(json, "background_seconds",
+		r->opts->background ? json_real(r->behind->seconds) : json_null());
 	set(json, "guest_page_size_requested",
 		r->engine->kvm ? json_page(r->opts->guest_log2) : json_null());
 	set(json, "guest_page_size",

@@ -13,6 +13,7 @@ static const struct tool_option options[] = {
 	{"backing", 0, "WHAT", "anon, shared, memfd or a file's path (default: anon)"},
 	{"share", 0, NULL, "memory with a file descriptor: anon becomes memfd"},
 	{"populate", 0, NULL, "fill it with pages before the payload starts"},
+	{"background", 0, NULL, "with --populate: while it runs, by a thread"},
 	{"numa", 0, "MODE:NODES", "as for guestmem exec"},
 	{"vcpus", 'c', "NUMBER", "vCPUs, or threads, 1 to 64 (default: 1)"},
 	{"engine", 'e', "ENGINE", "kvm, thread or auto (default: auto)"},
@@ -35,6 +36,7 @@ enum {
 	OPT_BACKING,
 	OPT_SHARE,
 	OPT_POPULATE,
+	OPT_BACKGROUND,
 	OPT_NUMA,
 	OPT_VCPUS,
 	OPT_ENGINE,
@@ -182,12 +184,28 @@ static bool take_option(void *ctx, size_t option, const char *value)
 	case OPT_JSON:
 		o->json = value;
 		return true;
+	case OPT_BACKGROUND:
+		o->background = true;
+		return true;
 	case OPT_QUIET:
 		o->quiet = true;
 		return true;
 	default:
 		return true;
 	}
+}
+
+static bool control_fits(const struct run_opts *o)
+{
+	if (o->control && o->engine == RUN_THREAD)
+		tool_error("--control, control: there is no guest with --engine thread");
+	else if (o->payload == RUN_CONTROL && o->control != GM_CONTROL_ALL)
+		tool_error("control: goes with --control all only");
+	else if (o->control_rate && !o->control)
+		tool_error("--control-rate: goes with --control only");
+	else
+		return true;
+	return false;
 }
 
 static bool options_fit(const struct run_opts *o, int nr_words)
@@ -209,16 +227,8 @@ static bool options_fit(const struct run_opts *o, int nr_words)
 		tool_error("--share: goes with --backing anon and memfd only");
 		return false;
 	}
-	if (o->control && o->engine == RUN_THREAD) {
-		tool_error("--control, control: there is no guest with --engine thread");
-		return false;
-	}
-	if (o->payload == RUN_CONTROL && o->control != GM_CONTROL_ALL) {
-		tool_error("control: goes with --control all only");
-		return false;
-	}
-	if (o->control_rate && !o->control) {
-		tool_error("--control-rate: goes with --control only");
+	if (o->background && !o->memory.populate) {
+		tool_error("--background: goes with --populate only");
 		return false;
 	}
 	if (o->restart > 0 && o->engine == RUN_THREAD) {
@@ -241,5 +251,7 @@ bool run_options(int argc, char **argv, struct run_opts *ret, int *ret_status)
 		return false;
 	if (ret->payload == RUN_CONTROL && !ret->control)
 		ret->control = GM_CONTROL_ALL;
-	return options_fit(ret, argc - first);
+	/* Then not when it is made. */
+	ret->memory.behind = ret->background;
+	return options_fit(ret, argc - first) && control_fits(ret);
 }

@@ -104,7 +104,10 @@ static void print_end(const struct run_report *r)
 	if (r->result->restarts)
 		fprintf(stderr, ", went on in another virtual machine (%.3f s)",
 			r->result->restart_seconds);
-	fprintf(stderr, "; memory made in %.3f s\n", r->memory->seconds);
+	fprintf(stderr, "; memory made in %.3f s", r->memory->seconds);
+	if (r->opts->background)
+		fprintf(stderr, ", filled meanwhile in %.3f s", r->behind->seconds);
+	fputc('\n', stderr);
 }
 
 static bool right(const struct run_report *r)

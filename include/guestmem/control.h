@@ -224,8 +224,8 @@ GM_API int gm_control_destroy(struct gm_control *control, struct gm_error *err);
  * @err:     optional; for the host's eyes
  *
  * Returns 0, or what ret->code says: -EOPNOTSUPP (no such code); -EPERM (not allowed: code, range, node, or
- * memory that the monitor keeps locked); -EAGAIN (rate); -EINVAL (length 0, misaligned); -ERANGE (wraps); -EFAULT (not all
- * of it is RAM); -EACCES (not writable, or the guest's alone); -E2BIG (@max_len; over 64 pieces of the
+ * memory that the monitor keeps locked); -EAGAIN (rate); -EINVAL (length 0, misaligned); -ERANGE (wraps);
+ * -EFAULT (not all of it is RAM); -EACCES (not writable, or the guest's alone); -E2BIG (@max_len; over 64 pieces of the
  * map); -ENOMEM (@max_locked); -ENOSPC (@max_pieces); -ENOTSUP (not with this backing); -EBUSY
  * (the map is being changed, or a discard is inhibited: ask again); what permit() returned; or what
  * the kernel answered.
@@ -242,7 +242,8 @@ GM_API int gm_control_request(struct gm_control *control, const struct gm_contro
  * @rets:     @nr results, filled in
  *
  * In order. Requests that follow one another in the array and in addresses and ask for the same are
- * done as one, so that base pages which are a huge page together are that; if it fails, one by one. Returns the number that succeeded.
+ * done as one, so that base pages which are a huge page together are that; if it fails, one by one. Returns
+ * the number that succeeded.
  * Threads: any. Since: 0.1.
  */
 GM_API size_t gm_control_batch(struct gm_control *control,

@@ -36,6 +36,13 @@ int(gm_error_set)(struct gm_error *err, int code, uint64_t gpa, uint64_t len, co
 	return code;
 }
 
+int gm_error_pass(struct gm_error *err, const struct gm_error *why, int code)
+{
+	if (err)
+		*err = *why;
+	return code;
+}
+
 void gm_error_add(struct gm_error *err, const char *fmt, ...)
 {
 	va_list args;

@@ -17,6 +17,9 @@ __attribute__((format(printf, 5, 6))) int gm_error_set(
 /* Appends to the text of @err, if there is one, as far as there is room; cleaned as above. */
 __attribute__((format(printf, 2, 3))) void gm_error_add(struct gm_error *err, const char *fmt, ...);
 
+/* What was said by a way that failed, when there is no other. Returns @code. */
+int gm_error_pass(struct gm_error *err, const struct gm_error *why, int code);
+
 /* "ENOMEM (Cannot allocate memory)"-like words for a negative errno value; a constant string. */
 const char *gm_error_word(int code);
 

@@ -106,17 +106,17 @@ static int make_block(
 		.offset = offset,
 		.name = base->source->name,
 	};
-	struct gm_error ignored;
+	struct gm_error why = {0};
 	int rc = -EEXIST;
 
 	if (grant->space->window)
-		rc = gm_block_create_dark(&opts, grant->space->window, base->range.first,
-			&base->block, err ? err : &ignored);
+		rc = gm_block_create_dark(
+			&opts, grant->space->window, base->range.first, &base->block, &why);
 	/* Held by what was there before, or above the limit. */
 	if (rc == -EEXIST || rc == -ERANGE)
-		rc = gm_block_create_dark(&opts, NULL, 0, &base->block, err);
+		rc = gm_block_create_dark(&opts, NULL, 0, &base->block, &why);
 	if (rc)
-		return rc;
+		return gm_error_pass(err, &why, rc);
 	gm_map_get(&base->block->home);
 	return 0;
 }

@@ -212,7 +212,7 @@ static int resolve_block(const struct gm_txn *txn, const struct gm_region_desc *
 	struct gm_block_opts opts;
 	struct gm_window *window;
 	struct gm_block *block;
-	struct gm_error ignored;
+	struct gm_error why = {0};
 	uint64_t gpa = 0;
 	int rc;
 
@@ -230,15 +230,15 @@ static int resolve_block(const struct gm_txn *txn, const struct gm_region_desc *
 	rc = -EEXIST;
 	window = window_for(txn, desc, node->s.parent, &gpa);
 	if (window && opts.backing != GM_BACKING_POINTER)
-		rc = gm_block_create_at(&opts, window, gpa, &block, err ? err : &ignored);
+		rc = gm_block_create_at(&opts, window, gpa, &block, &why);
 	/* Claimed still, or above the limit: commit or the general look-up will do. */
 	if (rc == -EEXIST || rc == -ERANGE)
-		rc = gm_block_create(&opts, &block, err);
+		rc = gm_block_create(&opts, &block, &why);
 	else if (!rc)
 		node->s.map = gm_map_get(&block->home);
 	if (!rc)
 		gm_node_set_block(&node->s, block);
-	else if (err)
+	else if (gm_error_pass(err, &why, rc) && err)
 		err->gpa = desc->gpa;
 	return rc;
 }

@@ -366,9 +366,7 @@ int gm_place(struct gm_placing *pl, struct gm_piece *piece, bool last, struct gm
 	rc = give_map(pl, piece, false, &why);
 	if (rc == -EEXIST)
 		rc = last ? give_map(pl, piece, true, &why) : 0;
-	if (rc && err)
-		*err = why;
-	return rc;
+	return rc ? gm_error_pass(err, &why, rc) : 0;
 }
 
 void gm_place_undo(struct gm_placing *pl)

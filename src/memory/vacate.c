@@ -253,18 +253,17 @@ static bool was_moved(const struct commit *c, const struct gm_map *map)
 static int shift_home(struct commit *c, struct gm_piece *piece, void *err)
 {
 	struct gm_map *map = piece->node->s.map;
-	struct gm_error ignored;
+	struct gm_error why = {0};
 	struct gm_range claim;
 	int rc;
 
 	if (!gm_place_waits(piece) || !gm_place_must_shift(&c->placing, piece) || map->window ||
 		!was_moved(c, map) || !gm_place_claim(&c->placing, piece, &claim))
 		return 0;
-	rc = shift(c, &c->moves[c->nr_moves], map, c->space->window, claim.first,
-		err ? err : &ignored);
+	rc = shift(c, &c->moves[c->nr_moves], map, c->space->window, claim.first, &why);
 	if (!rc)
 		c->nr_moves++;
-	return rc == -EEXIST || rc == -ERANGE ? 0 : rc;
+	return !rc || rc == -EEXIST || rc == -ERANGE ? 0 : gm_error_pass(err, &why, rc);
 }
 
 static int place_free(struct commit *c, struct gm_piece *piece, void *err)

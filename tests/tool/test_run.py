@@ -179,6 +179,23 @@ class Pages(Runs):
         self.assertEqual(report["operations"], 1024)
         self.assertEqual(report["present_bytes"], 1024 * PAGE)
 
+    def test_memory_is_filled_while_the_payload_runs(self):
+        # The payload touches one page and waits: the others come by themselves.
+        for engine in ("kvm", "thread"):
+            report = self.did_well(["-s", "64M", "-p", "base", "-e", engine, "--populate", "--background", "-t", "1",
+                                    "stamp", "pages=1", "rounds=0", "pause=0.05"], engine == "kvm")
+            self.assertEqual(report["present_bytes"], 64 * MIB)
+            self.assertTrue(report["background"])
+            self.assertLess(report["background_start_seconds"], report["background_seconds"])
+            self.assertLess(report["background_seconds"], report["seconds"])
+        self.fails(2, "--background", args=("run", "-s", "4M", "--background", "touch"))
+
+    def test_a_payload_that_ends_ends_the_filling(self):
+        report = self.did_well(["-s", "8G", "-p", "base", "-e", "thread", "--populate", "--background", "-t", "0.001",
+                                "stamp", "pages=1", "rounds=0", "pause=0.001"], False)
+        self.assertGreater(report["present_bytes"], 0)
+        self.assertLess(report["present_bytes"], 8 << 30)
+
     def test_populated_memory_takes_no_faults(self):
         lazy = self.did_well(["-s", "32M", "-p", "base", "touch"])
         full = self.did_well(["-s", "32M", "-p", "base", "--populate", "touch"])
@@ -371,6 +388,46 @@ class Traces(Runs):
         write(self.file, "")
         self.fails(1, "empty", args=("run", "-s", "4M", "replay", f"trace={self.file}"))
         self.fails(1, "regular", args=("run", "-s", "4M", "replay", f"trace={self.dir}"))
+
+
+class Boot(Runs):
+    """The trace of a real boot (docs/trace-format.md) on memory of every sort."""
+
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(put_back)
+        self.trace = os.path.join(ROOT, "payload", "boot.trace")
+
+    def replay(self, pages, size, log2):
+        """In a thread, so that the faults are those of the memory alone."""
+        report = self.did_well(["-e", "thread", "-s", size, "-p", pages, "replay", f"trace={self.trace}"], False)
+        present = report["present_by_page_size"][{v: k for k, v in BITS.items()}[log2]]
+        # Beside the page of zeros, which a few are read as first, there is room for base pages only.
+        self.assertGreaterEqual(present, report["present_bytes"] * 0.99, pages)
+        pages_present = present >> log2
+        # The process has faults of its own.
+        self.assertLessEqual(pages_present, report["faults_minor"])
+        self.assertLess(report["faults_minor"], pages_present * 1.05 + 200)
+        return report
+
+    def test_every_size_of_pages_has_its_faults(self):
+        knob = THP + "hugepages-64kB/enabled"
+        if setting(THP + "enabled") == "never":
+            set_host(THP + "enabled", "madvise")
+        base = self.replay("base", "512M", 12)
+        self.assertEqual(self.replay("sparse", "512M", 12)["present_bytes"], base["present_bytes"])
+        thp = self.replay("thp", "512M", 21)
+        self.assertLess(base["present_bytes"], thp["present_bytes"])
+        if os.path.exists(knob):
+            for other in glob.glob(THP + "hugepages-*/enabled"):
+                set_host(other, "madvise" if other == knob else "never")
+            middle = self.replay("64K", "512M", 16)
+            self.assertLess(base["present_bytes"], middle["present_bytes"])
+            self.assertLessEqual(middle["present_bytes"], thp["present_bytes"])
+        need_pool(2048, 256)
+        self.assertEqual(self.replay("2M", "512M", 21)["present_bytes"], thp["present_bytes"])
+        # For each of the thousands of faults there is one of a block of 2 MiB.
+        self.assertGreater(base["faults_minor"], 300 * thp["present_bytes"] // (2 * MIB))
 
 
 class Programs(Runs):
