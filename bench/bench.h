@@ -48,8 +48,8 @@ struct bench_row {
 
 #define BENCH_VMM "vm-memory 0.10"
 
-/* Reads the arguments [--json FILE] [--pairs N: fewer, and once only] [--peer LIBRARY], ends the program if there are others, prints
- * the heading. */
+/* Reads the arguments [--json FILE] [--pairs N] [--peer LIBRARY], ends the program if there are
+ * others, prints the heading. N pairs are measured, and once only. */
 void bench_begin(int argc, char **argv);
 
 /* A function of the peer, or NULL. */

@@ -26,8 +26,8 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define PAGE 4096u
-#define HUGE (2u << 20)
+#define PAGE UINT64_C(4096)
+#define HUGE (UINT64_C(2) << 20)
 #define MIB(n) ((uint64_t)(n) << 20)
 #define GIB(n) ((uint64_t)(n) << 30)
 
@@ -257,10 +257,12 @@ static void nothing(void *ctx)
 static uint64_t pool_free(void)
 {
 	FILE *file = fopen("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "re");
-	unsigned long long pages = 0;
+	char line[32] = "";
+	uint64_t pages;
 
-	if (file && fscanf(file, "%llu", &pages) != 1)
-		pages = 0;
+	if (file && !fgets(line, sizeof(line), file))
+		line[0] = '\0';
+	pages = strtoull(line, NULL, 10);
 	if (file)
 		fclose(file);
 	return pages * HUGE;
@@ -370,6 +372,7 @@ static void promote_within_budget(void)
 	struct memory m = make(GIB(211), MIB(256), (struct gm_block_opts){.flags = 0});
 	struct gm_policy_result r = {.size = sizeof(r)};
 	struct gm_heat heat[64];
+	uint64_t left_out;
 	uint64_t before;
 
 	for (uint64_t i = 0; i < 64; i++) {
@@ -379,7 +382,8 @@ static void promote_within_budget(void)
 	before = present(&m, 0);
 	must(gm_policy_promote(space, heat, 64, MIB(16), 0, &r, NULL) == 0);
 	bench_fact(&row, (double)(present(&m, 0) - before));
-	bench_fact(&none, (double)(MIB(16) / (HUGE - PAGE) - r.huge));
+	left_out = MIB(16) / (HUGE - PAGE) - r.huge;
+	bench_fact(&none, (double)left_out);
 }
 
 static void count_extents(void)

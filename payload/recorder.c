@@ -55,7 +55,7 @@ int qemu_plugin_version = API_VERSION;
 /* ---- what is being recorded ---- */
 
 #define PAGE_LOG2 12
-#define PER_MICRO 1000u /* instructions */
+#define PER_MICRO UINT64_C(1000) /* instructions */
 #define OPEN_MAX 32u
 #define CACHED 256u
 
