@@ -105,8 +105,8 @@ def structure(name, body, doc):
     return out
 
 
-def enumeration(name, body, doc):
-    """An enum: its constants with their values."""
+def enumeration(name, body, doc, known):
+    """An enum: its constants with their values, of which some may be @known macros."""
     summary, _, paragraphs = described(doc)
     out = []
     if name or summary:
@@ -115,7 +115,7 @@ def enumeration(name, body, doc):
     value, entries = -1, []
     for constant, given, comment in re.findall(
             r'(\w+)(?:\s*=\s*([^,/]+?))?\s*(?:,|$|(?=/\*))(?:' + TRAILING + ')?', body + '\n', re.S):
-        value = int(given.rstrip('uUlL'), 0) if given else value + 1
+        value = int(known.get(given, given).rstrip('uUlL'), 0) if given else value + 1
         entries.append((f'*{constant}* ({value})', ' '.join(plain(comment))))
     out += listed(entries) + ['']
     for text in paragraphs:
@@ -159,13 +159,14 @@ def section(path):
     with open(path, encoding='utf-8') as file:
         text = file.read()
     text = text[text.index('#include') if '#include' in text else 0:]
+    known = dict(re.findall(r'^#define (\w+) (\w+)', text, re.M))
     out = []
     for thing in THING.finditer(text):
         doc, kind = thing['doc'], thing['kind']
         if kind == 'struct':
             out += structure(thing['name'], thing['body'], doc)
         elif kind == 'enum':
-            out += enumeration(thing['name'], thing['body'], doc)
+            out += enumeration(thing['name'], thing['body'], doc, known)
         elif thing['macros']:
             out += macros(thing['macros'], doc)
         else:
@@ -184,7 +185,7 @@ def main():
             out = ['# STRUCTURES AND CONSTANTS', '']
             for header in line.split()[2:]:
                 out += section(f'{include}/guestmem/{header}')
-            print('\n'.join(out).rstrip())
+            print(re.sub(r'\n{3,}', '\n\n', '\n'.join(out)).rstrip())
 
 
 if __name__ == '__main__':

@@ -44,7 +44,9 @@ struct run_opts {
 	uint64_t seed;
 	const char *json;
 	bool quiet;
-	uint32_t payload; /* enum run_payload */
+	uint64_t control;      /* GM_CONTROL_BIT()s, 0: none */
+	uint64_t control_rate; /* requests a second, 0: any number */
+	uint32_t payload;      /* enum run_payload */
 	uint64_t args[RUN_NR_ARGS];
 	double pause; /* of stamp: seconds; of replay: how much slower than the trace, 0 = no waiting */
 	char **words; /* from the payload's name on */
@@ -146,6 +148,9 @@ struct run_measure {
 void run_measure(struct run_measure *ret);
 
 struct run_seen {
+	bool control_known;
+	struct gm_control_info control;
+	uint64_t lifted;
 	struct run_measure before;
 	struct run_measure after;
 	bool usage_known;

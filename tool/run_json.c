@@ -124,6 +124,40 @@ static void set_faults(const struct run_report *r, json_t *json)
 	set(json, "kvm_slots", json_slots(r->engine));
 }
 
+/* What the guest asked for about its memory's backing. */
+static json_t *json_control(const struct run_seen *seen)
+{
+	static const char *const names[GM_CONTROL_SLOTS] = {"info", "dontneed", "remove", "free",
+		"pageout", "dontdump", "set_name", "mlock", "munlock", "protect_none", "protect_r",
+		"protect_w", "protect_rw", "mergeable", "unmergeable", NULL, "features", "query",
+		"willneed", "cold", "populate", "collapse", "huge", "nohuge", "numa_bind",
+		"numa_prefer"};
+	const struct gm_control_info *info = &seen->control;
+	json_t *json;
+	json_t *done;
+
+	if (!seen->control_known)
+		return json_null();
+	json = json_object();
+	done = json_object();
+	set_number(json, "requests", info->requests);
+	set_number(json, "refused", info->refused);
+	set_number(json, "throttled", info->throttled);
+	set_number(json, "failed", info->failed);
+	set_number(json, "bytes", info->bytes);
+	set_number(json, "locked_bytes", info->locked);
+	set_number(json, "pieces", info->pieces);
+	set_number(json, "messages", info->messages);
+	set_number(json, "unanswered", info->unanswered);
+	set_number(json, "lifted", seen->lifted);
+	for (uint32_t i = 0; i < GM_CONTROL_SLOTS; i++) {
+		if (names[i])
+			set_number(done, names[i], info->counts[i]);
+	}
+	set(json, "done", done);
+	return json;
+}
+
 static void set_figures(const struct run_report *r, json_t *json)
 {
 	set_number(json, "operations", r->ops);
@@ -204,6 +238,7 @@ bool run_report_json(const struct run_report *r, struct tool_output *out)
 		r->engine->kvm ? r->engine->machine.devices.doorbells : UINT64_MAX);
 	set_number(json, "doorbell",
 		r->engine->kvm ? r->engine->machine.devices.doorbell : UINT64_MAX);
+	set(json, "control", json_control(r->seen));
 	for (uint32_t i = 0; i < r->opts->vcpus; i++)
 		json_array_append_new(workers, json_worker(r, i));
 	set(json, "workers", workers);

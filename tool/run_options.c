@@ -22,6 +22,8 @@ static const struct tool_option options[] = {
 	{"time", 't', "SECONDS", "tell the payload to stop then"},
 	{"timeout", 0, "SECONDS", "end it then, whatever it does: status 124"},
 	{"restart", 0, "SECONDS", "then go on in another virtual machine"},
+	{"control", 0, "WHAT", "let the guest ask about its memory's backing: safe, all"},
+	{"control-rate", 0, "NUMBER", "requests a second that are done (default: any number)"},
 	{"json", 'j', "FILE", "write the report as JSON as well; - is standard output"},
 	{"quiet", 'q', NULL, "no report on standard error"},
 	{NULL, 0, NULL, NULL},
@@ -43,6 +45,8 @@ enum {
 	OPT_TIME,
 	OPT_TIMEOUT,
 	OPT_RESTART,
+	OPT_CONTROL,
+	OPT_CONTROL_RATE,
 	OPT_JSON,
 	OPT_QUIET,
 };
@@ -54,8 +58,9 @@ static const struct tool_usage usage = {
 	.operands = "--size SIZE [OPTION]... PAYLOAD [NAME=VALUE]... | FILE [ARG]...",
 	.about = "Runs a payload in a small virtual machine on memory of your choice, and reports "
 		 "what\n"
-		 "it took. PAYLOAD is touch, chase, stream, store, stamp or replay; FILE a program "
-		 "of\nyour own, by a path with a slash.",
+		 "it took. PAYLOAD is touch, chase, stream, store, stamp, replay or control; FILE "
+		 "a\n"
+		 "program of your own, by a path with a slash.",
 	.options = options,
 	.stop_at_operand = true,
 };
@@ -96,6 +101,17 @@ static bool parse_vcpus(const char *value, uint32_t *ret)
 	if (!tool_parse_number(value, MACHINE_VCPUS_MAX, &n) || n == 0)
 		return tool_bad_value("vcpus", value, "is not a number of 1 to 64");
 	*ret = (uint32_t)n;
+	return true;
+}
+
+static bool parse_control(const char *value, uint64_t *ret)
+{
+	if (strcmp(value, "safe") == 0)
+		*ret = GM_CONTROL_SAFE;
+	else if (strcmp(value, "all") == 0)
+		*ret = GM_CONTROL_ALL;
+	else
+		return tool_bad_value("control", value, "is none of safe, all");
 	return true;
 }
 
@@ -160,6 +176,11 @@ static bool take_option(void *ctx, size_t option, const char *value)
 		return parse_seconds("timeout", value, &o->timeout);
 	case OPT_RESTART:
 		return parse_seconds("restart", value, &o->restart);
+	case OPT_CONTROL:
+		return parse_control(value, &o->control);
+	case OPT_CONTROL_RATE:
+		return tool_parse_number(value, UINT64_MAX, &o->control_rate) ||
+		       tool_bad_value("control-rate", value, "is not a number");
 	case OPT_JSON:
 		o->json = value;
 		return true;
@@ -172,6 +193,19 @@ static bool take_option(void *ctx, size_t option, const char *value)
 	default:
 		return true;
 	}
+}
+
+static bool control_fits(const struct run_opts *o)
+{
+	if (o->control && o->engine == RUN_THREAD)
+		tool_error("--control, control: there is no guest with --engine thread");
+	else if (o->payload == RUN_CONTROL && o->control != GM_CONTROL_ALL)
+		tool_error("control: goes with --control all only");
+	else if (o->control_rate && !o->control)
+		tool_error("--control-rate: goes with --control only");
+	else
+		return true;
+	return false;
 }
 
 static bool options_fit(const struct run_opts *o, int nr_words)
@@ -213,9 +247,11 @@ bool run_options(int argc, char **argv, struct run_opts *ret, int *ret_status)
 	if (first < 0)
 		return false;
 	*ret_status = EXIT_USAGE;
-	if (!options_fit(ret, argc - first) || !run_words(ret, argv + first, argc - first))
+	if (argc > first && !run_words(ret, argv + first, argc - first))
 		return false;
+	if (ret->payload == RUN_CONTROL && !ret->control)
+		ret->control = GM_CONTROL_ALL;
 	/* Then not when it is made. */
 	ret->memory.behind = ret->background;
-	return true;
+	return options_fit(ret, argc - first) && control_fits(ret);
 }

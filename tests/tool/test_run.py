@@ -546,6 +546,47 @@ class Programs(Runs):
         self.fails(1, "too long", args=("run", "-s", "4K", PROGRAM, *["x" * 60000] * 5))
 
 
+class Control(Runs):
+    def setUp(self):
+        super().setUp()
+        self.need_kvm()
+
+    def test_a_guest_manages_its_memory(self):
+        for words in (["-p", "base"], ["-p", "thp"], ["--backing", "memfd"], ["--backing", "shared"], ["-g", "4K", "-c", "3"]):
+            report = self.did_well(["-s", "24M", *words, "control", "rounds=2"])
+            control = report["control"]
+            vcpus = report["vcpus"]
+            self.assertEqual(control["messages"], report["operations"])
+            self.assertEqual((control["unanswered"], control["throttled"], control["locked_bytes"]), (0, 0, 0))
+            # Nine answers are refusals, but for the batch, which is no request.
+            self.assertEqual(control["refused"], 18 * vcpus, words)
+            self.assertEqual(control["done"]["dontneed"], 4 * vcpus)
+            self.assertEqual(control["done"]["info"], (200 + 128) * vcpus)
+            self.assertEqual(control["lifted"] > 0, True)
+            if vcpus == 1:
+                self.assertEqual(control["lifted"], 4)
+            # Ports and MMIO.
+            self.assertEqual([w["exits_io"] > w["exits_mmio"] for w in report["workers"]],
+                             [n % 2 == 1 for n in range(vcpus)])
+
+    def test_explicit_huge_pages_too(self):
+        need_pool(2048, 8)
+        report = self.did_well(["-s", "16M", "-p", "2M", "control"])
+        self.assertEqual(report["control"]["done"]["dontneed"], 2)
+
+    def test_a_flood_is_held_back(self):
+        report = self.did_well(["-s", "8M", "--control", "all", "--control-rate", "500", "control", "flood=3000"])
+        figures = report["workers"][0]["figures"]
+        self.assertGreater(figures["throttled"], 100)
+        self.assertEqual(report["control"]["throttled"] >= figures["throttled"], True)
+
+    def test_it_is_allowed_only_if_said(self):
+        self.assertIsNone(self.did_well(["-s", "1M", "touch"])["control"])
+        self.fails(2, "--control all", args=("run", "-s", "8M", "--control", "safe", "control"))
+        self.fails(2, "no guest", args=("run", "-s", "8M", "-e", "thread", "control"))
+        self.fails(2, "--control-rate", args=("run", "-s", "8M", "--control-rate", "1", "touch"))
+
+
 class CommandLine(Runs):
     def test_what_cannot_be_is_refused(self):
         good = ("run", "-s", "1M")
@@ -560,6 +601,8 @@ class CommandLine(Runs):
                 "--time": ("0", "-1", "x", "nan", "inf"),
                 "--timeout": ("0", "1e9"),
                 "--restart": ("", "0"),
+                "--control": ("", "none"),
+                "--control-rate": ("-1", "x"),
                 "--numa": ("0", "bind:x")}.items():
             for value in values:
                 self.fails(2, option, args=(*good, f"{option}={value}", "touch"))
@@ -601,8 +644,9 @@ class CommandLine(Runs):
         page = read(os.path.join(ROOT, "man", "guestmem-run.1.scd"))
         section = page.split("# THE REPORT")[1].split("# EXIT STATUS")[0]
         documented = set(re.findall(r"\*([a-z0-9_]+)\*", section))
-        _, report = run("-s", "1M", "touch")
-        members = {*report, *report["workers"][0], *(report["kvm_slots"] or {})}
+        words = ["--control", "safe"] if has_kvm() else []
+        _, report = run("-s", "1M", *words, "touch")
+        members = {*report, *report["workers"][0], *(report["kvm_slots"] or {}), *(report["control"] or {})}
         self.assertEqual(members - documented, set())
         self.assertEqual(documented - members - {"done", "crashed", "timeout", "interrupted", "getrusage"}, set())
 
