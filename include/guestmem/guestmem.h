@@ -9,6 +9,7 @@
 #include <guestmem/atomic.h>
 #include <guestmem/backend.h>
 #include <guestmem/block.h>
+#include <guestmem/budget.h>
 #include <guestmem/cache.h>
 #include <guestmem/chain.h>
 #include <guestmem/checksum.h>
@@ -35,6 +36,7 @@
 #include <guestmem/slice.h>
 #include <guestmem/slice_access.h>
 #include <guestmem/space.h>
+#include <guestmem/sparse.h>
 #include <guestmem/stream.h>
 #include <guestmem/txn.h>
 #include <guestmem/uring.h>
