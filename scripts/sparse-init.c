@@ -26,8 +26,8 @@ static void step(const char *what)
 
 int main(void)
 {
-	volatile char *page = mmap(
-		NULL, USED, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	volatile char *page =
+		mmap(NULL, USED, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	for (unsigned long at = 0; page != MAP_FAILED && at < USED; at += 4096)
 		page[at] = 1;

@@ -125,6 +125,7 @@ static bool open_memory(struct tables *t, const char *path)
 	t->len = (uint64_t)st.st_size & ~UINT64_C(4095);
 	if (t->low == 0 || t->low > t->len)
 		t->low = t->len;
+	t->low &= ~UINT64_C(4095);
 	return true;
 }
 

@@ -19,7 +19,7 @@
 #define LARGE UINT64_C(0x80)
 #define ADDRESS UINT64_C(0x000ffffffffff000)
 #define GIB4 (UINT64_C(4) << 30)
-#define TABLES_MAX (UINT64_C(1) << 22)
+#define TABLES_MAX (UINT64_C(1) << 20)
 
 /* Where in the file a guest address lies. */
 static bool place(const struct tables *t, uint64_t gpa, uint64_t *ret)
@@ -35,18 +35,35 @@ static bool place(const struct tables *t, uint64_t gpa, uint64_t *ret)
 	return gpa < t->low;
 }
 
+/* How much from @gpa on lies together, in the file or not. */
+static uint64_t together(const struct tables *t, uint64_t gpa, bool in_file, uint64_t at)
+{
+	if (in_file)
+		return at < t->low ? t->low - at : t->len - at;
+	return gpa < GIB4 && t->low < t->len ? GIB4 - gpa : UINT64_MAX;
+}
+
 /* Pages of the file; a leaf may reach over a hole in the guest's addresses. */
 static void note_leaf(struct tables *t, struct tables_leaves *leaves, uint64_t gpa, uint64_t size)
 {
 	leaves->number++;
 	leaves->bytes += size;
-	for (uint64_t off = 0; off < size; off += PAGE) {
-		uint64_t at;
+	while (size > 0) {
+		uint64_t at = 0;
+		bool in_file = place(t, gpa, &at);
+		uint64_t len = together(t, gpa, in_file, at);
 
-		if (!place(t, gpa + off, &at))
-			leaves->elsewhere += PAGE;
-		else
-			leaves->pages[at / PAGE / 64] |= UINT64_C(1) << at / PAGE % 64;
+		len = len < size ? len : size;
+		if (!in_file)
+			leaves->elsewhere += len;
+		for (uint64_t page = at / PAGE; in_file && page < at / PAGE + len / PAGE;) {
+			bool word = page % 64 == 0 && at / PAGE + len / PAGE - page >= 64;
+
+			leaves->pages[page / 64] |= word ? UINT64_MAX : UINT64_C(1) << page % 64;
+			page += word ? 64 : 1;
+		}
+		gpa += len;
+		size -= len;
 	}
 }
 
@@ -65,7 +82,7 @@ static bool walk_table(struct tables *t, uint64_t gpa, uint32_t level)
 		return false;
 	}
 	for (uint32_t i = 0; i < ENTRIES; i++) {
-		uint64_t size = PAGE << 9 * (level - 1);
+		const uint64_t size = PAGE << 9 * (level - 1);
 		uint64_t to = entries[i] & ADDRESS;
 
 		if (!(entries[i] & PRESENT))

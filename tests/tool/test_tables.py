@@ -67,6 +67,9 @@ class Tables(Case):
             self.entry(2 * PAGE, index, 5 * GIB | 3)
         self.assertEqual(self.look("--root", 2 * PAGE)["outside"], 512)
         self.assertEqual(self.look("--root", 1 << 45)["outside"], 1)
+        result = guestmem("tables", "--root", PAGE, self.file.name)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("none of a page table", result.stderr)
 
     def test_wrong_usage(self):
         for args in ((), ("--root", "x", "f"), ("--root", "1"), ("--root", "1", "--levels", "6", "f"),
