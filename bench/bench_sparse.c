@@ -71,6 +71,20 @@ static void touch(void)
 		at[i * EACH] = 1;
 }
 
+/* Asked for by madvise, the kernel gives the largest size that is enabled. */
+static bool gives_larger(const struct gm_page_choice *choice)
+{
+	struct gm_host host = {.size = sizeof(host)};
+
+	must(gm_host_probe(&host, NULL) == 0);
+	for (uint32_t i = 0; choice && choice->log2 && i < host.nr_thp; i++) {
+		if (host.thp[i].page_size > UINT64_C(1) << choice->log2 &&
+			strcmp(host.thp[i].enabled, "never") != 0)
+			return true;
+	}
+	return false;
+}
+
 /* Bytes that are backed for each byte of a page that was touched. */
 static void footprint(struct bench_row *row, uint32_t flags, const struct gm_page_choice *choice)
 {
@@ -79,6 +93,9 @@ static void footprint(struct bench_row *row, uint32_t flags, const struct gm_pag
 	start(flags);
 	if (choice && gm_sparse_pages(sparse, 0, LEN, choice, &err)) {
 		row->skip = strdup(err.text);
+		bench_fact(row, 0);
+	} else if (gives_larger(choice)) {
+		row->skip = "larger pages are enabled on this host too";
 		bench_fact(row, 0);
 	} else {
 		touch();

@@ -24,11 +24,11 @@ enum { OPT_ROOT, OPT_LEVELS, OPT_LOW, OPT_JSON };
 static const struct tool_usage usage = {
 	.command = "tables",
 	.operands = "--root ADDRESS [OPTION]... FILE",
-	.about = "Walks the x86 page tables of a guest in FILE, its memory (such as "
-		 "/proc/PID/fd/N), and shows\n"
-		 "how much it maps by leaves of 4K, 2M and 1G and how much of that is present. The "
-		 "guest should\n"
-		 "stand still; FILE is only read.",
+	.about = "Walks the x86 page tables of a guest in FILE, its memory (as /proc/PID/fd/N), "
+		 "and shows\n"
+		 "how much it maps by leaves of 4K, 2M and 1G and what of that is present. FILE "
+		 "is only\n"
+		 "read; the guest should stand still.",
 	.options = options,
 };
 

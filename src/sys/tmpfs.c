@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static int set(int fs, const char *key, const char *value)
@@ -24,7 +25,7 @@ static int set_size(int fs, uint64_t limit)
 int gm_sys_tmpfs(uint64_t limit)
 {
 	int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
-	int fd;
+	int fd = -1;
 	int rc;
 
 	if (fs < 0)
@@ -35,18 +36,19 @@ int gm_sys_tmpfs(uint64_t limit)
 		set(fs, "huge", "advise");
 	if (!rc && fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
 		rc = -errno;
-	fd = rc ? rc : fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+	if (!rc)
+		fd = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
 	if (!rc && fd < 0)
-		fd = -errno;
+		rc = -errno;
 	close(fs);
-	return fd;
+	return fd < 0 ? rc : fd;
 }
 
 int gm_sys_tmpfs_file(int tmpfs)
 {
-	int fd = openat(tmpfs, ".", O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600);
+	long fd = syscall(SYS_openat, tmpfs, ".", O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600);
 
-	return fd < 0 ? -errno : fd;
+	return fd < 0 ? -errno : (int)fd;
 }
 
 int gm_sys_tmpfs_resize(int tmpfs, uint64_t limit)
