@@ -10,7 +10,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/error.h"
@@ -384,13 +384,18 @@ int gm_budget_balance(struct gm_budget *budget, uint32_t pressure, struct gm_bud
 /* "some avg10=12.34 ..." in thousandths. */
 static bool find_avg10(const char *text, const char *line, uint32_t *ret)
 {
+	static const char name[] = " avg10=";
 	const char *at = strstr(text, line);
-	unsigned int whole;
-	unsigned int hundredths;
+	unsigned long whole;
+	char *end;
 
-	if (!at || sscanf(at + strlen(line), " avg10=%4u.%2u", &whole, &hundredths) != 2)
+	if (!at || strncmp(at + strlen(line), name, sizeof(name) - 1) != 0)
 		return false;
-	*ret = whole * 10 + hundredths / 10;
+	at += strlen(line) + sizeof(name) - 1;
+	whole = strtoul(at, &end, 10);
+	if (end == at || whole > 100 || *end != '.' || end[1] < '0' || end[1] > '9')
+		return false;
+	*ret = (uint32_t)(whole * 10) + (uint32_t)(end[1] - '0');
 	return true;
 }
 

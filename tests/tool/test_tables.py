@@ -67,6 +67,7 @@ class Tables(Case):
             self.entry(2 * PAGE, index, 5 * GIB | 3)
         self.assertEqual(self.look("--root", 2 * PAGE)["outside"], 512)
         self.assertEqual(self.look("--root", 1 << 45)["outside"], 1)
+        self.file.truncate(16 * MIB)
         result = guestmem("tables", "--root", PAGE, self.file.name)
         self.assertEqual(result.returncode, 1)
         self.assertIn("none of a page table", result.stderr)
