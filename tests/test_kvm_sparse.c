@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_kvm_sparse.c - limits under a guest that runs: what a vCPU meets at a limit that the kernel keeps, and how it goes
- * on; two guests' memory in one budget, with threads that write beside.
+ * test_kvm_sparse.c - limits under a guest that runs: what a vCPU meets at a limit that the kernel keeps, and how
+ * it goes on; two guests' memory in one budget, with threads that write beside.
  */
 #include <pthread.h>
 #include <stdatomic.h>
