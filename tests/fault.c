@@ -338,6 +338,10 @@ WRAP(int, gm_sys_direct_align, (int fd, uint32_t *ret_mem, uint32_t *ret_off),
 	(fd, ret_mem, ret_off), .fd = fd)
 WRAP(int, gm_sys_uring_register, (int ring_fd, unsigned int op, const void *arg, unsigned int nr),
 	(ring_fd, op, arg, nr), .fd = ring_fd, .len = nr, .flags = op)
+WRAP(int, gm_sys_tmpfs, (uint64_t limit), (limit), .len = limit)
+WRAP(int, gm_sys_tmpfs_file, (int tmpfs), (tmpfs), .fd = tmpfs)
+WRAP(int, gm_sys_tmpfs_resize, (int tmpfs, uint64_t limit), (tmpfs, limit), .fd = tmpfs,
+	.len = limit)
 WRAP(int, gm_sys_unlink, (const char *path), (path), .addr = 0)
 WRAP(int64_t, gm_sys_huge_page_size, (int fd), (fd), .fd = fd)
 WRAP(ssize_t, gm_sys_read_text, (const char *path, char *buf, size_t cap), (path, buf, cap),

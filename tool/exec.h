@@ -19,6 +19,7 @@
 #include <guestmem/block.h>
 #include <guestmem/host.h>
 #include <guestmem/residency.h>
+#include <guestmem/sparse.h>
 
 #include "heatmap.h"
 #include "tool.h"
@@ -27,6 +28,7 @@ enum exec_policy { EXEC_DEFAULT, EXEC_BASE, EXEC_THP, EXEC_2M, EXEC_1G };
 
 struct exec_opts {
 	uint64_t size;
+	uint64_t limit; /* or 0 */
 	enum exec_policy policy;
 	const char *numa_text; /* as it was given, or NULL */
 	struct gm_numa numa;

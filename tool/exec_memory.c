@@ -68,6 +68,45 @@ bool exec_set_thp_switch(const struct exec_opts *o)
 	return false;
 }
 
+static int dup_high(int from)
+{
+	int fd = fcntl(from, F_DUPFD_CLOEXEC, 10);
+
+	if (fd < 0)
+		tool_error("memory: no file descriptor is left: %s (ulimit -n)",
+			errno == EINVAL ? "the limit is 10 or less" : strerror(errno));
+	return fd;
+}
+
+/* Sparse memory of which the kernel gives no more than the limit; the file keeps its file system. */
+static int make_limited(const struct exec_opts *o)
+{
+	struct gm_sparse_opts opts = {
+		.size = sizeof(opts),
+		.len = o->size,
+		.limit = o->limit,
+		.at_limit = GM_SPARSE_REFUSE,
+		.name = o->name,
+	};
+	struct gm_space_opts space_opts = {.size = sizeof(space_opts), .gpa_limit = GM_SPARSE_UNIT};
+	struct gm_sparse_info info = {.size = sizeof(info)};
+	struct gm_sparse *sparse = NULL;
+	struct gm_space *space = NULL;
+	struct gm_error err;
+	int fd = -1;
+
+	if (gm_space_create(&space_opts, &space, &err) < 0 ||
+		gm_sparse_create(space, &opts, &sparse, &err) < 0 ||
+		gm_sparse_info(sparse, &info, &err) < 0)
+		tool_error("memory of %llu bytes, limited to %llu: %s", (unsigned long long)o->size,
+			(unsigned long long)o->limit, err.text);
+	else
+		fd = dup_high(info.fd);
+	gm_sparse_destroy(sparse, NULL);
+	gm_space_destroy(space);
+	return fd;
+}
+
 /* The memory's fd, above the standard ones and close-on-exec; -1 after a message. */
 int exec_make_memory(const struct exec_opts *o)
 {
@@ -93,6 +132,8 @@ int exec_make_memory(const struct exec_opts *o)
 	struct gm_error err;
 	int fd;
 
+	if (o->limit)
+		return make_limited(o);
 	if (gm_block_create(&opts, &block, &err) < 0) {
 		tool_error("memory of %llu bytes: %s", (unsigned long long)o->size, err.text);
 		return -1;
@@ -100,10 +141,7 @@ int exec_make_memory(const struct exec_opts *o)
 	/* The fd alone keeps pages, policy and reservation; our own mapping of it would only be in
 	 * the way. */
 	gm_block_info(block, &info);
-	fd = fcntl(info.fd, F_DUPFD_CLOEXEC, 10);
-	if (fd < 0)
-		tool_error("memory: no file descriptor is left: %s (ulimit -n)",
-			errno == EINVAL ? "the limit is 10 or less" : strerror(errno));
+	fd = dup_high(info.fd);
 	gm_block_put(block);
 	return fd;
 }

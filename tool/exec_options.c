@@ -8,6 +8,7 @@
 
 static const struct tool_option options[] = {
 	{"size", 's', "SIZE", "how much memory: bytes, or with K, M, G, T (required)"},
+	{"limit", 'l', "SIZE", "at most so much is backed, the kernel refuses more (as root)"},
 	{"page-size", 'p', "POLICY", "base, thp, 2M or 1G; without it the host's own ways apply"},
 	{"numa", 0, "MODE:NODES",
 		"bind, preferred, preferred-many, interleave or\n"
@@ -24,6 +25,7 @@ static const struct tool_option options[] = {
 
 enum {
 	OPT_SIZE,
+	OPT_LIMIT,
 	OPT_PAGE_SIZE,
 	OPT_NUMA,
 	OPT_POPULATE,
@@ -79,6 +81,8 @@ static bool take_option(void *ctx, size_t option, const char *value)
 	switch (option) {
 	case OPT_SIZE:
 		return memory_parse_size(value, &o->size);
+	case OPT_LIMIT:
+		return memory_parse_size(value, &o->limit);
 	case OPT_PAGE_SIZE:
 		return parse_policy(value, &o->policy);
 	case OPT_NUMA:
@@ -129,6 +133,12 @@ bool exec_options_fit(const struct exec_opts *o, const struct gm_host *host, int
 		tool_error("exec: no command (see guestmem exec --help)");
 		return false;
 	}
+	if (o->limit && (o->policy > EXEC_BASE || o->populate || o->numa_text)) {
+		tool_error("exec: --limit is for base pages on touch: no --populate, no --numa");
+		return false;
+	}
+	if (o->limit && !memory_size_fits(o->size, GM_SPARSE_UNIT))
+		return false;
 	if (o->require && o->policy == EXEC_DEFAULT) {
 		tool_error("exec: --require has no meaning without --page-size");
 		return false;

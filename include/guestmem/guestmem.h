@@ -11,6 +11,7 @@
 #include <guestmem/balloon.h>
 #include <guestmem/balloon_hint.h>
 #include <guestmem/block.h>
+#include <guestmem/budget.h>
 #include <guestmem/cache.h>
 #include <guestmem/chain.h>
 #include <guestmem/checksum.h>
@@ -39,6 +40,7 @@
 #include <guestmem/slice.h>
 #include <guestmem/slice_access.h>
 #include <guestmem/space.h>
+#include <guestmem/sparse.h>
 #include <guestmem/stream.h>
 #include <guestmem/txn.h>
 #include <guestmem/uring.h>

@@ -72,6 +72,14 @@ ssize_t gm_sys_read_text(const char *path, char *buf, size_t cap);
 ssize_t gm_sys_readlink(const char *path, char *buf, size_t cap); /* terminated */
 int gm_sys_ioctl(int fd, unsigned long request, void *arg);
 
+/*
+ * A tmpfs that is mounted nowhere and holds at most @limit bytes, whose files get huge pages where they are advised:
+ * an fd of it. The next makes a file without a name in it, which keeps it alive; the last changes the size, -EBUSY
+ * if more is in use.
+ */
+int gm_sys_tmpfs(uint64_t limit);
+int gm_sys_tmpfs_file(int tmpfs);
+int gm_sys_tmpfs_resize(int tmpfs, uint64_t limit);
 int gm_sys_uring_register(int ring_fd, unsigned int op, const void *arg, unsigned int nr);
 
 /* ---- socket.c ---- */
