@@ -228,7 +228,7 @@ static void options_are_checked(void **state)
 	const struct gm_discard_range bad = {1, UINT64_MAX};
 
 	(void)state;
-	start(NULL);
+	start(GM_OPTS(gm_space_opts, .gpa_limit = GIB(64)));
 	assert_fails(gm_control_create(space, POLICY(.allow = UINT64_C(1) << 15), &control, &err),
 		EINVAL, "no such codes");
 	assert_fails(gm_control_create(space, POLICY(.flags = 2), &control, &err), EINVAL, "flags");
