@@ -41,5 +41,6 @@
 #include <guestmem/view.h>
 #include <guestmem/walk.h>
 #include <guestmem/watch.h>
+#include <guestmem/workingset.h>
 
 #endif
