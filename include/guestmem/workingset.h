@@ -57,7 +57,7 @@ enum gm_workingset_method {
  * struct gm_workingset_opts - how to look; zero means default
  * @size:   sizeof(struct gm_workingset_opts)
  * @method: enum gm_workingset_method
- * @parts:  one of so many pages is looked at in a round; 0 = 64; 1 = all; at most 65536
+ * @parts:  one of so many pages is looked at in a round; 0 = 128; 1 = all; at most 65536
  * @seed:   of the sample
  * @gpa:    first address
  * @len:    bytes; 0 = to the end of the address space

@@ -17,7 +17,7 @@
 #include "core/error.h"
 #include "sys/sys.h"
 
-#define PARTS_DEFAULT 64u
+#define PARTS_DEFAULT 128u
 #define PARTS_MAX 65536u
 
 /* ---- pieces ---- */
@@ -81,20 +81,29 @@ static uint64_t region_at(struct gm_space *space, uint64_t gpa)
 	return gm_space_next(space, gpa, &info) ? 0 : info.id;
 }
 
+/* The same piece in the round before, to which nothing has happened since. */
+static struct gm_area *before(const struct gm_workingset *ws, const struct gm_area *a)
+{
+	for (size_t i = 0; i < ws->nr; i++) {
+		struct gm_area *old = &ws->areas[i];
+
+		if (old->range.first == a->range.first && old->range.last == a->range.last &&
+			old->region == a->region && old->hva == a->hva)
+			return old;
+	}
+	return NULL;
+}
+
 /* Those that it had in the round before, or new ones. */
 static int keep_bins(struct gm_workingset *ws, struct gm_area *a)
 {
 	uint64_t size = ws->opts.bin;
+	struct gm_area *old = before(ws, a);
 	uint64_t first;
 
 	if (!size || a->reason)
 		return 0;
-	for (size_t i = 0; i < ws->nr; i++) {
-		struct gm_area *old = &ws->areas[i];
-
-		if (!old->bins || old->region != a->region || old->range.first != a->range.first ||
-			old->range.last != a->range.last)
-			continue;
+	if (old && old->bins) {
 		a->bins = old->bins;
 		old->bins = NULL;
 		return 0;
@@ -137,6 +146,7 @@ static int collect(struct collecting *c, const struct gm_pass *pass, const struc
 	struct gm_error *err)
 {
 	struct gm_area *a = room(c);
+	const struct gm_area *old;
 	int rc;
 
 	if (!a)
@@ -144,6 +154,8 @@ static int collect(struct collecting *c, const struct gm_pass *pass, const struc
 	if (!describe(c->ws, reach, a))
 		return 0;
 	c->nr++;
+	old = before(c->ws, a);
+	a->registered = old && old->registered && !gm_area_is_gone(old);
 	rc = gm_workingset_choose(c->ws, pass, reach, a, err);
 	if (!rc)
 		rc = keep_bins(c->ws, a);

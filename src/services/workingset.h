@@ -12,12 +12,14 @@
 
 #include <guestmem/workingset.h>
 #include <pthread.h>
+#include <sys/uio.h>
 
 #include <guestmem/residency.h>
 
 #include "memory/reach.h"
 #include "sys/uapi.h"
 
+#define GM_TODO_MAX 256u
 #define GM_LOOK_MAX 512u /* with more, the kernel's walk_end can be stale */
 
 struct gm_bin {
@@ -40,8 +42,9 @@ struct gm_area {
 	int code;        /* what the kernel said */
 	uint32_t notes;
 	bool shared;
-	bool gone;      /* atomic: a commit took it */
-	uint64_t *pfns; /* IDLE: of each sample; 0 = not looked at */
+	bool registered; /* with our userfaultfd */
+	bool gone;       /* atomic: a commit took it */
+	uint64_t *pfns;  /* IDLE: of each sample; 0 = not looked at */
 	struct gm_bin *bins;
 	uint64_t samples;
 	uint64_t touched;
@@ -56,6 +59,7 @@ struct gm_look {
 	uint64_t window; /* bytes of the next look */
 	size_t nr;
 	size_t at;
+	uint32_t blind; /* samples that are taken without a look */
 	struct page_region found[GM_LOOK_MAX];
 };
 
@@ -81,6 +85,8 @@ struct gm_workingset {
 	size_t cap;
 	struct gm_workingset_result last;
 	struct gm_look look;
+	size_t nr_todo; /* stretches to be made untouched */
+	struct iovec todo[GM_TODO_MAX];
 };
 
 static inline uint64_t gm_area_len(const struct gm_area *a)

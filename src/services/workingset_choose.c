@@ -96,16 +96,22 @@ static int open_uffd(void)
  * Registered memory has no fault-around: a read maps the one page, and each page of a large folio is mapped by
  * a touch of its own. And nobody else's userfaultfd has it.
  */
-static int register_area(struct gm_workingset *ws, const struct gm_area *area)
+static int register_area(struct gm_workingset *ws, struct gm_area *area)
 {
 	struct uffdio_register reg = {
 		.range = {area->hva, gm_area_len(area)}, .mode = UFFDIO_REGISTER_MODE_WP};
 
+	int rc;
+
+	if (area->registered)
+		return 0;
 	if (ws->uffd == -1)
 		ws->uffd = open_uffd();
 	if (ws->uffd < 0)
 		return ws->uffd;
-	return gm_sys_ioctl(ws->uffd, UFFDIO_REGISTER, &reg);
+	rc = gm_sys_ioctl(ws->uffd, UFFDIO_REGISTER, &reg);
+	area->registered = rc >= 0;
+	return rc;
 }
 
 static int by_unmap(struct gm_workingset *ws, struct gm_area *area)

@@ -13,6 +13,8 @@
 #include "sys/sys.h"
 
 #define PRESENT (PAGE_IS_PRESENT | PAGE_IS_HUGE)
+#define BLIND 7        /* samples that are not looked for behind one that was there, */
+#define BLIND_PARTS 16 /* if there are fewer than one of so many */
 #define FAR_AHEAD (UINT64_C(1) << 36)
 
 static uint64_t mix(uint64_t z)
@@ -46,6 +48,12 @@ static struct pick pick(const struct gm_workingset *ws, const struct gm_area *a,
 
 /* ---- page tables ---- */
 
+/* The kernel allocates room for as many extents as it may return. */
+static uint64_t room_for(uint64_t pages)
+{
+	return pages < GM_LOOK_MAX ? pages : GM_LOOK_MAX;
+}
+
 static int look_on(
 	struct gm_workingset *ws, uint64_t from, uint64_t end, const struct pm_scan_arg *want)
 {
@@ -58,14 +66,14 @@ static int look_on(
 	arg.start = from;
 	arg.end = from + look->window;
 	arg.vec = (uintptr_t)look->found;
-	arg.vec_len = GM_LOOK_MAX;
+	arg.vec_len = room_for(look->window / gm_sys_page_size());
 	do {
 		nr = gm_sys_ioctl(ws->pagemap, PAGEMAP_SCAN, &arg);
 	} while (nr == -EINTR);
 	if (nr < 0)
 		return nr;
 	look->from = from;
-	look->to = nr == (int)GM_LOOK_MAX ? look->found[nr - 1].end : arg.end;
+	look->to = nr == (int)arg.vec_len ? look->found[nr - 1].end : arg.end;
 	look->nr = (size_t)nr;
 	look->at = 0;
 	return 0;
@@ -80,7 +88,7 @@ static int find(struct gm_workingset *ws, const struct gm_area *a, uint64_t hva,
 {
 	uint64_t end = a->hva + gm_area_len(a);
 	struct gm_look *look = &ws->look;
-	uint64_t step = a->parts > 16 ? a->unit : GM_LOOK_MAX * a->unit;
+	uint64_t step = a->parts > BLIND_PARTS ? a->unit : GM_LOOK_MAX * a->unit;
 
 	if (hva < look->from || hva >= look->to) {
 		bool nothing = look->to && look->nr == 0;
@@ -103,6 +111,7 @@ static void look_anew(struct gm_workingset *ws)
 	ws->look.from = 0;
 	ws->look.to = 0;
 	ws->look.nr = 0;
+	ws->look.blind = 0;
 }
 
 /* ---- making untouched ---- */
@@ -125,21 +134,21 @@ static struct gm_range page_around(const struct gm_area *a, uint64_t hva, bool h
 	return page;
 }
 
-static int unmap(const struct gm_range *r)
+static int unmap(const struct iovec *v)
 {
 	int tries = 0;
 	int rc;
 
 	do {
-		rc = gm_sys_madvise((void *)(uintptr_t)r->first, gm_range_len(r), MADV_DONTNEED);
+		rc = gm_sys_madvise(v->iov_base, v->iov_len, MADV_DONTNEED);
 	} while (rc == -EINTR || (rc == -EAGAIN && ++tries < 3));
 	return rc;
 }
 
-static int protect(const struct gm_workingset *ws, const struct gm_range *r)
+static int protect(const struct gm_workingset *ws, const struct iovec *v)
 {
 	struct uffdio_writeprotect wp = {
-		.range = {r->first, gm_range_len(r)}, .mode = UFFDIO_WRITEPROTECT_MODE_WP};
+		.range = {(uintptr_t)v->iov_base, v->iov_len}, .mode = UFFDIO_WRITEPROTECT_MODE_WP};
 	int rc;
 
 	do {
@@ -148,33 +157,46 @@ static int protect(const struct gm_workingset *ws, const struct gm_range *r)
 	return rc < 0 ? rc : 0;
 }
 
-/* Neighbours in one call. */
-struct pending {
-	struct gm_range range;
-	bool any;
-};
-
-static int flush(const struct gm_workingset *ws, const struct gm_area *a, struct pending *p)
+/*
+ * Page tables are looked at and changed in turns of many pages, as a look is three times as slow behind a change, and the kernel
+ * flushes once for all of a batch (Linux 6.16). What a batch did not do is done singly, and says why it cannot be.
+ */
+static int flush(struct gm_workingset *ws, const struct gm_area *a)
 {
-	if (!p->any)
-		return 0;
-	p->any = false;
-	return a->method == GM_WORKINGSET_UNMAP ? unmap(&p->range) : protect(ws, &p->range);
+	bool zap = a->method == GM_WORKINGSET_UNMAP;
+	size_t nr = ws->nr_todo;
+	ssize_t done = zap && nr > 1 ? gm_sys_madvise_many(ws->todo, nr, MADV_DONTNEED) : 0;
+	int rc = 0;
+
+	ws->nr_todo = 0;
+	for (size_t i = 0; i < nr && !rc; i++) {
+		ssize_t len = (ssize_t)ws->todo[i].iov_len;
+
+		if (done >= len) {
+			done -= len;
+			continue;
+		}
+		done = 0;
+		rc = zap ? unmap(&ws->todo[i]) : protect(ws, &ws->todo[i]);
+	}
+	return rc;
 }
 
-static int add(const struct gm_workingset *ws, const struct gm_area *a, struct pending *p,
-	const struct gm_range *page)
+/* Neighbours are one stretch. */
+static int add(struct gm_workingset *ws, const struct gm_area *a, const struct gm_range *page)
 {
-	int rc;
+	struct iovec *last = ws->nr_todo ? &ws->todo[ws->nr_todo - 1] : NULL;
+	int rc = 0;
 
-	if (p->any && page->first <= p->range.last + 1) {
-		if (page->last > p->range.last)
-			p->range.last = page->last;
+	if (last && page->first - (uintptr_t)last->iov_base <= last->iov_len) {
+		if (page->last - (uintptr_t)last->iov_base >= last->iov_len)
+			last->iov_len = page->last - (uintptr_t)last->iov_base + 1;
 		return 0;
 	}
-	rc = flush(ws, a, p);
-	p->range = *page;
-	p->any = true;
+	if (ws->nr_todo == GM_TODO_MAX)
+		rc = flush(ws, a);
+	ws->todo[ws->nr_todo++] =
+		(struct iovec){(void *)(uintptr_t)page->first, gm_range_len(page)};
 	return rc;
 }
 
@@ -243,18 +265,30 @@ static int set_idle(
 
 /* ---- a round ---- */
 
-static int take_one(
-	struct gm_workingset *ws, struct gm_area *a, const struct pick *p, struct pending *todo)
+static int take_one(struct gm_workingset *ws, struct gm_area *a, const struct pick *p)
 {
 	static const struct pm_scan_arg want = {
 		.category_mask = PAGE_IS_PRESENT, .return_mask = PRESENT};
 	const struct page_region *region;
 	struct gm_range page;
 	bool huge;
-	int rc = find(ws, a, p->hva, &want, &region);
+	int rc;
 
+	if (ws->look.blind) {
+		ws->look.blind--;
+		a->backed += p->weight;
+		page = page_around(a, p->hva, false);
+		return add(ws, a, &page);
+	}
+	rc = find(ws, a, p->hva, &want, &region);
 	if (rc)
 		return rc;
+	/*
+	 * Where something is there is more, and unmapping what is not there does no harm; nor does unmapping a part of a
+	 * shared huge page: all of it goes, and comes back huge.
+	 */
+	if (region && a->method == GM_WORKINGSET_UNMAP && a->parts > BLIND_PARTS)
+		ws->look.blind = BLIND;
 	huge = region && (region->categories & PAGE_IS_HUGE);
 	a->backed += region ? p->weight : 0;
 	if (a->method == GM_WORKINGSET_IDLE && !region)
@@ -265,12 +299,11 @@ static int take_one(
 	if (!region && (a->method == GM_WORKINGSET_UNMAP || !a->shared))
 		return 0;
 	page = page_around(a, p->hva, huge);
-	return add(ws, a, todo, &page);
+	return add(ws, a, &page);
 }
 
 int gm_workingset_take(struct gm_workingset *ws, struct gm_area *a)
 {
-	struct pending todo = {.any = false};
 	uint64_t nr = gm_area_strata(a);
 	int rc = 0;
 	int last;
@@ -279,9 +312,9 @@ int gm_workingset_take(struct gm_workingset *ws, struct gm_area *a)
 	for (uint64_t i = 0; i < nr && !rc; i++) {
 		struct pick p = pick(ws, a, i);
 
-		rc = take_one(ws, a, &p, &todo);
+		rc = take_one(ws, a, &p);
 	}
-	last = flush(ws, a, &todo);
+	last = flush(ws, a);
 	return rc ? rc : last;
 }
 
