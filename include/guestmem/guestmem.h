@@ -40,6 +40,7 @@
 #include <guestmem/uring.h>
 #include <guestmem/view.h>
 #include <guestmem/walk.h>
+#include <guestmem/waste.h>
 #include <guestmem/watch.h>
 #include <guestmem/workingset.h>
 

@@ -119,6 +119,9 @@ int gm_workingset_take(struct gm_workingset *ws, struct gm_area *area);
 int gm_workingset_count(struct gm_workingset *ws, struct gm_area *area);
 
 /* ---- workingset_sum.c ---- */
+/* Adds what all rounds saw in a range of guest addresses. */
+void gm_workingset_heat(const struct gm_workingset *ws, uint64_t gpa, uint64_t len,
+	uint64_t *samples, uint64_t *touched);
 /* Bounds of the share of @population that has been touched, if @touched of @samples have. */
 void gm_workingset_bounds(uint64_t samples, uint64_t touched, uint64_t population, double ret[2]);
 void gm_workingset_sum_area(const struct gm_workingset *ws, const struct gm_area *area,

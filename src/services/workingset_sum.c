@@ -184,3 +184,30 @@ int gm_workingset_bins(struct gm_workingset *ws,
 	}
 	return 0;
 }
+
+struct heat {
+	struct gm_range range;
+	uint64_t *samples;
+	uint64_t *touched;
+};
+
+static int add_heat(void *arg, const struct gm_workingset_bin *bin)
+{
+	struct gm_range range = {bin->gpa, bin->gpa + (bin->len - 1)};
+	const struct heat *heat = arg;
+
+	if (!gm_range_overlaps(&range, &heat->range))
+		return range.first > heat->range.last;
+	*heat->samples += bin->samples;
+	*heat->touched += bin->touched;
+	return 0;
+}
+
+void gm_workingset_heat(const struct gm_workingset *ws, uint64_t gpa, uint64_t len,
+	uint64_t *samples, uint64_t *touched)
+{
+	struct heat heat = {{gpa, gpa + (len - 1)}, samples, touched};
+
+	/* It changes nothing. */
+	gm_workingset_bins((struct gm_workingset *)(uintptr_t)ws, add_heat, &heat);
+}
