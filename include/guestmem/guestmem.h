@@ -12,6 +12,7 @@
 #include <guestmem/cache.h>
 #include <guestmem/chain.h>
 #include <guestmem/checksum.h>
+#include <guestmem/counters.h>
 #include <guestmem/device.h>
 #include <guestmem/discard.h>
 #include <guestmem/dump.h>

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "sys/probe.h"
 #include "sys/sys.h"
 
 #define PARTS_DEFAULT 128u
@@ -342,6 +343,7 @@ int gm_workingset_end(
 	r.window_ns = start - ws->begun_at;
 	r.begin_ns = ws->begin_ns;
 	r.end_ns = gm_sys_now_ns() - start;
+	GM_PROBE4(workingset, r.bytes, r.looked, r.begin_ns, r.end_ns);
 	ws->last = r;
 	*ret = r;
 	return 0;
