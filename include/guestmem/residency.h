@@ -180,6 +180,8 @@ struct gm_mapping {
  * @ksm_zero:     pages that KSM has made zero pages
  * @ksm_profit:   bytes that KSM saves less what it costs; 0 if it costs more
  * @name:         the process's name, may hold any byte
+ * @minor_faults: page faults of all its threads, since it began
+ * @major_faults: of them, those that waited for a disk
  */
 struct gm_process_memory {
 	size_t size;
@@ -192,6 +194,8 @@ struct gm_process_memory {
 	uint64_t ksm_zero;
 	uint64_t ksm_profit;
 	char name[64];
+	uint64_t minor_faults;
+	uint64_t major_faults;
 };
 
 /**
