@@ -140,7 +140,7 @@ int gm_waste_compare(struct gm_wasting *w)
 
 	gm_sort_pairs(c->list, c->nr);
 	for (size_t i = 0, to; i < c->nr; i = to) {
-		uint64_t same;
+		uint64_t same = 0;
 		int rc;
 
 		for (to = i + 1; to < c->nr && c->list[to].key == c->list[i].key; to++)
