@@ -48,8 +48,8 @@ struct bench_row {
 
 #define BENCH_VMM "vm-memory 0.10"
 
-/* Reads the arguments [--json FILE] [--peer LIBRARY], ends the program if there are others, prints
- * the heading. */
+/* Reads the arguments [--json FILE] [--pairs N] [--peer LIBRARY], ends the program if there are
+ * others, prints the heading. N pairs are measured, and once only. */
 void bench_begin(int argc, char **argv);
 
 /* A function of the peer, or NULL. */
@@ -58,6 +58,9 @@ bench_fn bench_peer(const char *name);
 /* Runs a row, prints its line, keeps it for the report: it must live until bench_end(). */
 void bench_run(const struct bench_row *row);
 void bench_rows(const struct bench_row *rows, size_t nr);
+
+/* Reports what was counted and no time: it is well if @value is not more than the row's limit_ns. */
+void bench_fact(const struct bench_row *row, double value);
 
 /* Writes the rows as JSON if that was asked for. Returns the status of the program. */
 int bench_end(void);

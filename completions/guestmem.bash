@@ -35,7 +35,7 @@ _guestmem_payload() {
 	local i
 	for ((i = 2; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		--size | --pages | --guest-pages | --backing | --numa | --vcpus | --engine | --data | --seed | --time | --timeout | --restart | --json | -[spgcedtj])
+		--size | --pages | --guest-pages | --backing | --numa | --vcpus | --engine | --data | --seed | --time | --timeout | --restart | --control | --control-rate | --json | -[spgcedtj])
 			i=$((i + 1))
 			;;
 		-*) ;;
@@ -57,6 +57,7 @@ _guestmem_parameters() {
 	store) echo 'ops= keys= writes= skew=' ;;
 	stamp) echo 'rounds= pages= order=sequential order=random pause= verify=yes verify=no' ;;
 	replay) echo 'trace= mode=recorded mode=read slower=' ;;
+	control) echo 'rounds= flood=' ;;
 	esac
 }
 
@@ -118,12 +119,13 @@ _guestmem() {
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
 		;;
 	exec:--size | exec:-s | exec:--name | exec:--interval | exec:-i | inspect:--range | inspect:-r | inspect:--count | inspect:-n | walk:--size | walk:-s | walk:--tlb | walk:--rounds) ;;
-	run:--size | run:-s | run:--vcpus | run:-c | run:--seed | run:--time | run:-t | run:--timeout | run:--restart) ;;
+	run:--size | run:-s | run:--vcpus | run:-c | run:--seed | run:--time | run:-t | run:--timeout | run:--restart | run:--control-rate) ;;
+	run:--control) mapfile -t COMPREPLY < <(compgen -W 'safe all' -- "$current") ;;
 	*)
 		case ${COMP_WORDS[1]}:$current in
 		*:-*) mapfile -t COMPREPLY < <(compgen -W "$(_guestmem_options "${COMP_WORDS[1]}")" -- "$current") ;;
 		exec:*) mapfile -t COMPREPLY < <(compgen -c -- "$current") ;;
-		run:*) mapfile -t COMPREPLY < <(compgen -f -W 'touch chase stream store stamp replay' -- "$current") ;;
+		run:*) mapfile -t COMPREPLY < <(compgen -f -W 'touch chase stream store stamp replay control' -- "$current") ;;
 		map:*) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
 		inspect:*) mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [0-9]*)" -- "$current") ;;
 		esac

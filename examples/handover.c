@@ -10,8 +10,11 @@
 #include <unistd.h>
 
 struct request {
-	uint64_t addr, len, done;
+	uint64_t addr;
+	uint64_t len;
+	uint64_t done;
 };
+GM_PLAIN_DATA(struct request, addr, len, done);
 
 static int fail(const char *what)
 {

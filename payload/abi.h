@@ -18,6 +18,7 @@
 
 /* Ports. */
 #define RUN_PORT_STATUS 0xf4    /* 1, 2 or 4 bytes written: the vCPU ends with that status */
+#define RUN_PORT_CONTROL 0xe0   /* 16 ports: as the registers of the control page */
 #define RUN_PORT_EXCEPTION 0xf8 /* the machine's own: an exception was not the program's */
 #define RUN_PORT_CONSOLE 0x3f8  /* a byte written goes to standard output */
 #define RUN_PORT_CONSOLE_LSR 5  /* of RUN_PORT_CONSOLE on: line status, always ready */
@@ -34,6 +35,10 @@
 #define RUN_MAILBOX_TIME 8      /* read: nanoseconds of the host's monotonic clock */
 #define RUN_MAILBOX_DOORBELL 16 /* write: counted, the last value is reported */
 #define RUN_MAILBOX_STOP 24     /* read: as run_params.stop */
+#define RUN_MAILBOX_LIFTED 32 /* read: times that a vCPU met memory that the guest has protected */
+
+/* The control page behind it, with --control: registers of guestmem/control_message.h. */
+#define RUN_CONTROL_LEN 4096u
 
 enum run_payload {
 	RUN_PROGRAM = 0, /* the user's own */
@@ -43,6 +48,7 @@ enum run_payload {
 	RUN_STORE,
 	RUN_STAMP,
 	RUN_REPLAY,
+	RUN_CONTROL,
 	RUN_NR_PAYLOADS,
 };
 
@@ -97,6 +103,7 @@ enum {
  * @stop:      becomes 1 when the program is to come to an end
  * @all:       first address of the memory of all vCPUs together
  * @all_len:   bytes of it
+ * @control:   address of the control page, or 0
  * @arg:       RUN_ARG_*
  * @progress:  grows while it works; what it counts is the payload's own
  * @state:     RUN_NOT_BEGUN ... RUN_DONE
@@ -129,7 +136,7 @@ struct run_params {
 	uint64_t stop;
 	uint64_t all;
 	uint64_t all_len;
-	uint64_t reserved;
+	uint64_t control;
 	uint64_t arg[RUN_NR_ARGS];
 	/* 0x100: the program's half */
 	uint64_t progress;

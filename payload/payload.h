@@ -23,6 +23,7 @@ void payload_stream(struct run_params *p);
 void payload_store(struct run_params *p);
 void payload_stamp(struct run_params *p);
 void payload_replay(struct run_params *p);
+void payload_control(struct run_params *p);
 
 /* What the machine's clock counts. */
 static inline uint64_t payload_ticks(void)

@@ -11,6 +11,7 @@ uint32_t payload_run(struct run_params *p)
 		[RUN_STORE] = payload_store,
 		[RUN_STAMP] = payload_stamp,
 		[RUN_REPLAY] = payload_replay,
+		[RUN_CONTROL] = payload_control,
 	};
 
 	payload_state(p, RUN_PREPARES);

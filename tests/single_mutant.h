@@ -89,6 +89,14 @@ static inline int mutant(void *ptr, uint32_t value, int order)
 }
 #define gm_guarded_store_u32 mutant
 
+#elif MUTANT == 8 /* single, but in no order */
+static inline __attribute__((always_inline)) int mutant(void *ptr, uint32_t value, int order)
+{
+	(void)order;
+	return gm_store_relaxed_u32(ptr, value);
+}
+#define gm_guarded_store_u32 mutant
+
 #else
 #error "no such mutant"
 #endif

@@ -479,7 +479,7 @@ static void test_a_lie_into_nothing_is_an_error(void **state)
 	start_spy(SPY(.translate = spy_translate));
 	view = gm_reader_enter(reader);
 	spy.nowhere = hole;
-	assert_all(view, -EIO, false);
+	assert_all(view, -EACCES, false);
 	gm_reader_leave(reader);
 	stop_spy();
 	gm_guard_remove();

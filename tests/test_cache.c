@@ -211,6 +211,8 @@ static void an_offset_does_not_leave_the_range(void **state)
 	cache = (struct gm_cache){0};
 	assert_int_equal(gm_cache_read_u8(&cache, view, 0, bytes), -ERANGE);
 	assert_int_equal(gm_cache_write(&cache, view, 0, bytes, 1, NULL), -ERANGE);
+	assert_int_equal(gm_cache_read(&cache, view, 0, bytes, 0, NULL), -ERANGE);
+	assert_int_equal(gm_cache_write(&cache, view, 0, bytes, 0, NULL), -ERANGE);
 	gm_reader_leave(reader);
 	stop();
 }
@@ -421,14 +423,14 @@ static void a_page_that_the_host_has_not_is_an_error(void **state)
 	assert_int_equal(cache.read_len, 48);
 	assert_int_equal(gm_cache_read_u64(&cache, view, 16, &value), 0);
 	value = 7;
-	assert_int_equal(gm_cache_read_u64(&cache, view, 24, &value), -EIO);
-	assert_int_equal(gm_cache_load_u64(&cache, view, 24, __ATOMIC_ACQUIRE, &value), -EIO);
+	assert_int_equal(gm_cache_read_u64(&cache, view, 24, &value), -EACCES);
+	assert_int_equal(gm_cache_load_u64(&cache, view, 24, __ATOMIC_ACQUIRE, &value), -EACCES);
 	assert_int_equal(value, 7);
-	assert_int_equal(gm_cache_write_u64(&cache, view, 32, 1), -EIO);
-	assert_int_equal(gm_cache_store_u64(&cache, view, 32, __ATOMIC_RELEASE, 1), -EIO);
-	assert_int_equal(gm_cache_read(&cache, view, 4, bytes, 40, &done), -EIO);
+	assert_int_equal(gm_cache_write_u64(&cache, view, 32, 1), -EACCES);
+	assert_int_equal(gm_cache_store_u64(&cache, view, 32, __ATOMIC_RELEASE, 1), -EACCES);
+	assert_int_equal(gm_cache_read(&cache, view, 4, bytes, 40, &done), -EACCES);
 	assert_int_equal(done, 20);
-	assert_int_equal(gm_cache_write(&cache, view, 3, bytes, 40, &done), -EIO);
+	assert_int_equal(gm_cache_write(&cache, view, 3, bytes, 40, &done), -EACCES);
 	assert_int_equal(done, 21);
 	assert_int_equal(mprotect(hva, PAGE, PROT_READ | PROT_WRITE), 0);
 	assert_int_equal(gm_cache_read_u64(&cache, view, 24, &value), 0);

@@ -150,6 +150,52 @@ static void all_accesses_go_through_the_translation(void **state)
 	end();
 }
 
+static int add_len(void *ctx, const struct iovec *slice, struct gm_pin *pin)
+{
+	assert_non_null(pin->map);
+	*(size_t *)ctx += slice->iov_len;
+	return 0;
+}
+
+/* With room for all and translations on both sides of the hole. */
+static void a_hole_in_the_translation_is_no_slice(void **state)
+{
+	struct iovec slices[4] = {{(void *)1, 1}};
+	struct gm_pin pins[4] = {{0}};
+	size_t needed = 0;
+	size_t sum = 0;
+	uint64_t done = 0;
+
+	(void)state;
+	begin(NULL);
+	map(0x1000, 100, 5 * PAGE, GM_PERM_RW);
+	map(0x1000 + 100, 100, 9 * PAGE, GM_PERM_RW);
+	map(0x1000 + 300, 100, 7 * PAGE, GM_PERM_RW);
+	/* All or nothing: no pin is left. */
+	assert_int_equal(
+		IN_SECTION(gm_pin_range(view, 0x1000, 400, GM_PERM_RW, slices, pins, 4, &needed)),
+		-EFAULT);
+	for (size_t i = 0; i < 4; i++)
+		assert_null(pins[i].map);
+	assert_int_equal(
+		IN_SECTION(gm_pin_range(view, 0x1000, 201, GM_PERM_RW, slices, pins, 4, &needed)),
+		-EFAULT);
+	/* What lies in front of it can be had piece by piece. */
+	assert_int_equal(
+		IN_SECTION(gm_for_each_slice(view, 0x1000, 400, GM_PERM_RW, add_len, &sum, &done)),
+		-EFAULT);
+	assert_int_equal(done, 200);
+	assert_int_equal(sum, 200);
+	map(0x1000 + 200, 100, 3 * PAGE, GM_PERM_RW);
+	assert_int_equal(
+		IN_SECTION(gm_pin_range(view, 0x1000, 400, GM_PERM_RW, slices, pins, 4, &needed)),
+		0);
+	assert_int_equal(needed, 4);
+	for (size_t i = 0; i < needed; i++)
+		gm_pin_put(&pins[i]);
+	end();
+}
+
 /* Copies whose two sides are apart above and overlap below, or the other way round. */
 static void copies_go_through_the_translation(void **state)
 {
@@ -626,6 +672,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(all_accesses_go_through_the_translation),
+		cmocka_unit_test(a_hole_in_the_translation_is_no_slice),
 		cmocka_unit_test(copies_go_through_the_translation),
 		cmocka_unit_test(what_is_missing_or_refused_is_told),
 		cmocka_unit_test(the_last_byte_of_all_can_be_translated),

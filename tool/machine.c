@@ -139,7 +139,8 @@ static uint32_t list_ranges(const struct machine *m, struct range ranges[NR_RANG
 	if (memory->data_len)
 		ranges[nr++] =
 			(struct range){memory->data_gpa, memory->data_len, m->opts.guest_log2};
-	ranges[nr++] = (struct range){m->mailbox_gpa, RUN_MAILBOX_LEN, 12};
+	ranges[nr++] = (struct range){
+		m->mailbox_gpa, RUN_MAILBOX_LEN + (m->opts.control ? RUN_CONTROL_LEN : 0), 12};
 	return nr;
 }
 

@@ -5,6 +5,7 @@
  *
  * machine.c makes it, starts and stops it; machine_low.c fills its low memory; machine_tables.c makes
  * page tables; machine_vcpu.c runs a vCPU and answers its exits by the devices of machine_devices.c;
+ * machine_control.c has the registers for requests about the memory's backing;
  * machine_crash.c says what went wrong. On other processors there is machine_none.c.
  */
 #ifndef TOOL_MACHINE_H
@@ -15,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <guestmem/control.h>
 #include <guestmem/kvm.h>
 
 #include "../payload/abi.h"
@@ -64,6 +66,8 @@ struct machine_opts {
 	uint32_t nr_vcpus;
 	uint32_t guest_log2; /* leaves of the page tables for what is measured: 12, 21, 30 */
 	struct machine_program program;
+	uint64_t control; /* GM_CONTROL_BIT()s that the guest may ask for; 0: no such registers */
+	uint64_t control_rate; /* requests a second, 0: any number */
 };
 
 /* The devices' registers and the console's line. */
@@ -76,10 +80,21 @@ struct machine_devices {
 	uint64_t stop; /* __atomic */
 };
 
+/* The guest's requests about its memory. */
+struct gm_control_door;
+
+struct machine_control {
+	struct gm_control *control; /* or NULL */
+	struct gm_control_door *door;
+	bool guarded;
+	uint64_t lifted; /* __atomic: times that protected memory was met */
+};
+
 struct machine {
 	struct run_memory *memory;
 	struct gm_space *ports;
 	struct machine_devices devices;
+	struct machine_control control;
 	struct machine_opts opts;
 	int kvm_fd;
 	int vm_fd;
@@ -131,6 +146,16 @@ bool machine_devices_init(struct machine *m);
 void machine_devices_fini(struct machine *m);
 /* Whose exit the devices are asked for, in the calling thread. */
 void machine_devices_current(struct machine_vcpu *vcpu);
+
+/* ---- machine_control.c ---- */
+bool machine_control_init(struct machine *m);
+void machine_control_fini(struct machine *m);
+/* Of its registers, or 0. */
+uint64_t machine_control_gpa(const struct machine *m);
+/* How often protection was lifted because a vCPU met it. */
+uint64_t machine_control_lifted(const struct machine *m);
+/* A vCPU met memory that cannot be accessed: can it run again? @seen: how often it was before it ran. */
+bool machine_control_lift(struct machine *m, uint64_t seen);
 
 /* ---- machine_vcpu.c ---- */
 bool machine_vcpu_init(struct machine *m, uint32_t index);

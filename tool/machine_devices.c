@@ -73,6 +73,9 @@ static int read_mailbox(void *ctx, uint64_t off, uint32_t size, uint64_t *ret_va
 	case RUN_MAILBOX_TIME:
 		*ret_value = (uint64_t)(tool_now() * 1e9);
 		return 0;
+	case RUN_MAILBOX_LIFTED:
+		*ret_value = machine_control_lifted(devices->machine);
+		return 0;
 	case RUN_MAILBOX_STOP:
 		*ret_value = __atomic_load_n(&devices->stop, __ATOMIC_RELAXED);
 		return 0;
@@ -139,12 +142,14 @@ bool machine_devices_init(struct machine *m)
 		       d, m->memory->space, m->mailbox_gpa, RUN_MAILBOX_LEN, "mailbox", &mailbox) &&
 	       add_device(d, m->ports, RUN_PORT_CONSOLE, 8, "console", &console) &&
 	       add_device(d, m->ports, RUN_PORT_STATUS, 4, "status", &status) &&
-	       add_device(d, m->ports, RUN_PORT_EXCEPTION, 1, "exception", &exception);
+	       add_device(d, m->ports, RUN_PORT_EXCEPTION, 1, "exception", &exception) &&
+	       machine_control_init(m);
 }
 
 void machine_devices_fini(struct machine *m)
 {
 	gm_space_destroy(m->ports);
+	machine_control_fini(m);
 	m->ports = NULL;
 	if (m->devices.made)
 		pthread_mutex_destroy(&m->devices.lock);

@@ -31,6 +31,18 @@ uint64_t machine_params_gpa(uint32_t vcpu)
 	return MACHINE_VCPU_AREA + vcpu * MACHINE_VCPU_STRIDE;
 }
 
+uint64_t machine_control_gpa(const struct machine *m)
+{
+	(void)m;
+	return 0;
+}
+
+uint64_t machine_control_lifted(const struct machine *m)
+{
+	(void)m;
+	return 0;
+}
+
 bool machine_start(struct machine *m)
 {
 	(void)m;

@@ -242,11 +242,15 @@ void machine_vcpu_run(struct machine_vcpu *vcpu)
 {
 	machine_devices_current(vcpu);
 	while (running(vcpu)) {
+		uint64_t lifted = machine_control_lifted(vcpu->machine);
+
 		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0)
 			answer(vcpu);
 		else if (errno == EINTR &&
 			 __atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_ACQUIRE))
 			__atomic_store_n(&vcpu->end, MACHINE_STOPPED, __ATOMIC_RELEASE);
+		else if (errno == EFAULT && machine_control_lift(vcpu->machine, lifted))
+			continue;
 		else if (errno != EINTR && errno != EAGAIN)
 			machine_crash_error(vcpu, errno);
 	}

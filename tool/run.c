@@ -37,28 +37,21 @@ static bool sizes_fit(const struct run_opts *o, const struct gm_host *host)
 	return memory_size_fits(o->memory.size, memory_largest_page(&o->memory.pages, host));
 }
 
-static int report(const struct run_opts *o, const struct gm_host *host, struct run_engine *e,
-	const struct run_result *result, struct run_seen *seen, struct tool_output *json)
+static int report(struct run_report *r, struct run_engine *e, struct tool_output *json)
 {
-	struct run_report r = {.opts = o,
-		.host = host,
-		.engine = e,
-		.memory = e->memory,
-		.result = result,
-		.seen = seen};
-	struct run_params *params = tool_alloc(o->vcpus, sizeof(*params));
+	struct run_params *params = tool_alloc(r->opts->vcpus, sizeof(*params));
 	bool well = true;
 
-	for (uint32_t i = 0; i < o->vcpus; i++)
+	for (uint32_t i = 0; i < r->opts->vcpus; i++)
 		well = run_engine_params(e, i, &params[i]) && well;
-	r.params = params;
-	run_report_sum(&r);
-	run_report_text(&r);
+	r->params = params;
+	run_report_sum(r);
+	run_report_text(r);
 	if (json->path)
-		well = run_report_json(&r, json) && well;
+		well = run_report_json(r, json) && well;
 	well = tool_output_close(json) && well;
 	free(params);
-	return r.status == EXIT_OK && !well ? EXIT_FAILED : r.status;
+	return r->status == EXIT_OK && !well ? EXIT_FAILED : r->status;
 }
 
 static int run_in(const struct run_opts *o, const struct gm_host *host, struct run_engine *e,
@@ -66,18 +59,28 @@ static int run_in(const struct run_opts *o, const struct gm_host *host, struct r
 {
 	struct run_memory memory = {0};
 	struct run_seen seen = {0};
+	struct run_behind behind = {0};
 	struct run_result result;
+	struct run_report r = {.opts = o,
+		.host = host,
+		.engine = e,
+		.memory = &memory,
+		.result = &result,
+		.seen = &seen,
+		.behind = &behind};
 	int status = EXIT_FAILED;
 
 	if (run_memory_init(&memory, &o->memory) && check_trace(o, &memory) &&
 		run_engine_init(e, &memory)) {
 		run_measure(&seen.before);
-		if (run_watch(e, signals, &result)) {
+		if ((!o->background || run_behind_start(&behind, &memory)) &&
+			run_watch(e, signals, &result) && run_behind_end(&behind)) {
 			run_measure(&seen.after);
 			run_seen(&seen, e);
-			status = report(o, host, e, &result, &seen, json);
+			status = report(&r, e, json);
 		}
 	}
+	run_behind_end(&behind);
 	run_seen_fini(&seen);
 	run_engine_fini(e);
 	run_memory_fini(&memory);

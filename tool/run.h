@@ -4,7 +4,8 @@
  *
  * run_options.c reads the command line, run_words.c what stands behind the payload's name;
  * run_memory.c makes the memory, machine.h the machine, run_thread.c threads in its place;
- * run_engine.c makes one of both; run_watch.c waits for its end; run_measure.c looks at the host;
+ * run_engine.c makes one of both; run_watch.c waits for its end; run_behind.c fills the memory meanwhile;
+ * run_measure.c looks at the host;
  * run_report.c writes what was seen.
  */
 #ifndef TOOL_RUN_H
@@ -39,10 +40,13 @@ struct run_opts {
 	double time;    /* ask it to stop then; 0: never */
 	double timeout; /* 0: none */
 	double restart; /* 0: never */
+	bool background;
 	uint64_t seed;
 	const char *json;
 	bool quiet;
-	uint32_t payload; /* enum run_payload */
+	uint64_t control;      /* GM_CONTROL_BIT()s, 0: none */
+	uint64_t control_rate; /* requests a second, 0: any number */
+	uint32_t payload;      /* enum run_payload */
 	uint64_t args[RUN_NR_ARGS];
 	double pause; /* of stamp: seconds; of replay: how much slower than the trace, 0 = no waiting */
 	char **words; /* from the payload's name on */
@@ -101,6 +105,23 @@ void run_engine_ask(struct run_engine *e);
 void run_engine_stop(struct run_engine *e);
 bool run_engine_params(struct run_engine *e, uint32_t i, struct run_params *ret);
 
+/* ---- run_behind.c ---- */
+struct run_behind {
+	struct run_memory *memory;
+	pthread_t thread;
+	bool started;
+	int cancel; /* __atomic */
+	int code;
+	double start_seconds; /* that the payload had to wait for it */
+	double seconds;       /* until all was there, or it was told to end */
+	struct gm_error err;
+};
+
+/* Both false after a message. */
+bool run_behind_start(struct run_behind *b, struct run_memory *memory);
+/* Ends it, if it was started, and waits for its thread. */
+bool run_behind_end(struct run_behind *b);
+
 /* ---- run_watch.c ---- */
 struct run_result {
 	enum run_outcome outcome;
@@ -127,6 +148,9 @@ struct run_measure {
 void run_measure(struct run_measure *ret);
 
 struct run_seen {
+	bool control_known;
+	struct gm_control_info control;
+	uint64_t lifted;
 	struct run_measure before;
 	struct run_measure after;
 	bool usage_known;
@@ -147,6 +171,7 @@ struct run_report {
 	const struct run_memory *memory;
 	const struct run_result *result;
 	const struct run_seen *seen;
+	const struct run_behind *behind;
 	const struct run_params *params; /* one for each worker */
 	int status;
 	/* Sums over all, by run_report_sum(). */

@@ -35,7 +35,7 @@ bool run_engine_choose(struct run_engine *e, const struct run_opts *o)
 		choose_guest_pages(e);
 		return true;
 	}
-	if (o->engine == RUN_KVM || o->payload == RUN_PROGRAM || o->restart > 0) {
+	if (o->engine == RUN_KVM || o->payload == RUN_PROGRAM || o->restart > 0 || o->control) {
 		tool_error("run: there is no KVM here: %s%s", e->reason,
 			o->payload == RUN_PROGRAM ? "; a program of your own needs it" : "");
 		return false;
@@ -90,6 +90,7 @@ static void fill_params(const struct run_engine *e, uint32_t i, struct run_param
 		.mailbox = e->kvm ? e->machine.mailbox_gpa : 0,
 		.argc = e->kvm ? o->nr_words : 0,
 		.argv = e->kvm ? MACHINE_WORDS : 0,
+		.control = e->kvm ? machine_control_gpa(&e->machine) : 0,
 	};
 	share(e, i, e->kvm ? e->memory->gpa : e->memory->hva, p);
 	memcpy(p->arg, o->args, sizeof(p->arg));
@@ -104,7 +105,10 @@ static void fill_params(const struct run_engine *e, uint32_t i, struct run_param
 static bool init_machine(struct run_engine *e)
 {
 	const struct run_opts *o = e->opts;
-	struct machine_opts opts = {.nr_vcpus = o->vcpus, .guest_log2 = e->guest_log2};
+	struct machine_opts opts = {.nr_vcpus = o->vcpus,
+		.guest_log2 = e->guest_log2,
+		.control = o->control,
+		.control_rate = o->control_rate};
 	int fd = -1;
 	bool well;
 

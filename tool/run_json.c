@@ -51,6 +51,7 @@ static void set_request(const struct run_report *r, json_t *json)
 	set(json, "backing", json_string(o->backing_text ? o->backing_text : "anon"));
 	set(json, "share", json_boolean(o->memory.share));
 	set(json, "populate", json_boolean(o->memory.populate));
+	set(json, "background", json_boolean(o->background));
 	set(json, "numa", text_or_null(o->numa_text));
 	set(json, "pages_requested",
 		json_string(o->memory.pages.text ? o->memory.pages.text : "default"));
@@ -71,6 +72,10 @@ static void set_memory(const struct run_report *r, json_t *json)
 	set(json, "page_size", json_page(tool_log2(info->page_size)));
 	set(json, "pages_refused", text_or_null(info->why));
 	set(json, "memory_seconds", json_real(r->memory->seconds));
+	set(json, "background_start_seconds",
+		r->opts->background ? json_real(r->behind->start_seconds) : json_null());
+	set(json, "background_seconds",
+		r->opts->background ? json_real(r->behind->seconds) : json_null());
 	set(json, "guest_page_size_requested",
 		r->engine->kvm ? json_page(r->opts->guest_log2) : json_null());
 	set(json, "guest_page_size",
@@ -117,6 +122,40 @@ static void set_faults(const struct run_report *r, json_t *json)
 	set_number(json, "faults_major", seen->after.major - seen->before.major);
 	set(json, "kvm_stats", stats);
 	set(json, "kvm_slots", json_slots(r->engine));
+}
+
+/* What the guest asked for about its memory's backing. */
+static json_t *json_control(const struct run_seen *seen)
+{
+	static const char *const names[GM_CONTROL_SLOTS] = {"info", "dontneed", "remove", "free",
+		"pageout", "dontdump", "set_name", "mlock", "munlock", "protect_none", "protect_r",
+		"protect_w", "protect_rw", "mergeable", "unmergeable", NULL, "features", "query",
+		"willneed", "cold", "populate", "collapse", "huge", "nohuge", "numa_bind",
+		"numa_prefer"};
+	const struct gm_control_info *info = &seen->control;
+	json_t *json;
+	json_t *done;
+
+	if (!seen->control_known)
+		return json_null();
+	json = json_object();
+	done = json_object();
+	set_number(json, "requests", info->requests);
+	set_number(json, "refused", info->refused);
+	set_number(json, "throttled", info->throttled);
+	set_number(json, "failed", info->failed);
+	set_number(json, "bytes", info->bytes);
+	set_number(json, "locked_bytes", info->locked);
+	set_number(json, "pieces", info->pieces);
+	set_number(json, "messages", info->messages);
+	set_number(json, "unanswered", info->unanswered);
+	set_number(json, "lifted", seen->lifted);
+	for (uint32_t i = 0; i < GM_CONTROL_SLOTS; i++) {
+		if (names[i])
+			set_number(done, names[i], info->counts[i]);
+	}
+	set(json, "done", done);
+	return json;
 }
 
 static void set_figures(const struct run_report *r, json_t *json)
@@ -199,6 +238,7 @@ bool run_report_json(const struct run_report *r, struct tool_output *out)
 		r->engine->kvm ? r->engine->machine.devices.doorbells : UINT64_MAX);
 	set_number(json, "doorbell",
 		r->engine->kvm ? r->engine->machine.devices.doorbell : UINT64_MAX);
+	set(json, "control", json_control(r->seen));
 	for (uint32_t i = 0; i < r->opts->vcpus; i++)
 		json_array_append_new(workers, json_worker(r, i));
 	set(json, "workers", workers);

@@ -45,6 +45,11 @@ void run_seen(struct run_seen *seen, const struct run_engine *e)
 	gm_residency_close(res);
 	if (e->kvm)
 		seen->nr_stats = machine_stats(&e->machine, &seen->stats);
+	seen->control.size = sizeof(seen->control);
+	seen->control_known = e->kvm && e->machine.control.control &&
+			      gm_control_info(e->machine.control.control, &seen->control) == 0;
+	if (seen->control_known)
+		seen->lifted = machine_control_lifted(&e->machine);
 }
 
 void run_seen_fini(struct run_seen *seen)

@@ -73,7 +73,8 @@ static bool add_measured(struct run_memory *m, const struct run_memory_opts *o)
 		.len = o->size,
 		.backing = o->backing.backing,
 		.path = o->backing.path,
-		.flags = (o->share ? GM_BLOCK_SHARE : 0) | (o->populate ? GM_BLOCK_POPULATE : 0) |
+		.flags = (o->share ? GM_BLOCK_SHARE : 0) |
+			 (o->populate && !o->behind ? GM_BLOCK_POPULATE : 0) |
 			 (o->backing.path ? GM_BLOCK_CREATE : 0),
 		.reserve = o->pages.sparse ? GM_RESERVE_NONE : GM_RESERVE_DEFAULT,
 		.fd = -1,

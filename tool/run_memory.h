@@ -17,6 +17,7 @@ struct run_memory_opts {
 	struct gm_numa numa;
 	bool share;
 	bool populate;
+	bool behind;      /* not when it is made: later, by somebody else */
 	const char *data; /* file, or NULL */
 };
 

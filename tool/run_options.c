@@ -13,6 +13,7 @@ static const struct tool_option options[] = {
 	{"backing", 0, "WHAT", "anon, shared, memfd or a file's path (default: anon)"},
 	{"share", 0, NULL, "memory with a file descriptor: anon becomes memfd"},
 	{"populate", 0, NULL, "fill it with pages before the payload starts"},
+	{"background", 0, NULL, "with --populate: while it runs, by a thread"},
 	{"numa", 0, "MODE:NODES", "as for guestmem exec"},
 	{"vcpus", 'c', "NUMBER", "vCPUs, or threads, 1 to 64 (default: 1)"},
 	{"engine", 'e', "ENGINE", "kvm, thread or auto (default: auto)"},
@@ -21,6 +22,8 @@ static const struct tool_option options[] = {
 	{"time", 't', "SECONDS", "tell the payload to stop then"},
 	{"timeout", 0, "SECONDS", "end it then, whatever it does: status 124"},
 	{"restart", 0, "SECONDS", "then go on in another virtual machine"},
+	{"control", 0, "WHAT", "let the guest ask about its memory's backing: safe, all"},
+	{"control-rate", 0, "NUMBER", "requests a second that are done (default: any number)"},
 	{"json", 'j', "FILE", "write the report as JSON as well; - is standard output"},
 	{"quiet", 'q', NULL, "no report on standard error"},
 	{NULL, 0, NULL, NULL},
@@ -33,6 +36,7 @@ enum {
 	OPT_BACKING,
 	OPT_SHARE,
 	OPT_POPULATE,
+	OPT_BACKGROUND,
 	OPT_NUMA,
 	OPT_VCPUS,
 	OPT_ENGINE,
@@ -41,6 +45,8 @@ enum {
 	OPT_TIME,
 	OPT_TIMEOUT,
 	OPT_RESTART,
+	OPT_CONTROL,
+	OPT_CONTROL_RATE,
 	OPT_JSON,
 	OPT_QUIET,
 };
@@ -52,8 +58,9 @@ static const struct tool_usage usage = {
 	.operands = "--size SIZE [OPTION]... PAYLOAD [NAME=VALUE]... | FILE [ARG]...",
 	.about = "Runs a payload in a small virtual machine on memory of your choice, and reports "
 		 "what\n"
-		 "it took. PAYLOAD is touch, chase, stream, store, stamp or replay; FILE a program "
-		 "of\nyour own, by a path with a slash.",
+		 "it took. PAYLOAD is touch, chase, stream, store, stamp, replay or control; FILE "
+		 "a\n"
+		 "program of your own, by a path with a slash.",
 	.options = options,
 	.stop_at_operand = true,
 };
@@ -94,6 +101,17 @@ static bool parse_vcpus(const char *value, uint32_t *ret)
 	if (!tool_parse_number(value, MACHINE_VCPUS_MAX, &n) || n == 0)
 		return tool_bad_value("vcpus", value, "is not a number of 1 to 64");
 	*ret = (uint32_t)n;
+	return true;
+}
+
+static bool parse_control(const char *value, uint64_t *ret)
+{
+	if (strcmp(value, "safe") == 0)
+		*ret = GM_CONTROL_SAFE;
+	else if (strcmp(value, "all") == 0)
+		*ret = GM_CONTROL_ALL;
+	else
+		return tool_bad_value("control", value, "is none of safe, all");
 	return true;
 }
 
@@ -158,8 +176,16 @@ static bool take_option(void *ctx, size_t option, const char *value)
 		return parse_seconds("timeout", value, &o->timeout);
 	case OPT_RESTART:
 		return parse_seconds("restart", value, &o->restart);
+	case OPT_CONTROL:
+		return parse_control(value, &o->control);
+	case OPT_CONTROL_RATE:
+		return tool_parse_number(value, UINT64_MAX, &o->control_rate) ||
+		       tool_bad_value("control-rate", value, "is not a number");
 	case OPT_JSON:
 		o->json = value;
+		return true;
+	case OPT_BACKGROUND:
+		o->background = true;
 		return true;
 	case OPT_QUIET:
 		o->quiet = true;
@@ -167,6 +193,19 @@ static bool take_option(void *ctx, size_t option, const char *value)
 	default:
 		return true;
 	}
+}
+
+static bool control_fits(const struct run_opts *o)
+{
+	if (o->control && o->engine == RUN_THREAD)
+		tool_error("--control, control: there is no guest with --engine thread");
+	else if (o->payload == RUN_CONTROL && o->control != GM_CONTROL_ALL)
+		tool_error("control: goes with --control all only");
+	else if (o->control_rate && !o->control)
+		tool_error("--control-rate: goes with --control only");
+	else
+		return true;
+	return false;
 }
 
 static bool options_fit(const struct run_opts *o, int nr_words)
@@ -188,6 +227,10 @@ static bool options_fit(const struct run_opts *o, int nr_words)
 		tool_error("--share: goes with --backing anon and memfd only");
 		return false;
 	}
+	if (o->background && !o->memory.populate) {
+		tool_error("--background: goes with --populate only");
+		return false;
+	}
 	if (o->restart > 0 && o->engine == RUN_THREAD) {
 		tool_error("--restart: there is no virtual machine with --engine thread");
 		return false;
@@ -204,5 +247,11 @@ bool run_options(int argc, char **argv, struct run_opts *ret, int *ret_status)
 	if (first < 0)
 		return false;
 	*ret_status = EXIT_USAGE;
-	return options_fit(ret, argc - first) && run_words(ret, argv + first, argc - first);
+	if (argc > first && !run_words(ret, argv + first, argc - first))
+		return false;
+	if (ret->payload == RUN_CONTROL && !ret->control)
+		ret->control = GM_CONTROL_ALL;
+	/* Then not when it is made. */
+	ret->memory.behind = ret->background;
+	return options_fit(ret, argc - first) && control_fits(ret);
 }

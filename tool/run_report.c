@@ -104,7 +104,10 @@ static void print_end(const struct run_report *r)
 	if (r->result->restarts)
 		fprintf(stderr, ", went on in another virtual machine (%.3f s)",
 			r->result->restart_seconds);
-	fprintf(stderr, "; memory made in %.3f s\n", r->memory->seconds);
+	fprintf(stderr, "; memory made in %.3f s", r->memory->seconds);
+	if (r->opts->background)
+		fprintf(stderr, ", filled meanwhile in %.3f s", r->behind->seconds);
+	fputc('\n', stderr);
 }
 
 static bool right(const struct run_report *r)
@@ -195,6 +198,21 @@ static void print_memory(const struct run_report *r)
 	fputc('\n', stderr);
 }
 
+static void print_control(const struct run_seen *seen)
+{
+	const struct gm_control_info *c = &seen->control;
+	char bytes[TOOL_UNIT_CAP];
+
+	if (!seen->control_known)
+		return;
+	fprintf(stderr,
+		"guestmem: requests about memory %" PRIu64 ", refused %" PRIu64
+		" (for their rate %" PRIu64 "), failed %" PRIu64
+		", done %s; protected memory met %" PRIu64 " times\n",
+		c->requests, c->refused, c->throttled, c->failed, tool_bytes(c->bytes, bytes),
+		seen->lifted);
+}
+
 /* What a worker has to say that is not well. */
 static void print_worker(const struct run_report *r, uint32_t i)
 {
@@ -223,6 +241,7 @@ void run_report_text(const struct run_report *r)
 		print_figures(r);
 		print_faults(r);
 		print_memory(r);
+		print_control(r->seen);
 		if (r->memory->info.why[0])
 			tool_note("pages: %s", r->memory->info.why);
 	}

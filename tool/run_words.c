@@ -74,6 +74,9 @@ static const struct payload payloads[RUN_NR_PAYLOADS] = {
 			{"mode", WORD_CHOICE, RUN_ARG_WRITE, "read recorded", 0, 0},
 			{"slower", WORD_SECONDS, 0, NULL, 0, 1000000}},
 		{"records", "writes"}},
+	[RUN_CONTROL] = {"control", {[RUN_ARG_ROUNDS] = 1, [RUN_ARG_COUNT] = 100},
+		{NUMBER("rounds", RUN_ARG_ROUNDS, 1), NUMBER("flood", RUN_ARG_COUNT, 0)},
+		{"requests", "refused", "throttled", "lifted"}},
 };
 
 const char *run_payload_name(const struct run_opts *o)

@@ -11,7 +11,8 @@
  *   length 0              the address is checked, nothing is done
  *   wraps past 2^64       -ERANGE; nothing was touched
  *   not mapped            -EFAULT at gpa + done
- *   without permission    -EACCES at gpa + done
+ *   without permission    -EACCES at gpa + done; with the guard also where the host's pages have none
+ *                         (control.h)
  *   host has no page      -EIO at gpa + done, or -EHWPOISON if its memory failed (with the guard of
  *                         guard.h installed)
  *   a device's callback   what it returned; a backend's that cannot be: -EPROTO

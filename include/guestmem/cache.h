@@ -46,7 +46,7 @@ extern "C" {
  * @reserved:   zero
  *
  * In the caller's storage; may be copied and dropped at any time. All zero is an empty one, of which
- * every use is -ERANGE.
+ * every use is -ERANGE, also of no bytes.
  */
 struct gm_cache {
 	uint64_t gpa;

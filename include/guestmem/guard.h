@@ -4,8 +4,8 @@
  *
  * A peer can shrink the file behind guest memory, a huge-page pool can run empty, memory can fail.
  * The kernel then sends SIGBUS or SIGSEGV to the thread that touched the page. With the guard
- * installed, the functions of access.h return -EIO or -EHWPOISON instead, and say how many bytes
- * were done.
+ * installed, the functions of access.h return -EIO, -EACCES (the pages are protected) or -EHWPOISON
+ * instead, and say how many bytes were done.
  *
  * The guard is the one thing in the library that belongs to the whole process: it is installed when
  * asked for, counted, and gives every other SIGBUS and SIGSEGV to whoever had it before. Without it

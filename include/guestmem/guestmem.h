@@ -8,10 +8,14 @@
 #include <guestmem/addr_pool.h>
 #include <guestmem/atomic.h>
 #include <guestmem/backend.h>
+#include <guestmem/balloon.h>
+#include <guestmem/balloon_hint.h>
 #include <guestmem/block.h>
 #include <guestmem/cache.h>
 #include <guestmem/chain.h>
 #include <guestmem/checksum.h>
+#include <guestmem/control.h>
+#include <guestmem/control_message.h>
 #include <guestmem/counters.h>
 #include <guestmem/device.h>
 #include <guestmem/discard.h>
@@ -40,6 +44,7 @@
 #include <guestmem/txn.h>
 #include <guestmem/uring.h>
 #include <guestmem/view.h>
+#include <guestmem/virtio_mem.h>
 #include <guestmem/walk.h>
 #include <guestmem/waste.h>
 #include <guestmem/watch.h>

@@ -173,7 +173,8 @@ struct gm_iommu_part {
  * @ret_needed: number of parts
  *
  * Returns 0 (all is good), -EFAULT (something is missing), -EACCES (something is refused), -ENOBUFS
- * (more than @nr parts; the first ones are filled in), -ERANGE (passes 2^64), -ENOMEM.
+ * (more than @nr parts; the first ones are filled in), -ERANGE (passes 2^64), -ENOMEM. Parts and number
+ * are filled in with all but the last two.
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_iommu_translate(struct gm_iommu *iommu, uint64_t iova, uint64_t len, uint32_t perms,

@@ -5,7 +5,7 @@
  * A structure that is copied from or to a guest byte by byte must be plain data: all bytes belong to
  * fields, so that none of the host's memory leaks through padding; no field is a pointer, which means
  * nothing on the other side; and no value of the bytes is wrong for a field, as 2 is for a bool.
- * GM_PLAIN_DATA() makes the compiler check that.
+ * GM_PLAIN_DATA() makes the compiler check that; a C compiler checks nothing of a structure without it.
  *
  * The functions never touch a part of an element that they do not touch whole.
  */
@@ -57,7 +57,8 @@ GM_INLINE int gm_write_array(const struct gm_view *view, uint64_t gpa, const voi
 /*
  * gm_read_object() and gm_write_object(): the object that @ptr points to, whole or not at all.
  * gm_read_objects() and gm_write_objects(): @nr of them.
- * An object that is a pointer or a bool does not compile; of structures GM_PLAIN_DATA() tells.
+ * An object that is a pointer, a bool, a union, a long double, a complex number, or an array of these
+ * does not compile; in C++ neither does one with padding. In C of structures only GM_PLAIN_DATA() tells.
  */
 #define gm_read_object(view, gpa, ptr)                                                             \
 	gm_read_array((view), (gpa), (ptr), GM_OBJECT_SIZE(ptr), 1, NULL)
@@ -70,9 +71,10 @@ GM_INLINE int gm_write_array(const struct gm_view *view, uint64_t gpa, const voi
 
 /*
  * GM_PLAIN_DATA(type, field, ...); behind the definition of a structure, with all of its fields (at
- * most 24) in their order: does not compile if there is padding, a field is missing, is a pointer, a
- * bool, an array of these (of up to two dimensions), or a bit-field. A field that is a structure has a
- * GM_PLAIN_DATA() of its own.
+ * most 24) in their order: does not compile if there is padding, a field is missing, is a bit-field, or
+ * is what gm_write_object() refuses. Arrays have up to two dimensions in C. Of a field that is a structure name
+ * the fields (in.a, in.b, rows[0].a); named whole it needs a GM_PLAIN_DATA() of its own, and
+ * only C++ sees that its padding was never looked for. What is a pointer or bool in it nobody sees.
  */
 #define GM_PLAIN_DATA(type, ...)                                                                   \
 	GM_PLAIN_PICK(__VA_ARGS__, GM_PLAIN_24, GM_PLAIN_23, GM_PLAIN_22, GM_PLAIN_21,             \

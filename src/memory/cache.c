@@ -65,7 +65,7 @@ int gm_cache_init(struct gm_cache *cache, const struct gm_view *view, uint64_t g
 static int enter(struct gm_cache *cache, const struct gm_view *view, uint64_t off, uint64_t len,
 	uint32_t perm)
 {
-	if (len > cache->len || off > cache->len - len)
+	if (cache->len == 0 || len > cache->len || off > cache->len - len)
 		return -ERANGE;
 	if (!(cache->perms & perm))
 		return -EACCES;

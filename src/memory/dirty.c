@@ -211,10 +211,12 @@ void gm_log_mark_range(struct gm_log *log, const struct gm_range *range)
 		count(&log->outside);
 	if (!gm_pages_touched(&log->pages, range, &bits))
 		return;
-	if (log->words)
+	if (log->words) {
+		gm_log_note(log, &bits);
 		gm_bits_set(log->words, &bits);
-	else
+	} else {
 		mark_bytes(log, &bits);
+	}
 }
 
 /* ---- all logs ---- */

@@ -21,6 +21,8 @@
 #include "memory/reclaim.h"
 
 #define GM_FILTER_SHIFT 12
+/* Bits of a log that are looked at together: 32 KiB of words, which stand for 1 GiB of pages of 4 KiB. */
+#define GM_CHUNK_SHIFT 18
 
 struct gm_view_full;
 
@@ -32,6 +34,7 @@ struct gm_log {
 	uint64_t nr;      /* pages */
 	uint64_t *words;  /* its own, or NULL: */
 	uint8_t *storage; /* the consumer's */
+	uint8_t *chunks;  /* atomic, behind @words: 0 if no bit of the chunk was ever set */
 	void (*release)(void *ctx);
 	void *ctx;
 	uint64_t taken;             /* atomic */
@@ -99,6 +102,15 @@ void gm_dirty_mark_pinned(struct gm_dirty *dirty, uint64_t gpa, uint64_t len);
  */
 void gm_dirty_settle(
 	struct gm_dirty *dirty, const struct gm_rangeset *changed, bool all, bool aliased);
+
+/* Before bits of the words are set. Who does not see it sees none of the bits either, or may leave them. */
+static inline void gm_log_note(struct gm_log *log, const struct gm_range *bits)
+{
+	for (uint64_t i = bits->first >> GM_CHUNK_SHIFT; i <= bits->last >> GM_CHUNK_SHIFT; i++) {
+		if (!__atomic_load_n(&log->chunks[i], __ATOMIC_RELAXED))
+			__atomic_store_n(&log->chunks[i], 1, __ATOMIC_RELEASE);
+	}
+}
 
 /* Marks in one log. */
 void gm_log_mark_range(struct gm_log *log, const struct gm_range *range);

@@ -24,25 +24,26 @@
 
 /* ---- making ---- */
 
-static int map_bits(uint64_t nr_bits, uint64_t **ret)
+/* Bytes of the words and, behind them, of what is known of each chunk. */
+static size_t bits_len(uint64_t nr_bits)
 {
 	size_t page = gm_sys_page_size();
-	size_t len = (gm_bits_words(nr_bits) * 8 + page - 1) & ~(page - 1);
-	void *words;
-	int rc = gm_sys_mmap(NULL, len, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, &words);
+	uint64_t chunks = ((nr_bits - 1) >> GM_CHUNK_SHIFT) + 1;
 
-	if (!rc)
-		*ret = words;
-	return rc;
+	return (gm_bits_words(nr_bits) * 8 + chunks + page - 1) & ~(page - 1);
 }
 
-static void unmap_bits(uint64_t *words, uint64_t nr_bits)
+static int map_bits(struct gm_log *log)
 {
-	size_t page = gm_sys_page_size();
+	void *words;
+	int rc = gm_sys_mmap(NULL, bits_len(log->nr), PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, &words);
 
-	if (words)
-		gm_sys_munmap(words, (gm_bits_words(nr_bits) * 8 + page - 1) & ~(page - 1));
+	if (rc)
+		return rc;
+	log->words = words;
+	log->chunks = (uint8_t *)(log->words + gm_bits_words(log->nr));
+	return 0;
 }
 
 /* The filter and the reader of a space's first log. */
@@ -105,7 +106,7 @@ static int set_pages(const struct gm_space *space, const struct gm_log_opts *opt
 static void free_log(struct gm_log *log)
 {
 	if (log->words)
-		unmap_bits(log->words, log->nr);
+		gm_sys_munmap(log->words, bits_len(log->nr));
 	else if (log->release)
 		log->release(log->ctx);
 	gm_sys_free(log);
@@ -123,7 +124,7 @@ static int make_log(struct gm_space *space, const struct gm_log_opts *opts, stru
 	log->dirty = space->dirty;
 	rc = set_pages(space, opts, log, err);
 	if (!rc && !opts->storage) {
-		rc = map_bits(log->nr, &log->words);
+		rc = map_bits(log);
 		if (rc)
 			gm_error_set(err, rc, log->pages.range.first, 0,
 				"%s: log: no addresses for %" PRIu64 " bits: %s (a range of less "
@@ -435,6 +436,7 @@ static void merge(struct gm_log *log, const struct source *source)
 	uint64_t from = 0;
 
 	if (fits(log, source, &range)) {
+		gm_log_note(log, &range);
 		gm_bits_merge(log->words, &range, source->words);
 		return;
 	}
@@ -491,6 +493,24 @@ static struct gm_range cut(uint64_t gpa, uint64_t len)
 	return (struct gm_range){gpa, extent > UINT64_MAX - gpa ? UINT64_MAX : gpa + extent};
 }
 
+/* Bits from @from on, up to @last, of the next chunk in which one was ever set; false if there is none. */
+static bool next_chunk(
+	const struct gm_log *log, uint64_t from, uint64_t last, struct gm_range *ret_bits)
+{
+	const uint64_t size = UINT64_C(1) << GM_CHUNK_SHIFT;
+
+	for (; from <= last; from = (from | (size - 1)) + 1) {
+		if (!__atomic_load_n(&log->chunks[from >> GM_CHUNK_SHIFT], __ATOMIC_ACQUIRE))
+			continue;
+		ret_bits->first = from;
+		ret_bits->last = from | (size - 1);
+		if (ret_bits->last > last)
+			ret_bits->last = last;
+		return true;
+	}
+	return false;
+}
+
 void gm_log_mark(struct gm_log *log, uint64_t gpa, uint64_t len)
 {
 	struct gm_range range;
@@ -505,6 +525,7 @@ void gm_log_reset(struct gm_log *log, uint64_t gpa, uint64_t len)
 {
 	struct gm_range range;
 	struct gm_range bits;
+	struct gm_range some;
 
 	if (len == 0 || !log->words)
 		return;
@@ -512,10 +533,30 @@ void gm_log_reset(struct gm_log *log, uint64_t gpa, uint64_t len)
 	if (!gm_pages_inside(&log->pages, &range, &bits))
 		return;
 	pthread_mutex_lock(&log->dirty->lock);
-	gm_bits_clear(log->words, &bits);
+	for (; next_chunk(log, bits.first, bits.last, &some); bits.first = some.last + 1)
+		gm_bits_clear(log->words, &some);
 	gm_dirty_forget(log->dirty, &range);
 	pthread_mutex_unlock(&log->dirty->lock);
 	gm_dirty_barrier(log->dirty);
+}
+
+/* The first run of marked pages of some; false if there is none. */
+static bool first_run(const struct gm_log *log, struct gm_range bits, struct gm_range *ret_run)
+{
+	struct gm_range some;
+	struct gm_range whole;
+
+	for (; next_chunk(log, bits.first, bits.last, &some); bits.first = some.last + 1) {
+		if (!gm_bits_next(log->words, some.first, some.last, ret_run))
+			continue;
+		/* It may go on behind the chunk; unless somebody has just cleared its begin. */
+		if (ret_run->last == some.last &&
+			gm_bits_next(log->words, ret_run->first, bits.last, &whole) &&
+			whole.first == ret_run->first)
+			*ret_run = whole;
+		return true;
+	}
+	return false;
 }
 
 int gm_log_next(const struct gm_log *log, uint64_t gpa, uint64_t *ret_first, uint64_t *ret_last)
@@ -525,7 +566,7 @@ int gm_log_next(const struct gm_log *log, uint64_t gpa, uint64_t *ret_first, uin
 	struct gm_range run;
 
 	if (!log->words || !gm_pages_touched(&log->pages, &from, &bits) ||
-		!gm_bits_next(log->words, bits.first, bits.last, &run))
+		!first_run(log, bits, &run))
 		return -ENOENT;
 	run = gm_pages_range(&log->pages, &run);
 	*ret_first = run.first;
@@ -537,12 +578,16 @@ uint64_t gm_log_count(const struct gm_log *log, uint64_t gpa, uint64_t len)
 {
 	struct gm_range range = {gpa, UINT64_MAX};
 	struct gm_range bits;
+	struct gm_range some;
+	uint64_t sum = 0;
 
 	if (len)
 		range = cut(gpa, len);
 	if (!log->words || !gm_pages_touched(&log->pages, &range, &bits))
 		return 0;
-	return gm_bits_count(log->words, &bits);
+	for (; next_chunk(log, bits.first, bits.last, &some); bits.first = some.last + 1)
+		sum += gm_bits_count(log->words, &some);
+	return sum;
 }
 
 uint64_t gm_log_rate(struct gm_log *log)

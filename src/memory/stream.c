@@ -50,8 +50,8 @@ static int find_direct(struct gm_stream *stream)
 }
 
 /*
- * Does it keep messages apart, though it is no socket? A pipe made with O_DIRECT, of which only the end for writing tells, and TUN, TAP and macvtap, which alone
- * answer to TUNGETIFF (a terminal might have another use for the number).
+ * Does it keep messages apart, though it is no socket? A pipe made with O_DIRECT, of which only the end for writing
+ * tells, and TUN, TAP and macvtap, which alone answer to TUNGETIFF (a terminal might have another use for the number).
  */
 static bool keeps_messages(int fd, const struct stat *st)
 {

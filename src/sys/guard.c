@@ -404,5 +404,7 @@ uint64_t gm_guard_fault_count(void)
 
 int gm_guard_errno(const struct gm_guard_fault *fault)
 {
+	if (fault->signo == SIGSEGV && fault->code == SEGV_ACCERR)
+		return -EACCES;
 	return fault->signo == SIGBUS && fault->code == BUS_MCEERR_AR ? -EHWPOISON : -EIO;
 }

@@ -75,7 +75,7 @@ int gm_guard_cmpxchg(void *guest, size_t size, uint64_t *expected, uint64_t desi
 int gm_guard_cmpxchg_16(
 	void *guest, uint64_t expected[2], const uint64_t desired[2], struct gm_guard_fault *fault);
 
-/* -EHWPOISON for memory that failed, else -EIO. */
+/* -EHWPOISON for memory that failed, -EACCES for pages that are protected, else -EIO. */
 int gm_guard_errno(const struct gm_guard_fault *fault);
 
 /*

@@ -179,6 +179,23 @@ class Pages(Runs):
         self.assertEqual(report["operations"], 1024)
         self.assertEqual(report["present_bytes"], 1024 * PAGE)
 
+    def test_memory_is_filled_while_the_payload_runs(self):
+        # The payload touches one page and waits: the others come by themselves.
+        for engine in ("kvm", "thread"):
+            report = self.did_well(["-s", "64M", "-p", "base", "-e", engine, "--populate", "--background", "-t", "1",
+                                    "stamp", "pages=1", "rounds=0", "pause=0.05"], engine == "kvm")
+            self.assertEqual(report["present_bytes"], 64 * MIB)
+            self.assertTrue(report["background"])
+            self.assertLess(report["background_start_seconds"], report["background_seconds"])
+            self.assertLess(report["background_seconds"], report["seconds"])
+        self.fails(2, "--background", args=("run", "-s", "4M", "--background", "touch"))
+
+    def test_a_payload_that_ends_ends_the_filling(self):
+        report = self.did_well(["-s", "8G", "-p", "base", "-e", "thread", "--populate", "--background", "-t", "0.001",
+                                "stamp", "pages=1", "rounds=0", "pause=0.001"], False)
+        self.assertGreater(report["present_bytes"], 0)
+        self.assertLess(report["present_bytes"], 8 << 30)
+
     def test_populated_memory_takes_no_faults(self):
         lazy = self.did_well(["-s", "32M", "-p", "base", "touch"])
         full = self.did_well(["-s", "32M", "-p", "base", "--populate", "touch"])
@@ -373,6 +390,46 @@ class Traces(Runs):
         self.fails(1, "regular", args=("run", "-s", "4M", "replay", f"trace={self.dir}"))
 
 
+class Boot(Runs):
+    """The trace of a real boot (docs/trace-format.md) on memory of every sort."""
+
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(put_back)
+        self.trace = os.path.join(ROOT, "payload", "boot.trace")
+
+    def replay(self, pages, size, log2):
+        """In a thread, so that the faults are those of the memory alone."""
+        report = self.did_well(["-e", "thread", "-s", size, "-p", pages, "replay", f"trace={self.trace}"], False)
+        present = report["present_by_page_size"][{v: k for k, v in BITS.items()}[log2]]
+        # Beside the page of zeros, which a few are read as first, there is room for base pages only.
+        self.assertGreaterEqual(present, report["present_bytes"] * 0.99, pages)
+        pages_present = present >> log2
+        # The process has faults of its own.
+        self.assertLessEqual(pages_present, report["faults_minor"])
+        self.assertLess(report["faults_minor"], pages_present * 1.05 + 200)
+        return report
+
+    def test_every_size_of_pages_has_its_faults(self):
+        knob = THP + "hugepages-64kB/enabled"
+        if setting(THP + "enabled") == "never":
+            set_host(THP + "enabled", "madvise")
+        base = self.replay("base", "512M", 12)
+        self.assertEqual(self.replay("sparse", "512M", 12)["present_bytes"], base["present_bytes"])
+        thp = self.replay("thp", "512M", 21)
+        self.assertLess(base["present_bytes"], thp["present_bytes"])
+        if os.path.exists(knob):
+            for other in glob.glob(THP + "hugepages-*/enabled"):
+                set_host(other, "madvise" if other == knob else "never")
+            middle = self.replay("64K", "512M", 16)
+            self.assertLess(base["present_bytes"], middle["present_bytes"])
+            self.assertLessEqual(middle["present_bytes"], thp["present_bytes"])
+        need_pool(2048, 256)
+        self.assertEqual(self.replay("2M", "512M", 21)["present_bytes"], thp["present_bytes"])
+        # For each of the thousands of faults there is one of a block of 2 MiB.
+        self.assertGreater(base["faults_minor"], 300 * thp["present_bytes"] // (2 * MIB))
+
+
 class Programs(Runs):
     def setUp(self):
         super().setUp()
@@ -489,6 +546,47 @@ class Programs(Runs):
         self.fails(1, "too long", args=("run", "-s", "4K", PROGRAM, *["x" * 60000] * 5))
 
 
+class Control(Runs):
+    def setUp(self):
+        super().setUp()
+        self.need_kvm()
+
+    def test_a_guest_manages_its_memory(self):
+        for words in (["-p", "base"], ["-p", "thp"], ["--backing", "memfd"], ["--backing", "shared"], ["-g", "4K", "-c", "3"]):
+            report = self.did_well(["-s", "24M", *words, "control", "rounds=2"])
+            control = report["control"]
+            vcpus = report["vcpus"]
+            self.assertEqual(control["messages"], report["operations"])
+            self.assertEqual((control["unanswered"], control["throttled"], control["locked_bytes"]), (0, 0, 0))
+            # Nine answers are refusals, but for the batch, which is no request.
+            self.assertEqual(control["refused"], 18 * vcpus, words)
+            self.assertEqual(control["done"]["dontneed"], 4 * vcpus)
+            self.assertEqual(control["done"]["info"], (200 + 128) * vcpus)
+            self.assertEqual(control["lifted"] > 0, True)
+            if vcpus == 1:
+                self.assertEqual(control["lifted"], 4)
+            # Ports and MMIO.
+            self.assertEqual([w["exits_io"] > w["exits_mmio"] for w in report["workers"]],
+                             [n % 2 == 1 for n in range(vcpus)])
+
+    def test_explicit_huge_pages_too(self):
+        need_pool(2048, 8)
+        report = self.did_well(["-s", "16M", "-p", "2M", "control"])
+        self.assertEqual(report["control"]["done"]["dontneed"], 2)
+
+    def test_a_flood_is_held_back(self):
+        report = self.did_well(["-s", "8M", "--control", "all", "--control-rate", "500", "control", "flood=3000"])
+        figures = report["workers"][0]["figures"]
+        self.assertGreater(figures["throttled"], 100)
+        self.assertEqual(report["control"]["throttled"] >= figures["throttled"], True)
+
+    def test_it_is_allowed_only_if_said(self):
+        self.assertIsNone(self.did_well(["-s", "1M", "touch"])["control"])
+        self.fails(2, "--control all", args=("run", "-s", "8M", "--control", "safe", "control"))
+        self.fails(2, "no guest", args=("run", "-s", "8M", "-e", "thread", "control"))
+        self.fails(2, "--control-rate", args=("run", "-s", "8M", "--control-rate", "1", "touch"))
+
+
 class CommandLine(Runs):
     def test_what_cannot_be_is_refused(self):
         good = ("run", "-s", "1M")
@@ -503,6 +601,8 @@ class CommandLine(Runs):
                 "--time": ("0", "-1", "x", "nan", "inf"),
                 "--timeout": ("0", "1e9"),
                 "--restart": ("", "0"),
+                "--control": ("", "none"),
+                "--control-rate": ("-1", "x"),
                 "--numa": ("0", "bind:x")}.items():
             for value in values:
                 self.fails(2, option, args=(*good, f"{option}={value}", "touch"))
@@ -544,8 +644,9 @@ class CommandLine(Runs):
         page = read(os.path.join(ROOT, "man", "guestmem-run.1.scd"))
         section = page.split("# THE REPORT")[1].split("# EXIT STATUS")[0]
         documented = set(re.findall(r"\*([a-z0-9_]+)\*", section))
-        _, report = run("-s", "1M", "touch")
-        members = {*report, *report["workers"][0], *(report["kvm_slots"] or {})}
+        words = ["--control", "safe"] if has_kvm() else []
+        _, report = run("-s", "1M", *words, "touch")
+        members = {*report, *report["workers"][0], *(report["kvm_slots"] or {}), *(report["control"] or {})}
         self.assertEqual(members - documented, set())
         self.assertEqual(documented - members - {"done", "crashed", "timeout", "interrupted", "getrusage"}, set())
 

@@ -15,25 +15,21 @@
 /* Is it known when compiling that @len bytes are a few numbers? Then they are accessed here. */
 #define GM_IS_FEW(len) (__builtin_constant_p(len) && (len)-1 < 16)
 
-/* The next @bits of a few bytes, if there are as many. */
+/* Where the number of @bits is among @len bytes: behind the wider ones. */
+#define GM_PART_AT(bits) (len & (16 - (bits) / 4))
+
 #define GM_LOAD_PART(bits)                                                                         \
-	if (len & (bits / 8)) {                                                                    \
-		if (!gm_guarded_load_u##bits(hva, &u##bits, __ATOMIC_RELAXED))                     \
-			return 0;                                                                  \
-		hva += bits / 8;                                                                   \
-	}
+	if ((len & (bits / 8)) &&                                                                  \
+		!gm_guarded_load_u##bits(hva + GM_PART_AT(bits), &u##bits, __ATOMIC_RELAXED))      \
+		return 0;
 #define GM_KEEP_PART(bits)                                                                         \
-	if (len & (bits / 8)) {                                                                    \
-		__builtin_memcpy(buf, &u##bits, bits / 8);                                         \
-		buf += bits / 8;                                                                   \
-	}
+	if (len & (bits / 8))                                                                      \
+		__builtin_memcpy(buf + GM_PART_AT(bits), &u##bits, bits / 8);
 #define GM_STORE_PART(bits)                                                                        \
 	if (len & (bits / 8)) {                                                                    \
-		__builtin_memcpy(&u##bits, buf, bits / 8);                                         \
-		if (!gm_guarded_store_u##bits(hva, u##bits, __ATOMIC_RELAXED))                     \
+		__builtin_memcpy(&u##bits, buf + GM_PART_AT(bits), bits / 8);                      \
+		if (!gm_guarded_store_u##bits(hva + GM_PART_AT(bits), u##bits, __ATOMIC_RELAXED))  \
 			return 0;                                                                  \
-		hva += bits / 8;                                                                   \
-		buf += bits / 8;                                                                   \
 	}
 
 /* Both return 1, or 0 after a fault; then nothing has come to @buf. @len is a constant from 1 to 16. */
@@ -72,12 +68,12 @@ GM_INLINE_ONLY int gm_store_few(uint8_t *hva, const uint8_t *buf, size_t len)
 	uint8_t u8;
 
 	if (len == 16) {
+		uint64_t second;
+
 		__builtin_memcpy(&u64, buf, 8);
-		if (!gm_guarded_store_u64(hva, u64, __ATOMIC_RELAXED))
-			return 0;
-		hva += 8;
-		buf += 8;
-		len = 8;
+		__builtin_memcpy(&second, buf + 8, 8);
+		return gm_guarded_store_u64(hva, u64, __ATOMIC_RELAXED) &&
+		       gm_guarded_store_u64(hva + 8, second, __ATOMIC_RELAXED);
 	}
 	GM_STORE_PART(64)
 	GM_STORE_PART(32)
@@ -86,6 +82,7 @@ GM_INLINE_ONLY int gm_store_few(uint8_t *hva, const uint8_t *buf, size_t len)
 	return 1;
 }
 
+#undef GM_PART_AT
 #undef GM_LOAD_PART
 #undef GM_KEEP_PART
 #undef GM_STORE_PART

@@ -45,8 +45,8 @@ static inline __attribute__((unused, always_inline)) int gm_view_is_hot(
 {
 	uint64_t off = gpa - view->hot_first;
 
-	return __builtin_expect(
-		off < view->hot_starts && (len <= 8 || len - 8 < view->hot_starts - off), 1);
+	return __builtin_expect(off < view->hot_starts, 1) &&
+	       (len <= 8 || len - 8 < view->hot_starts - off);
 }
 
 static inline __attribute__((unused, always_inline)) void *gm_view_hot(
