@@ -3,8 +3,8 @@
  * bench_observe.c - what it costs to look at a guest: the host's time (15 ms a GiB at most), and the guest's (2 % of a
  * second that has a GiB).
  *
- * The truth is known: the vCPU writes to a known part of the memory. An estimate that misses it by more than a tenth ends the
- * program.
+ * The truth is known: the vCPU writes to a known part of the memory. An estimate that misses it by more than a
+ * tenth ends the program.
  *
  * usage: bench_observe [--json FILE]
  */

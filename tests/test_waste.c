@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_waste.c - units, zeros and duplicates of memory whose contents are known, of this process and of another one; looking
- * allocates nothing.
+ * test_waste.c - units, zeros and duplicates of memory whose contents are known, of this process and of another
+ * one; looking allocates nothing.
  */
 #include "fault.h"
 #include "one_discard.h"

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_workingset.c - estimates against sets that are known: this process is the guest. A whole sample is exact, a thin one
- * within its bounds, and no byte changes.
+ * test_workingset.c - estimates against sets that are known: this process is the guest. A whole sample is exact,
+ * a thin one within its bounds, and no byte changes.
  */
 #include "fault.h"
 #include "one_discard.h"
 #include "random.h"
+
+#include <pthread.h>
 
 #include <guestmem/part.h>
 #include <guestmem/txn.h>
@@ -483,6 +485,58 @@ static void what_a_commit_takes_is_dropped(void **state)
 	stop_backing();
 }
 
+struct mover {
+	uint64_t id;
+	bool stop; /* atomic */
+	uint64_t moves;
+};
+
+static void *move_about(void *arg)
+{
+	struct mover *m = arg;
+
+	while (!__atomic_load_n(&m->stop, __ATOMIC_RELAXED)) {
+		struct gm_txn *txn;
+
+		/* A round that begins may hold the space. */
+		if (gm_txn_begin(space, &txn, NULL))
+			continue;
+		if (gm_txn_move(txn, m->id, MIB(m->moves % 2 ? 64 : 128), NULL) || gm_txn_commit(txn, NULL))
+			gm_txn_abort(txn);
+		else
+			m->moves++;
+	}
+	return NULL;
+}
+
+static void rounds_go_on_beside_commits(void **state)
+{
+	struct mover mover = {0};
+	pthread_t thread;
+
+	(void)state;
+	start_backing(&backings[MEMFD]);
+	fill_memory();
+	assert_ok(gm_space_add(space,
+		DESC(.gpa = MIB(64), .backing = BLOCK(.len = LEN, .flags = GM_BLOCK_SHARE)), &mover.id, &err));
+	open_ws(GM_WORKINGSET_UNMAP, 8, 1);
+	assert_int_equal(pthread_create(&thread, NULL, move_about, &mover), 0);
+	for (unsigned long i = 0; i < support_scale(60); i++) {
+		begin_round();
+		touch(PAGES, 1, i % 2);
+		end_round();
+		assert_int_equal(got.looked + got.dropped + got.left, got.total);
+		/* What does not move is either right, or was not looked at. */
+		assert_true(got.bytes == (got.looked ? LEN : 0) || got.dropped == 0);
+	}
+	__atomic_store_n(&mover.stop, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	assert_true(mover.moves > 0);
+	assert_memory_kept();
+	close_ws();
+	stop_backing();
+}
+
 /* ---- failures ---- */
 
 static uint32_t swept;
@@ -545,6 +599,7 @@ int main(void)
 		cmocka_unit_test(nonsense_is_refused),
 		cmocka_unit_test(what_the_guest_says_is_bounded_by_its_memory),
 		cmocka_unit_test(what_a_commit_takes_is_dropped),
+		cmocka_unit_test(rounds_go_on_beside_commits),
 		cmocka_unit_test(every_failing_call_leaves_nothing),
 	};
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * inspect_waste.c - "guestmem inspect --waste", "--duplicates", "--working-set": what is in the memory, and what an outsider can know of
- * its use.
+ * inspect_waste.c - "guestmem inspect --waste", "--duplicates", "--working-set": what is in the memory, and what
+ * an outsider can know of its use.
  */
 #include <errno.h>
 #include <string.h>

@@ -2,8 +2,8 @@
 /*
  * walk_guest.c - what a load costs in a KVM guest, under each pair of guest and host sizes of page.
  *
- * The payload "chase" of "guestmem run" in a new machine for each pair and round; pairs are visited in turn, so that a disturbance meets
- * all, and ratios are taken within a round. Beside it stands the model for how this host's KVM translates.
+ * The payload "chase" of "guestmem run" in a new machine for each pair and round; pairs are visited in turn, so
+ * that a disturbance meets all, and ratios are taken within a round. Beside it stand the model's loads.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +58,6 @@ static double run_pair(struct walk_series *s, size_t pair, uint64_t size, int si
 	struct run_opts o = {
 		.memory = {.size = size,
 			.pages = {.choices = {pairs[pair].choice}},
-			.backing = {.backing = GM_BACKING_ANON},
 			.populate = true},
 		.engine = RUN_KVM,
 		.vcpus = 1,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * counters.h - what was done to memory since it was made: discards, prefault, collapses, faults, and how long they took.
+ * counters.h - what was done to memory since it was made: discards, prefault, collapses, faults, and how
+ * long they took.
  *
  * Counting costs two or three relaxed additions in calls that enter the kernel anyway; accesses count nothing.
  */

@@ -2,8 +2,9 @@
 /*
  * waste_read.c - contents of pages: zeros, and what is there twice.
  *
- * A content is followed if its sum is one of every so many: so all copies of it are, and their number times that is the estimate. Pages taken
- * at random would miss most copies. What has the same sum is read once more and compared.
+ * A content is followed if its sum is one of every so many: so all copies of it are, and their number times
+ * that is the estimate. Pages taken at random would miss most copies. What has the same sum is read once more
+ * and compared.
  */
 #include <errno.h>
 #include <string.h>

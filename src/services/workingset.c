@@ -5,7 +5,8 @@
  *   begin:  pieces (reach) → method or reason (choose) → sample made untouched (take)
  *   end:    the same pieces, if no commit took them → looked at (count) → summed up
  *
- * Nothing is held between the two. A listener hears what commits take; what it heard of is dropped from the round, not guessed.
+ * Nothing is held between the two. A listener hears what commits take; what it heard of is dropped from the
+ * round, not guessed.
  */
 #include "services/workingset.h"
 

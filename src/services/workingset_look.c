@@ -80,8 +80,8 @@ static int look_on(
 }
 
 /*
- * The extent that @hva lies in, of those that @want names; NULL if none does. Addresses rise from call to call. A sample is thin, so
- * one unit is looked at; where nothing is, farther and farther ahead.
+ * The extent that @hva lies in, of those that @want names; NULL if none does. Addresses rise from call to call.
+ * A sample is thin, so one unit is looked at; where nothing is, farther and farther ahead.
  */
 static int find(struct gm_workingset *ws, const struct gm_area *a, uint64_t hva,
 	const struct pm_scan_arg *want, const struct page_region **ret)
@@ -158,8 +158,9 @@ static int protect(const struct gm_workingset *ws, const struct iovec *v)
 }
 
 /*
- * Page tables are looked at and changed in turns of many pages, as a look is three times as slow behind a change, and the kernel
- * flushes once for all of a batch (Linux 6.16). What a batch did not do is done singly, and says why it cannot be.
+ * Page tables are looked at and changed in turns of many pages, as a look takes longer behind a change, and the
+ * kernel flushes once for all of a batch (Linux 6.16). What a batch did not do is done singly, and says why it
+ * cannot be.
  */
 static int flush(struct gm_workingset *ws, const struct gm_area *a)
 {
