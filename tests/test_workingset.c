@@ -501,7 +501,8 @@ static void *move_about(void *arg)
 		/* A round that begins may hold the space. */
 		if (gm_txn_begin(space, &txn, NULL))
 			continue;
-		if (gm_txn_move(txn, m->id, MIB(m->moves % 2 ? 64 : 128), NULL) || gm_txn_commit(txn, NULL))
+		if (gm_txn_move(txn, m->id, MIB(m->moves % 2 ? 64 : 128), NULL) ||
+			gm_txn_commit(txn, NULL))
 			gm_txn_abort(txn);
 		else
 			m->moves++;
@@ -518,7 +519,8 @@ static void rounds_go_on_beside_commits(void **state)
 	start_backing(&backings[MEMFD]);
 	fill_memory();
 	assert_ok(gm_space_add(space,
-		DESC(.gpa = MIB(64), .backing = BLOCK(.len = LEN, .flags = GM_BLOCK_SHARE)), &mover.id, &err));
+		DESC(.gpa = MIB(64), .backing = BLOCK(.len = LEN, .flags = GM_BLOCK_SHARE)),
+		&mover.id, &err));
 	open_ws(GM_WORKINGSET_UNMAP, 8, 1);
 	assert_int_equal(pthread_create(&thread, NULL, move_about, &mover), 0);
 	for (unsigned long i = 0; i < support_scale(60); i++) {

@@ -15,7 +15,7 @@
 #include "services/residency.h"
 
 #define GM_UNIT_EXTENTS 512u
-#define GM_WASTE_CHUNK (64u * 1024)
+#define GM_WASTE_CHUNK UINT64_C(65536)
 
 /* A mapping as far as reasons need it. */
 struct gm_waste_mapping {

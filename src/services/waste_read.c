@@ -9,11 +9,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/root.h"
 #include "services/checksum.h"
 #include "services/waste.h"
 #include "sys/sys.h"
-
-#define Z 1.96
 
 static bool is_zero(const uint8_t *bytes, uint64_t len)
 {
@@ -101,17 +100,6 @@ int gm_waste_read(struct gm_wasting *w)
 
 /* ---- duplicates ---- */
 
-static double root(double x)
-{
-	double r = x > 1 ? x : 1;
-
-	if (x <= 0)
-		return 0;
-	for (int i = 0; i < 60; i++)
-		r = (r + x / r) / 2;
-	return r;
-}
-
 /* How many of those with one sum really hold what the first of them holds. */
 static int count_same(struct gm_wasting *w, size_t from, size_t to, uint64_t *ret)
 {
@@ -160,7 +148,7 @@ int gm_waste_compare(struct gm_wasting *w)
 	if (parts <= 1)
 		return 0;
 	/* Each content is followed or not, by chance; if none was, three in as many could have been missed. */
-	half = Z * parts * root((1 - 1 / parts) * variance);
+	half = GM_Z95 * parts * gm_root((1 - 1 / parts) * variance);
 	low = (double)found * parts - half;
 	w->sum.low = (low > (double)found ? (uint64_t)low : found) * w->page;
 	w->sum.high = (uint64_t)((double)found * parts + half + (found ? 0 : 3 * parts)) * w->page;

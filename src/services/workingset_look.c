@@ -270,7 +270,7 @@ static int take_one(struct gm_workingset *ws, struct gm_area *a, const struct pi
 {
 	static const struct pm_scan_arg want = {
 		.category_mask = PAGE_IS_PRESENT, .return_mask = PRESENT};
-	const struct page_region *region;
+	const struct page_region *region = NULL;
 	struct gm_range page;
 	bool huge;
 	int rc;
@@ -329,7 +329,7 @@ static int was_touched(struct gm_workingset *ws, struct gm_area *a, const struct
 		.return_mask = PAGE_IS_PRESENT,
 	};
 	bool writes = a->method == GM_WORKINGSET_WRITES;
-	const struct page_region *region;
+	const struct page_region *region = NULL;
 	int rc = find(ws, a, p->hva, writes ? &written : &present, &region);
 
 	*ret = region;

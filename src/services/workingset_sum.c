@@ -6,21 +6,8 @@
  * infinite: a whole sample has none.
  * Strata make the sample better than the random one that the formula is for, so the bounds are wide rather than narrow.
  */
+#include "core/root.h"
 #include "services/workingset.h"
-
-#define Z 1.96
-
-/* Newton's; the library needs no libm. */
-static double root(double x)
-{
-	double r = x > 1 ? x : 1;
-
-	if (x <= 0)
-		return 0;
-	for (int i = 0; i < 60; i++)
-		r = (r + x / r) / 2;
-	return r;
-}
 
 void gm_workingset_bounds(uint64_t samples, uint64_t touched, uint64_t population, double ret[2])
 {
@@ -38,12 +25,12 @@ void gm_workingset_bounds(uint64_t samples, uint64_t touched, uint64_t populatio
 		return;
 	}
 	n *= (double)(population - 1) / (double)(population - samples);
-	below = 2 * (n + Z * Z);
-	both = Z * Z - 1 / n + 4 * n * p * (1 - p);
+	below = 2 * (n + GM_Z95 * GM_Z95);
+	both = GM_Z95 * GM_Z95 - 1 / n + 4 * n * p * (1 - p);
 	if (touched > 0)
-		ret[0] = (2 * n * p + Z * Z - Z * root(both + 4 * p - 2) - 1) / below;
+		ret[0] = (2 * n * p + GM_Z95 * GM_Z95 - GM_Z95 * gm_root(both + 4 * p - 2) - 1) / below;
 	if (touched < samples)
-		ret[1] = (2 * n * p + Z * Z + Z * root(both - 4 * p + 2) + 1) / below;
+		ret[1] = (2 * n * p + GM_Z95 * GM_Z95 + GM_Z95 * gm_root(both - 4 * p + 2) + 1) / below;
 	ret[0] = ret[0] > 0 ? ret[0] : 0;
 	ret[1] = ret[1] < 1 ? ret[1] : 1;
 }
