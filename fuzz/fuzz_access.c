@@ -486,7 +486,7 @@ static void use_cache(struct work *w, struct cache *cache)
 	w->iova = cache->iova;
 	w->view = guest.views[cache->iova];
 	w->addr = cache->addr + off;
-	if (len > cache->len || off > cache->len - len)
+	if (cache->len == 0 || len > cache->len || off > cache->len - len)
 		want = -ERANGE;
 	else
 		want = cache->perms & (write ? GM_PERM_W : GM_PERM_R) ? 0 : -EACCES;

@@ -197,7 +197,7 @@ static void do_message(const uint8_t *at)
 /* Requests one by one must give the same as those that are neighbours do. */
 static void do_batch(const uint8_t *at, size_t steps)
 {
-	struct gm_control_request reqs[6];
+	struct gm_control_request reqs[6] = {0};
 	struct gm_control_result rets[6];
 	size_t nr = steps < 6 ? steps : 6;
 
