@@ -28,9 +28,11 @@ void gm_workingset_bounds(uint64_t samples, uint64_t touched, uint64_t populatio
 	below = 2 * (n + GM_Z95 * GM_Z95);
 	both = GM_Z95 * GM_Z95 - 1 / n + 4 * n * p * (1 - p);
 	if (touched > 0)
-		ret[0] = (2 * n * p + GM_Z95 * GM_Z95 - GM_Z95 * gm_root(both + 4 * p - 2) - 1) / below;
+		ret[0] = (2 * n * p + GM_Z95 * GM_Z95 - GM_Z95 * gm_root(both + 4 * p - 2) - 1) /
+			 below;
 	if (touched < samples)
-		ret[1] = (2 * n * p + GM_Z95 * GM_Z95 + GM_Z95 * gm_root(both - 4 * p + 2) + 1) / below;
+		ret[1] = (2 * n * p + GM_Z95 * GM_Z95 + GM_Z95 * gm_root(both - 4 * p + 2) + 1) /
+			 below;
 	ret[0] = ret[0] > 0 ? ret[0] : 0;
 	ret[1] = ret[1] < 1 ? ret[1] : 1;
 }
