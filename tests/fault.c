@@ -367,6 +367,8 @@ WRAP(int, gm_sys_getrlimit, (int resource, struct rlimit *ret), (resource, ret),
 WRAP(int, gm_sys_kernel_release, (char *buf, size_t cap), (buf, cap), .len = cap)
 WRAP(int, gm_sys_has_cap, (unsigned int cap), (cap), .flags = cap)
 WRAP(int, gm_sys_userfaultfd, (int flags), (flags), .flags = (uint64_t)flags)
+WRAP(ssize_t, gm_sys_process_read, (pid_t pid, uint64_t addr, void *to, size_t len),
+	(pid, addr, to, len), .addr = addr, .len = len)
 
 WRAP(int, gm_sys_kvm_check, (int fd, unsigned int cap), (fd, cap), .fd = fd, .flags = cap)
 WRAP(int, gm_sys_kvm_enable, (int vm, unsigned int cap, uint64_t arg), (vm, cap, arg), .fd = vm,

@@ -26,11 +26,30 @@ static const struct tool_option options[] = {
 	{"heatmap", 0, "FILE", "draw a picture: FILE ends in .png or .svg"},
 	{"watch", 'w', "[SECONDS]", "again and again, every second by default"},
 	{"count", 'n', "N", "with --watch: stop after N times"},
+	{"waste", 'W', NULL,
+		"why it is not in huge pages, and which pages hold only zeros:\n"
+		"what is present is read"},
+	{"duplicates", 'D', "[N]",
+		"which pages hold the same bytes; of contents one of N is\n"
+		"followed (default: all)"},
+	{"working-set", 0, NULL, "say what can be known of it from outside"},
 	{"json", 'j', "[FILE]", "write JSON, to standard output or FILE, instead of text"},
 	{NULL, 0, NULL, NULL},
 };
 
-enum { OPT_RANGE, OPT_ALL, OPT_QUICK, OPT_ASCII, OPT_HEATMAP, OPT_WATCH, OPT_COUNT, OPT_JSON };
+enum {
+	OPT_RANGE,
+	OPT_ALL,
+	OPT_QUICK,
+	OPT_ASCII,
+	OPT_HEATMAP,
+	OPT_WATCH,
+	OPT_COUNT,
+	OPT_WASTE,
+	OPT_DUPLICATES,
+	OPT_WORKING_SET,
+	OPT_JSON
+};
 
 /* A PID. */
 static bool is_operand(const char *word)
@@ -137,6 +156,19 @@ static bool take_option(void *ctx, size_t option, const char *value)
 		if (!tool_parse_number(value, UINT32_MAX, &o->count) || o->count == 0)
 			return tool_bad_value("count", value, "is not a number from 1");
 		break;
+	case OPT_WASTE:
+		o->waste = true;
+		break;
+	case OPT_DUPLICATES:
+		o->duplicates = 1;
+		if (value &&
+			(!tool_parse_number(value, 65536, &o->duplicates) || o->duplicates == 0))
+			return tool_bad_value(
+				"duplicates", value, "is not a number from 1 to 65536");
+		break;
+	case OPT_WORKING_SET:
+		o->working_set = true;
+		break;
 	case OPT_JSON:
 		o->json = value ? value : "-";
 		break;
@@ -230,6 +262,9 @@ static int measure(struct gm_residency *res, struct inspect_result *r)
 			p, &p->usage, NULL);
 		if (rc < 0)
 			return rc;
+		rc = inspect_waste(res, r->opts, p);
+		if (rc)
+			return rc == -ESRCH ? rc : -ECANCELED;
 		p->allocated = allocated_of(r->opts->pid, &p->mapping);
 		add_up(&r->total, &p->usage);
 	}
@@ -269,12 +304,14 @@ static bool draw(const struct inspect_result *r, struct tool_output *picture)
  * before, so that its end is none.
  */
 static int inspect_once(const struct inspect_opts *o, struct gm_residency *res,
-	struct tool_output *json, struct tool_output *picture, bool again)
+	struct tool_output *json, struct tool_output *picture, struct inspect_before *before,
+	bool again)
 {
 	struct inspect_result r = {
 		.opts = o,
 		.process = {.size = sizeof(r.process)},
 		.base_log2 = tool_log2((uint64_t)sysconf(_SC_PAGESIZE)),
+		.before = again ? before : NULL,
 	};
 	bool well = true;
 	int rc;
@@ -295,9 +332,11 @@ static int inspect_once(const struct inspect_opts *o, struct gm_residency *res,
 		if (picture->path)
 			well = draw(&r, picture) && well;
 		rc = well && (json->path || tool_flush()) ? 0 : -EIO;
-	} else {
+	} else if (rc != -ECANCELED) {
 		complain(o, rc);
 	}
+	*before = (struct inspect_before){
+		r.process.minor_faults, r.process.major_faults, r.total.present};
 	free_result(&r);
 	return rc;
 }
@@ -315,6 +354,7 @@ static void pause_for(double seconds)
 static int inspect_all(const struct inspect_opts *o, struct gm_residency *res,
 	struct tool_output *json, struct tool_output *picture)
 {
+	struct inspect_before before = {0};
 	bool screen = o->watch && !json->path && isatty(STDOUT_FILENO);
 	int rc = 0;
 
@@ -323,7 +363,7 @@ static int inspect_all(const struct inspect_opts *o, struct gm_residency *res,
 			fputs("\033[H\033[J", stdout);
 		else if (i > 0 && !json->path)
 			putchar('\n');
-		rc = inspect_once(o, res, json, picture, i > 0);
+		rc = inspect_once(o, res, json, picture, &before, i > 0);
 		if (rc == -ESRCH && i > 0)
 			return EXIT_OK;
 		if (!o->watch || (o->count && i + 1 == o->count))

@@ -110,6 +110,7 @@ static void print_piece(const struct inspect_result *r, const struct inspect_pie
 			bytes_or(p->allocated, a));
 	fputs("\n  ", stdout);
 	print_usage(r, &p->usage);
+	inspect_print_waste(r, p);
 	heatmap_print(p->map, MAP_WIDTH, r->nr > 1 ? 4 : 16, style_of(r));
 }
 
@@ -146,6 +147,7 @@ void inspect_print(const struct inspect_result *r)
 		printf("KSM merged %llu pages and saves %s\n",
 			(unsigned long long)r->process.ksm_merging,
 			bytes_or(r->process.ksm_profit, a));
+	inspect_print_counters(r);
 	printf("shown: %s\n", r->found_by);
 	for (size_t i = 0; i < r->nr; i++)
 		print_piece(r, &r->pieces[i]);
@@ -212,6 +214,8 @@ static json_t *json_piece(const struct inspect_result *r, const struct inspect_p
 	json_object_set_new(json, "flags", json_flags(m));
 	json_object_set_new(json, "allocated_bytes", tool_json_number(p->allocated));
 	set_usage(r, json, &p->usage);
+	if (p->has_waste)
+		json_object_set_new(json, "waste", inspect_json_waste(r, p));
 	return json;
 }
 
@@ -246,6 +250,7 @@ bool inspect_json(const struct inspect_result *r, struct tool_output *out)
 	json_object_set_new(json, "ksm_merging_pages", tool_json_number(r->process.ksm_merging));
 	json_object_set_new(json, "ksm_zero_pages", tool_json_number(r->process.ksm_zero));
 	json_object_set_new(json, "ksm_profit_bytes", tool_json_number(r->process.ksm_profit));
+	inspect_json_counters(r, json);
 	json_object_set_new(json, "sources", json_sources(r->total.sources));
 	json_object_set_new(json, "not_seen", tool_json_unseen(r->total.unseen));
 	json_object_set_new(json, "total", total);

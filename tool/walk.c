@@ -19,6 +19,7 @@ static const struct tool_option options[] = {
 	{"hvo", 0, NULL, "the host frees page structs of 2M and 1G pages"},
 	{"pid", 'p', "PID", "the host's pages are those of the guest memory of a process"},
 	{"measure", 'm', NULL, "measure dependent loads in this process on each size of page"},
+	{"in-guest", 0, NULL, "with --measure: also in KVM guests, with each pair of sizes"},
 	{"rounds", 0, "N", "with --measure: how often, 3 to 1000 (25)"},
 	{"json", 'j', "[FILE]", "write JSON, to standard output or FILE, instead of text"},
 	{"svg", 0, "FILE", "draw a picture: FILE ends in .svg"},
@@ -36,6 +37,7 @@ enum {
 	OPT_HVO,
 	OPT_PID,
 	OPT_MEASURE,
+	OPT_IN_GUEST,
 	OPT_ROUNDS,
 	OPT_JSON,
 	OPT_SVG,
@@ -70,6 +72,7 @@ struct walk_line {
 	bool has_host;
 	bool has_paging;
 	bool measure;
+	bool in_guest;
 	uint64_t pid;
 	uint64_t rounds; /* 0: not given */
 	const char *tlb;
@@ -160,6 +163,9 @@ static bool take_option(void *ctx, size_t option, const char *value)
 	case OPT_MEASURE:
 		line->measure = true;
 		break;
+	case OPT_IN_GUEST:
+		line->in_guest = true;
+		break;
 	case OPT_ROUNDS:
 		if (!tool_parse_number(value, 1000, &line->rounds) || line->rounds < 3)
 			return tool_bad_value("rounds", value, "is not a number from 3 to 1000");
@@ -189,6 +195,8 @@ static bool check_usage(const struct walk_line *line, int argc, char **argv, int
 			"walk: --measure is about this host, --pid about a process: one of them");
 	else if (line->rounds && !line->measure)
 		tool_error("--rounds: has no meaning without --measure");
+	else if (line->in_guest && !line->measure)
+		tool_error("--in-guest: has no meaning without --measure");
 	else if (line->measure &&
 		 (size % (1u << 20) || (size && size < MEASURED_LEAST) || size > MEASURED_MOST))
 		tool_error("--size: what is measured is a multiple of 1M, at most 1T");
@@ -253,6 +261,8 @@ static int run(struct walk_line *line)
 	if (well && line->measure) {
 		well = walk_measure(w, line->rounds ? line->rounds : 25, &w->measured);
 		w->has_measured = well;
+		if (well && line->in_guest)
+			walk_measure_guests(w, line->rounds ? line->rounds : 25, &w->measured);
 	}
 	if (well && line->json)
 		well = walk_json(w, &json);

@@ -127,6 +127,16 @@ struct walk_series {
 };
 
 #define WALK_SERIES_MAX 6
+#define WALK_PAIRS_MAX 4
+#define WALK_SHARE_LEAST 0.99
+
+/* Of a guest; series.log2 is the host's size. */
+struct walk_pair {
+	struct walk_series series;
+	uint32_t guest_log2;
+	uint32_t nested; /* computed loads */
+	uint32_t shadow;
+};
 
 struct walk_measured {
 	uint64_t size;
@@ -134,13 +144,24 @@ struct walk_measured {
 	struct walk_series series[WALK_SERIES_MAX];
 	size_t nr;
 	struct walk_series again;  /* the first once more: how much is noise */
-	const char *guest_skipped; /* why nothing was measured in a guest */
+	const char *guest_skipped; /* why nothing was measured in a guest, or NULL */
+	uint64_t guest_rounds;
+	struct walk_pair pairs[WALK_PAIRS_MAX];
+	size_t nr_pairs;
 };
 
 struct walk;
 /* False after a message. */
 bool walk_measure(const struct walk *w, uint64_t rounds, struct walk_measured *ret);
+/* Which share of the memory is in pages of that size? Negative: that cannot be seen. */
+double walk_share_of(const void *base, uint64_t len, uint32_t log2);
+/* Medians of @ns, and of its ratios to @first, by round. */
+void walk_conclude(struct walk_series *s, const double *ns, const double *first, uint64_t rounds);
 void walk_measure_free(struct walk_measured *measured);
+
+/* ---- walk_guest.c ---- */
+/* Fills in pairs, or guest_skipped. */
+void walk_measure_guests(const struct walk *w, uint64_t rounds, struct walk_measured *m);
 
 /* ---- all of it ---- */
 

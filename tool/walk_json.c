@@ -158,6 +158,34 @@ static json_t *json_series(const struct walk_series *s)
 	return json;
 }
 
+static json_t *json_pairs(const struct walk_measured *m)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < m->nr_pairs; i++) {
+		const struct walk_pair *p = &m->pairs[i];
+		const struct walk_series *s = &p->series;
+		json_t *json = json_object();
+
+		json_object_set_new(
+			json, "guest_page_size", tool_json_number(UINT64_C(1) << p->guest_log2));
+		json_object_set_new(
+			json, "host_page_size", tool_json_number(UINT64_C(1) << s->log2));
+		json_object_set_new(json, "computed_loads_nested", json_integer(p->nested));
+		json_object_set_new(json, "computed_loads_shadow", json_integer(p->shadow));
+		json_object_set_new(
+			json, "skipped", s->skipped ? tool_json_text(s->skipped) : json_null());
+		if (!s->skipped) {
+			json_object_set_new(json, "ns", json_real(s->ns));
+			json_object_set_new(json, "ratio", json_real(s->ratio));
+			json_object_set_new(
+				json, "ratio_quartiles", json_pack("[f, f]", s->low, s->high));
+		}
+		json_array_append_new(list, json);
+	}
+	return list;
+}
+
 static json_t *json_measured(const struct walk_measured *m)
 {
 	json_t *json = json_object();
@@ -169,8 +197,9 @@ static json_t *json_measured(const struct walk_measured *m)
 	json_object_set_new(json, "rounds", tool_json_number(m->rounds));
 	json_object_set_new(json, "process", list);
 	json_object_set_new(json, "noise", json_series(&m->again));
-	json_object_set_new(json, "guest", json_null());
-	json_object_set_new(json, "guest_skipped", json_string(m->guest_skipped));
+	json_object_set_new(json, "guest", m->guest_skipped ? json_null() : json_pairs(m));
+	json_object_set_new(json, "guest_skipped",
+		m->guest_skipped ? json_string(m->guest_skipped) : json_null());
 	return json;
 }
 

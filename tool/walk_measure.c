@@ -8,8 +8,7 @@
  * series is measured twice in each round: what lies between the two is noise. No setting of the host
  * is changed.
  *
- * A place to measure in has a function below that fills in series: this process has; a KVM guest
- * is to get one on top of "guestmem run", over the same blocks.
+ * walk_guest.c does the same in guests.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +22,6 @@
 #define LOADS_MAX (1u << 17) /* of one sample */
 #define PAGE 4096u
 #define LINE 64u
-#define SHARE_LEAST 0.99
 
 /* ---- randomness that is the same each time ---- */
 
@@ -105,8 +103,7 @@ struct run {
 	double *ns; /* of a load, by round */
 };
 
-/* Which share of the memory is in pages of that size? Negative: that cannot be seen. */
-static double share_of(const void *base, uint64_t len, uint32_t log2)
+double walk_share_of(const void *base, uint64_t len, uint32_t log2)
 {
 	struct gm_usage u = {.size = sizeof(u)};
 	struct gm_residency *res;
@@ -131,7 +128,7 @@ static char *why_not(const void *base, uint64_t len, double share, uint32_t log2
 	for (uint32_t other = 12; other <= 30; other++) {
 		char other_name[TOOL_UNIT_CAP];
 
-		if (other == log2 || share_of(base, len, other) < 0.5)
+		if (other == log2 || walk_share_of(base, len, other) < 0.5)
 			continue;
 		return tool_printf("the kernel gave pages of %s: %.0f %% are of %s",
 			tool_page_name(other, other_name), 100 * share, tool_page_name(log2, name));
@@ -161,8 +158,8 @@ static void prepare(struct run *run, size_t policy, uint64_t size, const uint32_
 		return;
 	}
 	gm_block_info(run->block, &info);
-	s->share = share_of(info.hva, size, s->log2);
-	if (s->share >= 0 && s->share < SHARE_LEAST) {
+	s->share = walk_share_of(info.hva, size, s->log2);
+	if (s->share >= 0 && s->share < WALK_SHARE_LEAST) {
 		s->skipped = why_not(info.hva, size, s->share, s->log2);
 		gm_block_put(run->block);
 		run->block = NULL;
@@ -234,18 +231,17 @@ static double quantile(const double *sorted, uint64_t nr, double part)
 	return sorted[(uint64_t)(part * (double)(nr - 1) + 0.5)];
 }
 
-static void conclude(const struct run *run, const struct run *first, uint64_t rounds)
+void walk_conclude(struct walk_series *s, const double *ns, const double *first, uint64_t rounds)
 {
 	double *sorted = tool_alloc(rounds, sizeof(*sorted));
-	struct walk_series *s = run->series;
 
 	for (uint64_t i = 0; i < rounds; i++)
-		sorted[i] = run->ns[i] / first->ns[i];
+		sorted[i] = ns[i] / first[i];
 	qsort(sorted, rounds, sizeof(*sorted), by_value);
 	s->ratio = quantile(sorted, rounds, 0.5);
 	s->low = quantile(sorted, rounds, 0.25);
 	s->high = quantile(sorted, rounds, 0.75);
-	memcpy(sorted, run->ns, rounds * sizeof(*sorted));
+	memcpy(sorted, ns, rounds * sizeof(*sorted));
 	qsort(sorted, rounds, sizeof(*sorted), by_value);
 	s->ns = quantile(sorted, rounds, 0.5);
 	free(sorted);
@@ -290,7 +286,7 @@ static bool measure_here(const struct walk *w, struct walk_measured *m)
 		runs[nr] = (struct run){.series = &m->again, .at = runs[0].at};
 		measure_rounds(runs, nr + 1, m->rounds, pages);
 		for (size_t i = 0; i <= nr; i++)
-			conclude(&runs[i], &runs[0], m->rounds);
+			walk_conclude(runs[i].series, runs[i].ns, runs[0].ns, m->rounds);
 	} else {
 		tool_error("--measure: %s", m->series[0].skipped);
 	}
@@ -304,7 +300,7 @@ static bool measure_here(const struct walk *w, struct walk_measured *m)
 bool walk_measure(const struct walk *w, uint64_t rounds, struct walk_measured *ret)
 {
 	*ret = (struct walk_measured){.size = w->size, .rounds = rounds};
-	ret->guest_skipped = "this version of guestmem has no guest to measure in";
+	ret->guest_skipped = "it was not asked for (--in-guest)";
 	return measure_here(w, ret);
 }
 
@@ -312,4 +308,6 @@ void walk_measure_free(struct walk_measured *measured)
 {
 	for (size_t i = 0; i < measured->nr; i++)
 		free(measured->series[i].skipped);
+	for (size_t i = 0; i < measured->nr_pairs; i++)
+		free(measured->pairs[i].series.skipped);
 }

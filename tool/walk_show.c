@@ -249,7 +249,37 @@ static void print_series(const struct walk_series *s, const char *label)
 		tool_bytes(s->reach, bytes));
 }
 
-static void print_measured(const struct walk_measured *m)
+static void print_pair(const struct walk_pair *p)
+{
+	const struct walk_series *s = &p->series;
+	char page[TOOL_UNIT_CAP];
+
+	if (s->skipped)
+		printf("%-18s left out: %s\n", s->label, s->skipped);
+	else
+		printf("%-18s %8.1f  %6.3f  %6.3f-%-6.3f  %6u  %6u  %5s\n", s->label, s->ns,
+			s->ratio, s->low, s->high, p->nested, p->shadow,
+			tool_page_name(s->entry_log2, page));
+}
+
+static void print_guest(const struct walk *w, const struct walk_measured *m)
+{
+	char bytes[TOOL_UNIT_CAP];
+
+	printf("\nmeasured in KVM guests: the same over %s, %llu rounds\n\n",
+		tool_bytes(m->size, bytes), (unsigned long long)m->guest_rounds);
+	printf("%-18s %8s  %6s  %-13s  computed loads:\n", "", "", "", "");
+	printf("%-18s %8s  %6s  %-13s  %6s  %6s  %5s\n", "pages", "ns", "to 4K", "quartiles",
+		"nested", "shadow", "entry");
+	for (size_t i = 0; i < m->nr_pairs; i++)
+		print_pair(&m->pairs[i]);
+	if (w->host.kvm_known && w->host.kvm_paging == GM_WALK_SHADOW)
+		puts("This KVM has shadow page tables: what was measured goes with that column; "
+		     "the nested one "
+		     "is of other hosts.");
+}
+
+static void print_measured(const struct walk *w, const struct walk_measured *m)
 {
 	char bytes[TOOL_UNIT_CAP];
 
@@ -262,7 +292,10 @@ static void print_measured(const struct walk_measured *m)
 	for (size_t i = 0; i < m->nr; i++)
 		print_series(&m->series[i], m->series[i].label);
 	print_series(&m->again, "4K again (noise)");
-	printf("in a KVM guest:  not measured: %s\n", m->guest_skipped);
+	if (m->guest_skipped)
+		printf("in a KVM guest:  not measured: %s\n", m->guest_skipped);
+	else
+		print_guest(w, m);
 }
 
 void walk_print(const struct walk *w)
@@ -278,7 +311,7 @@ void walk_print(const struct walk *w)
 	if (w->size)
 		print_memory(w);
 	if (w->has_measured)
-		print_measured(&w->measured);
+		print_measured(w, &w->measured);
 	if (w->has_live || w->has_measured)
 		nr = walk_host_notes(&w->host, notes, NOTES_MAX);
 	if (nr)

@@ -17,6 +17,7 @@
 #include <guestmem/checksum.h>
 #include <guestmem/control.h>
 #include <guestmem/control_message.h>
+#include <guestmem/counters.h>
 #include <guestmem/device.h>
 #include <guestmem/discard.h>
 #include <guestmem/dump.h>
@@ -47,6 +48,8 @@
 #include <guestmem/view.h>
 #include <guestmem/virtio_mem.h>
 #include <guestmem/walk.h>
+#include <guestmem/waste.h>
 #include <guestmem/watch.h>
+#include <guestmem/workingset.h>
 
 #endif

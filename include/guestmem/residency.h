@@ -32,16 +32,14 @@ struct gm_mappings;
 
 /* What a result could not see. */
 #define GM_UNSEEN_FOLIOS                                                                           \
-	0x01u /* multi-size huge pages count as base pages (not asked, or kpageflags not readable) \
-	       */
+	0x01u /* multi-size huge pages count as base pages (not asked, not readable) */
 #define GM_UNSEEN_SHARED 0x02u /* who else maps a page (not asked, or not visible) */
 #define GM_UNSEEN_ZERO 0x04u   /* zero pages count as present base pages */
 #define GM_UNSEEN_PMD 0x08u    /* PMD-mapped huge pages count as base pages */
 #define GM_UNSEEN_GUARD 0x10u  /* guard pages and markers may count as swapped */
 
 /* Flags of gm_residency_usage() and gm_residency_extents(). */
-#define GM_RESIDENCY_FOLIOS                                                                        \
-	0x01u /* look up the folio of each small page: multi-size huge pages, KSM */
+#define GM_RESIDENCY_FOLIOS 0x01u  /* look up the folio of each small page: huge pages, KSM */
 #define GM_RESIDENCY_SHARED 0x02u  /* look up which pages are mapped more than once */
 #define GM_RESIDENCY_NO_SCAN 0x04u /* do without PAGEMAP_SCAN, as on Linux before 6.7 */
 
@@ -51,12 +49,10 @@ struct gm_mappings;
 #define GM_EXTENT_SWAPPED 3u /* swapped out; shared memory that is swapped out shows as absent */
 
 /* gm_extent.flags */
-#define GM_EXTENT_HUGE                                                                             \
-	0x1u /* one page-table entry maps page_log2 (2 MiB, 1 GiB), not many small ones */
+#define GM_EXTENT_HUGE 0x1u   /* one page-table entry maps page_log2 (2 MiB, 1 GiB) */
 #define GM_EXTENT_SHARED 0x2u /* mapped more than once */
 #define GM_EXTENT_SPLIT                                                                            \
-	0x4u /* a PMD-sized page that is mapped by small entries; page_log2 is that of a base page \
-	      */
+	0x4u /* a PMD-sized page mapped by small entries; page_log2 is that of a base page */
 #define GM_EXTENT_KSM 0x8u /* merged by KSM */
 
 /**
@@ -180,6 +176,8 @@ struct gm_mapping {
  * @ksm_zero:     pages that KSM has made zero pages
  * @ksm_profit:   bytes that KSM saves less what it costs; 0 if it costs more
  * @name:         the process's name, may hold any byte
+ * @minor_faults: page faults of all its threads, since it began
+ * @major_faults: of them, those that waited for a disk
  */
 struct gm_process_memory {
 	size_t size;
@@ -192,6 +190,8 @@ struct gm_process_memory {
 	uint64_t ksm_zero;
 	uint64_t ksm_profit;
 	char name[64];
+	uint64_t minor_faults;
+	uint64_t major_faults;
 };
 
 /**

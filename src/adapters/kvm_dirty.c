@@ -12,6 +12,7 @@
 #include "adapters/kvm.h"
 #include "core/bits.h"
 #include "core/error.h"
+#include "sys/probe.h"
 #include "sys/sys.h"
 #include "sys/uapi_kvm.h"
 
@@ -205,6 +206,7 @@ int gm_kvm_harvest(struct gm_kvm *kvm, uint64_t *ret_bytes, struct gm_error *err
 	gm_kvm_slots_mend(kvm);
 	rc = harvest(kvm, &bytes, err);
 	pthread_mutex_unlock(&kvm->lock);
+	GM_PROBE2(kvm_harvest, bytes, rc);
 	if (ret_bytes)
 		*ret_bytes = bytes;
 	return rc;

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 
+#include "memory/counters.h"
 #include "memory/window.h"
 
 struct gm_backend;
@@ -53,6 +54,7 @@ struct gm_block {
 	struct gm_device *device;   /* of the ROM device whose memory it is; reference; or NULL */
 	pthread_mutex_t lock;       /* where the home mapping lies */
 	struct gm_map home;
+	struct gm_tallies tallies;
 	char why[GM_BLOCK_WHY_MAX];
 	char name[32];
 };

@@ -16,6 +16,8 @@
 #include "core/error.h"
 #include "memory/dirty.h"
 #include "memory/listener.h"
+#include "sys/probe.h"
+#include "sys/sys.h"
 
 typedef int target_fn(struct gm_discarding *d, const struct gm_target *target, void *ctx);
 
@@ -255,12 +257,18 @@ static void count_refused(struct gm_discarding *d, uint64_t gpa, uint64_t len, i
 int gm_discard_pages(struct gm_discarding *d, const struct gm_target *t, uint32_t by)
 {
 	int rc = d->lenient && is_asked(d) ? ask(d, t) : 0;
+	uint64_t start;
+	uint64_t ns;
 
 	if (rc) {
 		count_refused(d, t->range.first, gm_range_len(&t->range), rc);
 		return 0;
 	}
+	start = gm_sys_now_ns();
 	rc = gm_way_go(t, &by, d->err);
+	ns = gm_sys_now_ns() - start;
+	gm_discard_counted(d, t->block, gm_range_len(&t->range), ns, rc);
+	GM_PROBE5(discard, t->range.first, gm_range_len(&t->range), d->mode, ns, rc);
 	/* Also after a failure: part of it may be gone. */
 	mark(d, &t->range);
 	tell_done(d, t, rc);

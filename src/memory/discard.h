@@ -84,6 +84,14 @@ struct gm_target gm_target_clip(const struct gm_target *target, const struct gm_
 /* Discards whole pages: asks, does, tells, marks. */
 int gm_discard_pages(struct gm_discarding *d, const struct gm_target *target, uint32_t by);
 
+/* Counts what was done, or failed. */
+static inline void gm_discard_counted(
+	const struct gm_discarding *d, struct gm_block *block, uint64_t bytes, uint64_t ns, int rc)
+{
+	gm_tally(&block->tallies, GM_COUNT_DISCARD, rc ? 0 : bytes, ns, rc);
+	gm_tally(&d->space->tallies, GM_COUNT_DISCARD, rc ? 0 : bytes, ns, rc);
+}
+
 /* ---- discard_way.c ---- */
 /* Which GM_DISCARD_BY_* a mode takes there; GM_DISCARD_BY_FILL if only writing zeros serves. */
 int gm_way_pick(const struct gm_target *target, uint32_t mode, uint32_t flags, uint32_t *ret_by,

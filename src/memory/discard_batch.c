@@ -11,6 +11,7 @@
 
 #include "memory/dirty.h"
 #include "memory/discard.h"
+#include "sys/probe.h"
 #include "sys/sys.h"
 
 #define SMALL 8u  /* fewer are not worth a look */
@@ -128,16 +129,19 @@ int gm_batch_flush(struct gm_discarding *d)
 	struct gm_batch *batch = d->batch;
 	struct turn turn;
 	uint64_t start;
+	uint64_t ns;
 	int rc;
 
 	if (batch->nr == 0)
 		return 0;
 	turn = take_turn(scatter, batch->nr);
-	start = turn.measured ? gm_sys_now_ns() : 0;
+	start = gm_sys_now_ns();
 	rc = turn.batch ? do_batch(d) : do_singly(d, 0);
+	ns = gm_sys_now_ns() - start;
 	if (turn.measured && !rc)
-		note(turn.batch ? &scatter->batch_ns : &scatter->single_ns, gm_sys_now_ns() - start,
-			batch->nr);
+		note(turn.batch ? &scatter->batch_ns : &scatter->single_ns, ns, batch->nr);
+	gm_discard_counted(d, batch->map->block, batch->bytes, ns, rc);
+	GM_PROBE5(discard, batch->gpas[0].first, batch->bytes, d->mode, ns, rc);
 	mark_all(d);
 	gm_map_unpin(batch->map);
 	batch->map = NULL;

@@ -16,6 +16,7 @@
 #include "core/error.h"
 #include "memory/dirty.h"
 #include "memory/space.h"
+#include "sys/probe.h"
 #include "sys/sys.h"
 
 #define VHOST_PAGE 4096u /* of logs that vhost shares, on every host */
@@ -355,6 +356,7 @@ int gm_log_take(
 	if (sum)
 		gm_dirty_barrier(log->dirty);
 	__atomic_fetch_add(&log->taken, sum, __ATOMIC_RELAXED);
+	GM_PROBE3(log_take, page, nr, sum);
 	clear_rest(&bits, nr, words);
 	if (ret_count)
 		*ret_count = sum;

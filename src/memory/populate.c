@@ -18,6 +18,7 @@
 #include "memory/avail.h"
 #include "memory/block.h"
 #include "sys/guard.h"
+#include "sys/probe.h"
 #include "sys/sys.h"
 #include "sys/uapi.h"
 
@@ -250,6 +251,8 @@ int gm_map_populate(struct gm_map *map, const struct gm_populate_opts *user, str
 	struct gm_populate_opts opts = {.size = sizeof(opts)};
 	struct job job = {.map = map, .opts = &opts};
 	int rc = user ? gm_opts_copy(&opts, sizeof(opts), user, sizeof(opts)) : 0;
+	uint64_t start;
+	uint64_t ns;
 
 	if (rc)
 		return gm_opts_error(err, rc, "populate");
@@ -265,7 +268,11 @@ int gm_map_populate(struct gm_map *map, const struct gm_populate_opts *user, str
 	job.len = opts.len ? opts.len : map->len - opts.off;
 	job.chunk = map->block->page_size > CHUNK ? map->block->page_size : CHUNK;
 	job.pin = near_cpus(&map->block->opts.numa, &job.cpus);
+	start = gm_sys_now_ns();
 	run(&job, thread_count(&job));
+	ns = gm_sys_now_ns() - start;
+	gm_tally(&map->block->tallies, GM_COUNT_POPULATE, job.done, ns, job.code);
+	GM_PROBE5(populate, map->block->name, (uintptr_t)map->hva + job.off, job.len, ns, job.code);
 	return job.code ? explain(&job, err) : 0;
 }
 

@@ -10,6 +10,7 @@
 #include "memory/annotate.h"
 #include "memory/lease.h"
 #include "sys/inside.h"
+#include "sys/probe.h"
 #include "sys/sys.h"
 
 #define POLL_MIN_NS 2000u
@@ -215,9 +216,9 @@ static int timed_out(struct gm_reclaim *reclaim, uint64_t timeout_ns, struct gm_
 	return -ETIMEDOUT;
 }
 
-int gm_reclaim_wait(struct gm_reclaim *reclaim, uint64_t timeout_ns, struct gm_error *err)
+static int wait(
+	struct gm_reclaim *reclaim, uint64_t start, uint64_t timeout_ns, struct gm_error *err)
 {
-	uint64_t start = gm_sys_now_ns();
 	uint64_t pause = POLL_MIN_NS;
 
 	if (reclaim->nr_deferred == 0)
@@ -238,6 +239,15 @@ int gm_reclaim_wait(struct gm_reclaim *reclaim, uint64_t timeout_ns, struct gm_e
 		pause = pause * 2 < POLL_MAX_NS ? pause * 2 : POLL_MAX_NS;
 	}
 	return 0;
+}
+
+int gm_reclaim_wait(struct gm_reclaim *reclaim, uint64_t timeout_ns, struct gm_error *err)
+{
+	uint64_t start = gm_sys_now_ns();
+	int rc = wait(reclaim, start, timeout_ns, err);
+
+	GM_PROBE2(wait, gm_sys_now_ns() - start, rc);
+	return rc;
 }
 
 void gm_reclaim_fini(struct gm_reclaim *reclaim)

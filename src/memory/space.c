@@ -11,6 +11,7 @@
 #include "memory/listener.h"
 #include "memory/txn.h"
 #include "sys/guard.h"
+#include "sys/probe.h"
 #include "sys/sys.h"
 
 #define NAME_DEFAULT "guest"
@@ -212,6 +213,7 @@ struct gm_view_full *gm_space_publish(
 	if (txn)
 		gm_txn_shown(txn);
 	pthread_mutex_unlock(&space->lock);
+	GM_PROBE2(publish, space->name, view->pub.generation);
 	return old;
 }
 

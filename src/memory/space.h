@@ -11,6 +11,7 @@
 #include <guestmem/space.h>
 #include <pthread.h>
 
+#include "memory/counters.h"
 #include "memory/gate.h"
 #include "memory/node.h"
 #include "memory/reclaim.h"
@@ -42,6 +43,7 @@ struct gm_space {
 	struct gm_dirty *dirty;
 	struct gm_gate gate; /* of discards */
 	uint64_t generation;
+	struct gm_tallies tallies;
 	char name[32];
 };
 

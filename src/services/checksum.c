@@ -12,6 +12,8 @@
 #define XXH_INLINE_ALL 1
 #include <xxhash.h>
 
+#include "services/checksum.h"
+
 static int add_64(void *ctx, const void *data, size_t n)
 {
 	XXH3_64bits_update(ctx, data, n);
@@ -52,4 +54,10 @@ int gm_checksum_128(const struct gm_view *view, uint64_t gpa, size_t len, uint64
 	ret_sum[0] = sum.low64;
 	ret_sum[1] = sum.high64;
 	return 0;
+}
+
+bool gm_checksum_bytes(const void *bytes, size_t len, uint64_t *ret)
+{
+	*ret = XXH3_64bits(bytes, len);
+	return true;
 }

@@ -15,6 +15,7 @@
 #include "core/sort.h"
 #include "memory/avail.h"
 #include "memory/reach.h"
+#include "sys/probe.h"
 #include "sys/sys.h"
 #include "sys/uapi.h"
 
@@ -24,6 +25,7 @@
 _Static_assert(sizeof(struct gm_heat) == sizeof(struct gm_sort_pair), "sorted as pairs");
 
 struct job {
+	struct gm_space *space;
 	struct gm_residency *res;
 	uint32_t flags;
 	const struct gm_page_choice *choice;
@@ -67,7 +69,7 @@ static int madvise_fully(uint8_t *hva, uint64_t len, int advice)
 static int open_job(struct gm_space *space, uint32_t flags, uint32_t known, struct job *job,
 	const struct gm_policy_result *ret, struct gm_error *err)
 {
-	*job = (struct job){.flags = flags};
+	*job = (struct job){.space = space, .flags = flags};
 	if ((flags & ~known) || (ret && ret->size < sizeof(*ret)))
 		return gm_error_set(err, -EINVAL, 0, 0,
 			"%s: unknown flags, or the result's size is not set", space->name);
@@ -161,18 +163,31 @@ static int touch(const struct gm_range *range)
 	return rc;
 }
 
+static void count_collapse(struct job *job, struct gm_block *block, const struct gm_range *range,
+	uint64_t bytes, uint64_t ns)
+{
+	int rc = bytes ? 0 : job->sum.code;
+
+	gm_tally(&block->tallies, GM_COUNT_COLLAPSE, bytes, ns, rc);
+	gm_tally(&job->space->tallies, GM_COUNT_COLLAPSE, bytes, ns, rc);
+	GM_PROBE5(collapse, range->first, gm_range_len(range), bytes, ns, rc);
+}
+
 /* Whole blocks of host addresses. */
-static int collapse(struct job *job, const struct gm_range *range, struct gm_error *err)
+static int collapse(
+	struct job *job, struct gm_block *block, const struct gm_range *range, struct gm_error *err)
 {
 	uint64_t before;
 	uint64_t huge;
 	uint64_t was;
 	uint64_t present;
 	int code = 0;
+	uint64_t start;
 	int rc = look(job, range, &before, &was, err);
 
 	if (rc)
 		return rc;
+	start = gm_sys_now_ns();
 	if (job->flags & GM_POLICY_TOUCH)
 		code = touch(range);
 	for (uint64_t off = 0; !code && off <= gm_range_extent(range); off += CHUNK) {
@@ -186,7 +201,9 @@ static int collapse(struct job *job, const struct gm_range *range, struct gm_err
 	}
 	if (code)
 		job->sum.code = code;
+	start = gm_sys_now_ns() - start;
 	rc = look(job, range, &huge, &present, err);
+	count_collapse(job, block, range, huge > before ? huge - before : 0, start);
 	job->sum.blocks += gm_range_len(range) / block_size();
 	job->sum.before += before / block_size();
 	job->sum.huge += huge / block_size();
@@ -207,7 +224,7 @@ static int collapse_piece(void *ctx, struct gm_reach *reach, struct gm_error *er
 	struct gm_range range;
 	int rc = check(reach, err);
 
-	return rc || !blocks_in(reach, &range) ? rc : collapse(ctx, &range, err);
+	return rc || !blocks_in(reach, &range) ? rc : collapse(ctx, reach->block, &range, err);
 }
 
 int gm_policy_collapse(struct gm_space *space, uint64_t gpa, uint64_t len, uint32_t flags,
@@ -335,7 +352,7 @@ static int promote(struct gm_space *space, struct job *job, uint64_t gpa, uint64
 		job->sum.over++;
 	} else {
 		added = job->sum.added;
-		rc = collapse(job, &range, err);
+		rc = collapse(job, reach.block, &range, err);
 		added = job->sum.added - added;
 		*budget -= added < *budget ? added : *budget;
 	}

@@ -376,6 +376,21 @@ static void read_name(char *to, size_t cap, const char *status)
 	to[len] = '\0';
 }
 
+/* Fields 10 and 12 of stat; the name before them may hold anything. */
+static void read_faults(struct gm_process_memory *m, const char *stat)
+{
+	const char *at = strrchr(stat, ')');
+	uint64_t unused;
+
+	m->minor_faults = m->major_faults = UINT64_MAX;
+	for (int field = 3; at && field <= 10; field++)
+		at = strchr(at + 1, ' ');
+	if (!at || !gm_text_number(at + 1, 10, &m->minor_faults, &at) ||
+		!gm_text_number(at + 1, 10, &unused, &at) ||
+		!gm_text_number(at + 1, 10, &m->major_faults, NULL))
+		m->minor_faults = m->major_faults = UINT64_MAX;
+}
+
 int gm_residency_process(
 	struct gm_residency *res, struct gm_process_memory *ret, struct gm_error *err)
 {
@@ -406,6 +421,10 @@ int gm_residency_process(
 	m.ksm_profit = gm_text_field(text, "ksm_process_profit ");
 	if (strstr(text, "ksm_process_profit -"))
 		m.ksm_profit = 0;
+	nr = read_proc(res, "stat", text, sizeof(text));
+	if (nr < 0)
+		text[0] = '\0';
+	read_faults(&m, text);
 	*ret = m;
 	return 0;
 }

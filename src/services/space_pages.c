@@ -138,13 +138,19 @@ int gm_space_extents(struct gm_space *space, uint64_t gpa, uint64_t len, uint32_
 
 /* ---- filling ---- */
 
+struct filling {
+	struct gm_space *space;
+	const struct gm_populate_opts *opts;
+};
+
 static int fill_piece(void *ctx, struct gm_reach *reach, struct gm_error *err)
 {
-	const struct gm_populate_opts *user = ctx;
-	struct gm_populate_opts opts = *user;
+	const struct filling *fill = ctx;
+	struct gm_populate_opts opts = *fill->opts;
 	struct gm_error inner;
 	struct gm_range bytes;
 	struct gm_range pages;
+	uint64_t start;
 	int rc;
 
 	if (!reach->hva || reach->block->dark)
@@ -154,7 +160,10 @@ static int fill_piece(void *ctx, struct gm_reach *reach, struct gm_error *err)
 	gm_range_align_out(&bytes, reach->block->page_size, &pages);
 	opts.off = pages.first;
 	opts.len = gm_range_len(&pages);
+	start = gm_sys_now_ns();
 	rc = gm_map_populate(reach->map, &opts, &inner);
+	gm_tally(&fill->space->tallies, GM_COUNT_POPULATE, rc ? 0 : opts.len,
+		gm_sys_now_ns() - start, rc);
 	if (!rc)
 		return 0;
 	/* Its address is a byte of the block, perhaps one in front of the range. */
@@ -167,6 +176,7 @@ int gm_space_populate(struct gm_space *space, uint64_t gpa, uint64_t len,
 	const struct gm_populate_opts *user, struct gm_error *err)
 {
 	struct gm_populate_opts opts = {.size = sizeof(opts)};
+	struct filling fill = {space, &opts};
 	int rc = user ? gm_opts_copy(&opts, sizeof(opts), user, sizeof(opts)) : 0;
 
 	if (rc)
@@ -175,5 +185,5 @@ int gm_space_populate(struct gm_space *space, uint64_t gpa, uint64_t len,
 		return gm_error_set(err, -EINVAL, gpa, len,
 			"%s: populating a range of a space takes no offset and no length",
 			space->name);
-	return gm_reach_each(space, gpa, len, fill_piece, &opts, err);
+	return gm_reach_each(space, gpa, len, fill_piece, &fill, err);
 }

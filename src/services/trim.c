@@ -24,6 +24,7 @@
 #include "core/error.h"
 #include "memory/reach.h"
 #include "sys/guard.h"
+#include "sys/probe.h"
 #include "sys/sys.h"
 #include "sys/uapi.h"
 
@@ -291,7 +292,7 @@ static struct uffdio_range whole_chunks(
 	return (struct uffdio_range){chunks.first, gm_range_len(&chunks)};
 }
 
-static int trim_piece(void *ctx, struct gm_reach *reach, struct gm_error *err)
+static int trim_one(void *ctx, struct gm_reach *reach, struct gm_error *err)
 {
 	struct gm_range range = {
 		(uintptr_t)reach->hva, (uintptr_t)reach->hva + gm_range_extent(&reach->range)};
@@ -314,6 +315,24 @@ static int trim_piece(void *ctx, struct gm_reach *reach, struct gm_error *err)
 		return explain(t, rc, reach, err);
 	rc = trim_chunks(t, reach, &range, err);
 	gm_sys_ioctl(t->uffd, UFFDIO_UNREGISTER, &reg.range);
+	return rc;
+}
+
+static int trim_piece(void *ctx, struct gm_reach *reach, struct gm_error *err)
+{
+	struct trim *t = ctx;
+	uint64_t freed = t->sum.freed;
+	uint64_t left = t->sum.left;
+	uint64_t start = gm_sys_now_ns();
+	int rc = trim_one(t, reach, err);
+	uint64_t ns = gm_sys_now_ns() - start;
+
+	if (t->sum.left != left)
+		return rc;
+	freed = t->sum.freed - freed;
+	gm_tally(&reach->block->tallies, GM_COUNT_TRIM, freed, ns, rc);
+	gm_tally(&t->space->tallies, GM_COUNT_TRIM, freed, ns, rc);
+	GM_PROBE5(trim, reach->range.first, gm_range_len(&reach->range), freed, ns, rc);
 	return rc;
 }
 

@@ -16,6 +16,7 @@
 
 #include "core/error.h"
 #include "memory/listener.h"
+#include "sys/probe.h"
 #include "sys/sys.h"
 #include "sys/uapi.h"
 
@@ -264,6 +265,7 @@ int gm_watch_harvest(struct gm_watch *watch, uint64_t *ret_bytes, struct gm_erro
 				gm_error_word(rc));
 	}
 	pthread_mutex_unlock(&watch->lock);
+	GM_PROBE2(watch_harvest, bytes, rc);
 	if (ret_bytes)
 		*ret_bytes = bytes;
 	return rc;

@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -89,4 +90,13 @@ int gm_sys_userfaultfd(int flags)
 	long fd = syscall(SYS_userfaultfd, flags | O_CLOEXEC);
 
 	return fd < 0 ? -errno : (int)fd;
+}
+
+ssize_t gm_sys_process_read(pid_t pid, uint64_t addr, void *to, size_t len)
+{
+	struct iovec local = {to, len};
+	struct iovec remote = {(void *)(uintptr_t)addr, len};
+	ssize_t nr = process_vm_readv(pid ? pid : getpid(), &local, 1, &remote, 1, 0);
+
+	return nr < 0 ? -errno : nr;
 }

@@ -104,6 +104,8 @@ int gm_sys_kernel_release(char *buf, size_t cap); /* terminated */
 /* Capability @cap is in the effective set of this thread: 1, 0. */
 int gm_sys_has_cap(unsigned int cap);
 int gm_sys_userfaultfd(int flags);
+/* Bytes of another process, or of this one (0), up to a page that cannot be read; -EFAULT if that is the first. */
+ssize_t gm_sys_process_read(pid_t pid, uint64_t addr, void *to, size_t len);
 
 /* ---- kvm.c: @vm, @vcpu are fds ---- */
 struct kvm_userspace_memory_region2;

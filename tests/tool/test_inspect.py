@@ -129,6 +129,65 @@ class Finding(Case):
         self.assertNotIn("smaps", report["sources"])
 
 
+class Waste(Case):
+    """What is in the memory, whose contents are known."""
+
+    def setUp(self):
+        self.memory = Memory("guestmem-waste", size=8 * MIB, touched=0)
+        for page in range(512, 1024):
+            self.memory.map[page * PAGE:(page + 1) * PAGE] = bytes([page % 4]) * PAGE
+        self.memory.map[0] = 1
+
+    def tearDown(self):
+        self.memory.close()
+
+    def one(self, *args):
+        result = guestmem("inspect", "--json", *args, os.getpid())
+        self.well(result)
+        (mapping,) = json.loads(result.stdout)["mappings"]
+        return mapping
+
+    def test_zeros_and_reasons(self):
+        before = os.fstat(self.memory.fd).st_blocks
+        mapping = self.one("--waste")
+        waste = mapping["waste"]
+        self.assertEqual(os.fstat(self.memory.fd).st_blocks, before)
+        self.assertEqual(waste["zero_bytes"], 128 * PAGE)
+        self.assertEqual(waste["read_bytes"], 513 * PAGE)
+        self.assertEqual(waste["disturbed_bytes"], 0)
+        self.assertEqual(waste["zero_in_huge_bytes"], 0)
+        self.assertAlmostEqual(waste["bloat"], 513 / 385, delta=0.01)
+        self.assertEqual(sum(waste["units"].values()) in (4, 5), True)
+        self.assertNotIn("duplicate_bytes", waste)
+        self.assertNotIn("waste", self.one())
+
+    def test_duplicates(self):
+        waste = self.one("--duplicates")["waste"]
+        self.assertEqual(waste["duplicate_bytes"], 3 * 127 * PAGE)
+        self.assertEqual(waste["duplicate_bytes_low"], waste["duplicate_bytes"])
+        self.assertEqual(waste["followed_pages"], 385)
+        self.assertIn("duplicate_bytes", self.one("--duplicates=64")["waste"])
+        for bad in ("0", "x", "65537", "-1"):
+            self.fails(2, "duplicates", args=("inspect", f"--duplicates={bad}", os.getpid()))
+
+    def test_text_says_the_same(self):
+        result = guestmem("inspect", "--waste", "--duplicates", "--working-set", os.getpid())
+        self.well(result)
+        for words in ("zeros 512 KiB", "duplicates 1.5 MiB", "bloat 1.33", "page faults: ", "working set: not known"):
+            self.assertIn(words, result.stdout)
+
+    def test_looks_are_compared(self):
+        result = guestmem("inspect", "--json", "--waste", "--watch=0.05", "--count=3", os.getpid())
+        self.well(result)
+        lines = [json.loads(line) for line in result.stdout.splitlines()]
+        self.assertEqual(len(lines), 3)
+        self.assertNotIn("minor_faults_since", lines[0])
+        for line in lines[1:]:
+            self.assertEqual(line["present_bytes_since"], 0)
+            self.assertGreaterEqual(line["minor_faults_since"], 0)
+            self.assertIn("waste", line["mappings"][0])
+
+
 class Agreement(Case):
     """Against the memfd's own accounting and pagemap, to the page."""
 

@@ -338,6 +338,26 @@ class Measure(Case):
         self.assertNotIn("ns", series["2M pool"])
         self.check_numbers(series["4K"])
 
+    def test_guests_are_measured_under_each_pair(self):
+        """Nothing is said about time: only that each pair ran on the pages that it is about."""
+        measured = self.measure("--in-guest", size="8M", timeout=240)
+        if measured["guest_skipped"]:
+            self.assertFalse(os.path.exists("/dev/kvm"), measured["guest_skipped"])
+            self.skipTest(measured["guest_skipped"])
+        found = {(p["guest_page_size"], p["host_page_size"]): p for p in measured["guest"]}
+        self.assertEqual(set(found), set(itertools.product((4 * KIB, 2 * MIB), repeat=2)))
+        self.assertEqual({k: p["computed_loads_nested"] for k, p in found.items()},
+                         {(4096, 4096): 24, (2 * MIB, 4096): 19, (4096, 2 * MIB): 19, (2 * MIB, 2 * MIB): 15})
+        self.assertEqual({k: p["computed_loads_shadow"] for k, p in found.items()},
+                         {(4096, 4096): 4, (2 * MIB, 4096): 4, (4096, 2 * MIB): 4, (2 * MIB, 2 * MIB): 3})
+        for pair in found.values():
+            self.assertIsNone(pair["skipped"])
+            self.assertGreater(pair["ns"], 0)
+            low, high = pair["ratio_quartiles"]
+            self.assertTrue(0 < low <= pair["ratio"] <= high)
+        self.assertEqual(found[(4096, 4096)]["ratio"], 1)
+        self.fails(2, "without --measure", args=("walk", "--in-guest"))
+
     def test_pages_of_64k_are_measured_where_they_are_given(self):
         if not os.path.exists(THP + "hugepages-64kB/enabled"):
             self.skipTest("this kernel has no transparent huge pages of 64K")
