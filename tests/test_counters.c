@@ -46,7 +46,7 @@ static void what_is_done_is_counted(void **state)
 	(void)state;
 	start_backing(&backings[THP]);
 	for (int i = 0; i < GM_COUNTERS; i++)
-		assert_count(i, 0, 0, 0);
+		assert_count((enum gm_counter)i, 0, 0, 0);
 	assert_ok(gm_space_populate(space, AT, MIB(4), NULL, &err));
 	assert_count(GM_COUNT_POPULATE, 1, 0, MIB(4));
 	assert_ok(gm_discard(space, AT, MIB(4) + 100, GM_DISCARD_NOW, 0, NULL, &err));
