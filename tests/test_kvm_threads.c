@@ -57,7 +57,7 @@ static void *run(void *arg)
 			r->failed = rc;
 			return NULL;
 		}
-		r->runs++;
+		__atomic_add_fetch(&r->runs, 1, __ATOMIC_RELAXED);
 		if (r->payload == GUEST_SUM)
 			r->wrong += !is_right(params->value);
 	}
@@ -209,6 +209,12 @@ static void resume_cpus(void *ctx)
 	pthread_mutex_unlock(&running);
 }
 
+static bool has_yet_to_run(const struct runner *r)
+{
+	return __atomic_load_n(&r->runs, __ATOMIC_RELAXED) == 0 &&
+	       __atomic_load_n(&r->failed, __ATOMIC_RELAXED) == 0;
+}
+
 static void *run_unless_paused(void *arg)
 {
 	struct runner *r = arg;
@@ -223,10 +229,10 @@ static void *run_unless_paused(void *arg)
 		/* So that others get the lock. */
 		sched_yield();
 		if (rc != KVM_EXIT_IO) {
-			r->failed = rc;
+			__atomic_store_n(&r->failed, rc, __ATOMIC_RELAXED);
 			return NULL;
 		}
-		r->runs++;
+		__atomic_add_fetch(&r->runs, 1, __ATOMIC_RELAXED);
 	}
 	return NULL;
 }
@@ -245,9 +251,11 @@ static void test_a_monitor_that_pauses_sees_no_exits(void **state)
 		.base = DATA, .mask = PAGES - 1, .value = 1, .count = 100, .seed = 7};
 	stop_running = false;
 	assert_int_equal(pthread_create(&r.thread, NULL, run_unless_paused, &r), 0);
-	for (unsigned long n = 0; n < rounds; n++) {
+	/* And on, until the guest has had a turn: the lock is not fair. */
+	for (unsigned long n = 0; n < rounds || has_yet_to_run(&r); n++) {
 		uint64_t id;
 
+		sched_yield();
 		assert_ok(gm_space_add(space,
 			DESC(.gpa = RAM - PAGE, .len = PAGE, .kind = GM_REGION_RESERVED,
 				.priority = 1),
