@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * residency.c - what backs the memory of a process: handles, the PAGEMAP_SCAN engine, sums.
- *
- * PAGEMAP_SCAN has a trap: with room for more than 512 extents, walk_end may be that of the last
- * batch of 512 and not of the walk, and who goes on from there gets extents twice. So the room is
- * 512, and the walk ends when a call does not fill it.
  */
 #include "services/residency.h"
 
@@ -15,12 +11,13 @@
 
 #include "core/error.h"
 #include "core/range.h"
+#include "services/pagemap.h"
 #include "services/text.h"
 #include "sys/sys.h"
 #include "sys/uapi.h"
 
 #define SCAN_ROOM 512u
-_Static_assert(SCAN_ROOM <= 512, "see above");
+_Static_assert(SCAN_ROOM <= 512, "the kernel's own batch: see pagemap.h");
 #define ALL_FLAGS (GM_RESIDENCY_FOLIOS | GM_RESIDENCY_SHARED | GM_RESIDENCY_NO_SCAN)
 
 static int open_patiently(const char *path, int flags)
@@ -201,31 +198,29 @@ static int scan_extent(struct gm_walk *walk, const struct page_region *region)
 /* *ret_missing: the kernel has no PAGEMAP_SCAN, or not this one; nothing was emitted then. */
 static int scan(struct gm_walk *walk, struct page_region *room, bool *ret_missing)
 {
-	uint64_t guard = PAGE_IS_GUARD;
-	uint64_t at = walk->start;
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = walk->start,
+		.end = walk->end,
+		.vec = (uintptr_t)room,
+		.vec_len = SCAN_ROOM,
+		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+		.return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO | PAGE_IS_HUGE |
+			       PAGE_IS_GUARD,
+	};
+	bool more = walk->start < walk->end;
 
-	while (at < walk->end) {
-		struct pm_scan_arg arg = {
-			.size = sizeof(arg),
-			.start = at,
-			.end = walk->end,
-			.vec = (uintptr_t)room,
-			.vec_len = SCAN_ROOM,
-			.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-			.return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO |
-				       PAGE_IS_HUGE | guard,
-		};
-		int nr = gm_sys_ioctl(walk->pagemap, PAGEMAP_SCAN, &arg);
+	while (more) {
+		int nr = gm_pagemap_scan(walk->pagemap, &arg, &more);
 
-		if (nr == -EINTR)
-			continue;
-		if (nr == -EINVAL && guard) {
-			guard = 0;
+		if (nr == -EINVAL && (arg.return_mask & PAGE_IS_GUARD)) {
+			arg.return_mask &= ~(uint64_t)PAGE_IS_GUARD;
 			walk->sum.unseen |= GM_UNSEEN_GUARD;
+			more = true;
 			continue;
 		}
 		if (nr < 0) {
-			*ret_missing = at == walk->start && (nr == -ENOTTY || nr == -EINVAL);
+			*ret_missing = arg.start == walk->start && (nr == -ENOTTY || nr == -EINVAL);
 			return nr;
 		}
 		for (int i = 0; i < nr; i++) {
@@ -234,9 +229,6 @@ static int scan(struct gm_walk *walk, struct page_region *room, bool *ret_missin
 			if (rc)
 				return rc;
 		}
-		if (nr < (int)SCAN_ROOM)
-			break;
-		at = room[nr - 1].end;
 	}
 	walk->sum.sources |= GM_SOURCE_SCAN;
 	return 0;

@@ -23,6 +23,7 @@
 #include "core/bits.h"
 #include "core/error.h"
 #include "memory/reach.h"
+#include "services/pagemap.h"
 #include "sys/guard.h"
 #include "sys/probe.h"
 #include "sys/sys.h"
@@ -100,17 +101,16 @@ static int find_zeros(struct trim *t, const struct stretch *s)
 		.category_mask = PAGE_IS_PRESENT | PAGE_IS_PFNZERO,
 		.return_mask = PAGE_IS_PRESENT | PAGE_IS_HUGE,
 	};
+	bool more;
 	int nr;
 
 	memset(t->zeros, 0, sizeof(t->zeros));
 	t->huge = false;
 	do {
-		nr = gm_sys_ioctl(t->pagemap, PAGEMAP_SCAN, &arg);
+		nr = gm_pagemap_scan(t->pagemap, &arg, &more);
 		for (int i = 0; i < nr; i++)
 			note_zeros(t, s, &t->found[i]);
-		if (nr > 0)
-			arg.start = t->found[nr - 1].end;
-	} while (nr == (int)FOUND_MAX || nr == -EINTR);
+	} while (more);
 	return nr < 0 ? nr : 0;
 }
 

@@ -16,6 +16,8 @@
 
 #include "core/error.h"
 #include "memory/listener.h"
+#include "services/pagemap.h"
+#include "services/wp_async.h"
 #include "sys/probe.h"
 #include "sys/sys.h"
 #include "sys/uapi.h"
@@ -44,27 +46,18 @@ struct gm_watch {
 
 static int open_uffd(struct gm_error *err)
 {
-	struct uffdio_api api = {
-		.api = UFFD_API,
-		.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM |
-			    UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC,
-	};
-	int fd = gm_sys_userfaultfd(0);
-	int rc;
+	int why;
+	int fd = gm_wp_async_open(&why);
 
-	if (fd == -EPERM)
-		fd = gm_sys_userfaultfd(UFFD_USER_MODE_ONLY);
+	if (why)
+		return gm_error_set(err, fd, 0, 0,
+			"watch: the kernel has no asynchronous write protection (Linux 6.7): %s",
+			gm_error_word(why));
 	if (fd < 0)
 		return gm_error_set(err, fd, 0, 0,
 			"watch: no userfaultfd: %s (vm.unprivileged_userfaultfd, CAP_SYS_PTRACE)",
 			gm_error_word(fd));
-	rc = gm_sys_ioctl(fd, UFFDIO_API, &api);
-	if (rc >= 0)
-		return fd;
-	gm_sys_close(fd);
-	return gm_error_set(err, -ENOTSUP, 0, 0,
-		"watch: the kernel has no asynchronous write protection (Linux 6.7): %s",
-		gm_error_word(rc));
+	return fd;
 }
 
 static int protect(struct gm_watch *watch, const struct stretch *s, struct gm_error *err)
@@ -115,10 +108,11 @@ static int harvest(struct gm_watch *watch, const struct stretch *s, uint64_t *by
 		.category_mask = PAGE_IS_WRITTEN,
 		.return_mask = PAGE_IS_WRITTEN,
 	};
+	bool more;
 	int nr;
 
 	do {
-		nr = gm_sys_ioctl(watch->pagemap, PAGEMAP_SCAN, &arg);
+		nr = gm_pagemap_scan(watch->pagemap, &arg, &more);
 		for (int i = 0; i < nr; i++) {
 			const struct page_region *region = &watch->found[i];
 			uint64_t len = region->end - region->start;
@@ -128,10 +122,7 @@ static int harvest(struct gm_watch *watch, const struct stretch *s, uint64_t *by
 			gm_reader_leave(watch->reader);
 			*bytes += len;
 		}
-		/* Go on behind the last one: walk_end can be stale. */
-		if (nr > 0)
-			arg.start = watch->found[nr - 1].end;
-	} while (nr == REGIONS || nr == -EINTR);
+	} while (more);
 	return nr < 0 ? nr : 0;
 }
 

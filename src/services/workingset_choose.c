@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "services/workingset.h"
+#include "services/wp_async.h"
 #include "sys/sys.h"
 
 #define VMA_SHARED 0x08u /* procmap_query.vma_flags */
@@ -71,27 +72,6 @@ static int is_shared(struct gm_workingset *ws, const struct gm_range *hva, bool 
 
 /* ---- userfaultfd ---- */
 
-static int open_uffd(void)
-{
-	struct uffdio_api api = {
-		.api = UFFD_API,
-		.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM |
-			    UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC,
-	};
-	int fd = gm_sys_userfaultfd(0);
-	int rc;
-
-	if (fd == -EPERM)
-		fd = gm_sys_userfaultfd(UFFD_USER_MODE_ONLY);
-	if (fd < 0)
-		return fd;
-	rc = gm_sys_ioctl(fd, UFFDIO_API, &api);
-	if (rc >= 0)
-		return fd;
-	gm_sys_close(fd);
-	return -ENOTSUP;
-}
-
 /*
  * Registered memory has no fault-around: a read maps the one page, and each page of a large folio is mapped by
  * a touch of its own. And nobody else's userfaultfd has it.
@@ -100,13 +80,13 @@ static int register_area(struct gm_workingset *ws, struct gm_area *area)
 {
 	struct uffdio_register reg = {
 		.range = {area->hva, gm_area_len(area)}, .mode = UFFDIO_REGISTER_MODE_WP};
-
+	int why;
 	int rc;
 
 	if (area->registered)
 		return 0;
 	if (ws->uffd == -1)
-		ws->uffd = open_uffd();
+		ws->uffd = gm_wp_async_open(&why);
 	if (ws->uffd < 0)
 		return ws->uffd;
 	rc = gm_sys_ioctl(ws->uffd, UFFDIO_REGISTER, &reg);

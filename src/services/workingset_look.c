@@ -9,6 +9,7 @@
 #include <linux/userfaultfd.h>
 #include <sys/mman.h>
 
+#include "services/pagemap.h"
 #include "services/workingset.h"
 #include "sys/sys.h"
 
@@ -59,6 +60,7 @@ static int look_on(
 {
 	struct gm_look *look = &ws->look;
 	struct pm_scan_arg arg = *want;
+	bool more;
 	int nr;
 
 	look->window = end - from < look->window ? end - from : look->window;
@@ -67,13 +69,11 @@ static int look_on(
 	arg.end = from + look->window;
 	arg.vec = (uintptr_t)look->found;
 	arg.vec_len = room_for(look->window / gm_sys_page_size());
-	do {
-		nr = gm_sys_ioctl(ws->pagemap, PAGEMAP_SCAN, &arg);
-	} while (nr == -EINTR);
+	nr = gm_pagemap_scan(ws->pagemap, &arg, &more);
 	if (nr < 0)
 		return nr;
 	look->from = from;
-	look->to = nr == (int)arg.vec_len ? look->found[nr - 1].end : arg.end;
+	look->to = more ? arg.start : arg.end;
 	look->nr = (size_t)nr;
 	look->at = 0;
 	return 0;
