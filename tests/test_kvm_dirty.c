@@ -7,6 +7,7 @@
  * memory when it has stopped.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 
 #include <guestmem/log.h>
@@ -196,10 +197,20 @@ static void stop_dirty(void)
 
 /* ---- rounds ---- */
 
-static void one_round(uint64_t writes)
+static uint64_t full_now(void)
 {
+	return __atomic_load_n(&full_exits, __ATOMIC_RELAXED);
+}
+
+/* @until_full: nobody reads a ring before it is full. */
+static void one_round(uint64_t writes, bool until_full)
+{
+	uint64_t full = full_now();
+
 	for (unsigned int i = 0; i < guest.nr_cpus; i++)
 		start_stamping(i, DATA + i * DATA_LEN, DATA_LEN / PAGE, writes);
+	while (until_full && full_now() == full && !all_done())
+		sched_yield();
 	while (!all_done()) {
 		harvest();
 		copy_marked();
@@ -220,8 +231,12 @@ static void rounds(uint32_t how, uint32_t entries, unsigned int cpus)
 
 	start_dirty(entries, cpus);
 	begin(how);
-	for (uint64_t round = 0; round < nr; round++)
-		one_round(1 + rng_below(&rng, round % 50 ? 20 : 3000));
+	for (uint64_t round = 0; round < nr; round++) {
+		if (round % 50)
+			one_round(1 + rng_below(&rng, 20), false);
+		else
+			one_round(3000, entries == RING);
+	}
 	/* Bitmaps do not exit; rings of 256 entries are full again and again. */
 	assert_int_equal(full_exits != 0, entries == RING);
 	printf("figure: kvm_rounds %llu\n", (unsigned long long)nr);
@@ -247,7 +262,7 @@ static void test_a_kvm_that_clears_at_once(void **state)
 	begin(GM_KVM_TRACK_BITMAP);
 	fault_set(NULL);
 	for (uint64_t round = 0; round < support_scale(50); round++)
-		one_round(1 + rng_below(&rng, 100));
+		one_round(1 + rng_below(&rng, 100), false);
 	assert_int_equal(fault_calls(FAULT_gm_sys_kvm_clear_log), 0);
 	stop_dirty();
 }

@@ -147,6 +147,37 @@ static void test_the_map_changes_meanwhile(void **state)
 	stop_watch();
 }
 
+/* Protecting takes memory from KVM's tables, so it is asked for where something was written and nowhere else. */
+static void test_only_what_is_around_written_pages_is_protected(void **state)
+{
+	(void)state;
+	start_watch(BLOCK(.len = MIB(4), .flags = GM_BLOCK_POPULATE));
+	fault_set(NULL);
+	assert_int_equal(harvest(), 0);
+	assert_int_equal(fault_calls(FAULT_gm_sys_ioctl), 1);
+	*host(MIB(1)) = *host(MIB(1) + 10 * PAGE) = *host(MIB(3)) = 1;
+	fault_set(NULL);
+	assert_int_equal(harvest(), 3 * PAGE);
+	assert_int_equal(fault_calls(FAULT_gm_sys_ioctl), 3);
+	assert_int_equal(gm_log_count(log_, MIB(1), 11 * PAGE), 2);
+	assert_int_equal(harvest(), 0);
+	/* More than are looked for at a time. */
+	for (uint64_t at = 0; at < MIB(4); at += 2 * PAGE)
+		*host(at) = 1;
+	gm_log_reset(log_, 0, 0);
+	assert_int_equal(harvest(), MIB(2));
+	assert_int_equal(gm_log_count(log_, 0, MIB(4)), 512);
+	stop_watch();
+	/* Far from each other: each by a call of its own. */
+	start_watch(BLOCK(.len = MIB(512)));
+	for (uint64_t at = 0; at < MIB(512); at += MIB(1) / 2)
+		*host(at) = 1;
+	assert_int_equal(harvest(), 1024 * PAGE);
+	assert_int_equal(gm_log_count(log_, 0, MIB(512)), 1024);
+	assert_int_equal(harvest(), 0);
+	stop_watch();
+}
+
 static void test_memory_that_another_watches_is_refused(void **state)
 {
 	struct uffdio_api api = {.api = UFFD_API};
@@ -201,6 +232,7 @@ int main(void)
 		cmocka_unit_test(test_raw_writes_are_found_on_every_sort_of_memory),
 		cmocka_unit_test(test_huge_pages),
 		cmocka_unit_test(test_the_map_changes_meanwhile),
+		cmocka_unit_test(test_only_what_is_around_written_pages_is_protected),
 		cmocka_unit_test(test_memory_that_another_watches_is_refused),
 		cmocka_unit_test(test_every_failing_call_leaves_nothing),
 	};

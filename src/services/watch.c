@@ -22,7 +22,8 @@
 #include "sys/sys.h"
 #include "sys/uapi.h"
 
-#define REGIONS 512 /* with more the kernel's walk_end can be stale */
+#define REGIONS 512u      /* what the kernel itself collects at a time */
+#define NEAR (256u << 10) /* bytes between written pages that are not worth a call of their own */
 
 struct stretch {
 	struct stretch *next;
@@ -36,10 +37,10 @@ struct gm_watch {
 	struct gm_listener *listener;
 	struct gm_reader *reader;
 	struct stretch *stretches;
-	pthread_mutex_t lock; /* stretches, reader, found */
+	pthread_mutex_t lock; /* stretches, reader, seen, found */
 	int uffd;
 	int pagemap;
-	struct page_region found[REGIONS];
+	struct page_region seen[REGIONS], found[REGIONS];
 };
 
 /* ---- the kernel ---- */
@@ -95,14 +96,15 @@ static void unprotect(struct gm_watch *watch, const struct stretch *s)
 	gm_sys_ioctl(watch->uffd, UFFDIO_UNREGISTER, &range);
 }
 
-/* With the lock. */
-static int harvest(struct gm_watch *watch, const struct stretch *s, uint64_t *bytes)
+/* What was written in [@start, @end) of @s is marked, and protected again. */
+static int take(struct gm_watch *watch, const struct stretch *s, uint64_t start, uint64_t end,
+	uint64_t *bytes)
 {
 	struct pm_scan_arg arg = {
 		.size = sizeof(arg),
 		.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
-		.start = s->hva,
-		.end = s->hva + s->len,
+		.start = start,
+		.end = end,
 		.vec = (uintptr_t)watch->found,
 		.vec_len = REGIONS,
 		.category_mask = PAGE_IS_WRITTEN,
@@ -121,6 +123,50 @@ static int harvest(struct gm_watch *watch, const struct stretch *s, uint64_t *by
 				s->gpa + (region->start - s->hva), len);
 			gm_reader_leave(watch->reader);
 			*bytes += len;
+		}
+	} while (more);
+	return nr < 0 ? nr : 0;
+}
+
+/* How many of @nr extents from @i on are protected by one call. */
+static int joined(const struct page_region *seen, int i, int nr)
+{
+	int first = i;
+
+	while (i + 1 < nr && seen[i + 1].start - seen[i].end <= NEAR)
+		i++;
+	return i + 1 - first;
+}
+
+/*
+ * With the lock. Before the kernel protects it takes the whole range asked for from KVM's tables, also when nothing in
+ * it was written: so a harvest looks first, and asks for what is around written pages.
+ */
+static int harvest(struct gm_watch *watch, const struct stretch *s, uint64_t *bytes)
+{
+	struct pm_scan_arg look = {
+		.size = sizeof(look),
+		.flags = PM_SCAN_CHECK_WPASYNC,
+		.start = s->hva,
+		.end = s->hva + s->len,
+		.vec = (uintptr_t)watch->seen,
+		.vec_len = REGIONS,
+		.category_mask = PAGE_IS_WRITTEN,
+		.return_mask = PAGE_IS_WRITTEN,
+	};
+	bool more;
+	int nr;
+
+	do {
+		nr = gm_pagemap_scan(watch->pagemap, &look, &more);
+		for (int i = 0; i < nr;) {
+			const struct page_region *first = &watch->seen[i];
+			int rc;
+
+			i += joined(watch->seen, i, nr);
+			rc = take(watch, s, first->start, watch->seen[i - 1].end, bytes);
+			if (rc)
+				return rc;
 		}
 	} while (more);
 	return nr < 0 ? nr : 0;
