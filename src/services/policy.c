@@ -28,6 +28,8 @@ struct job {
 	struct gm_space *space;
 	struct gm_residency *res;
 	uint32_t flags;
+	uint32_t log2;  /* of a block; the host is asked once */
+	uint64_t block; /* bytes */
 	const struct gm_page_choice *choice;
 	struct gm_policy_result sum;
 };
@@ -73,6 +75,8 @@ static int open_job(struct gm_space *space, uint32_t flags, uint32_t known, stru
 	if ((flags & ~known) || (ret && ret->size < sizeof(*ret)))
 		return gm_error_set(err, -EINVAL, 0, 0,
 			"%s: unknown flags, or the result's size is not set", space->name);
+	job->log2 = gm_thp_pmd_log2();
+	job->block = UINT64_C(1) << job->log2;
 	return gm_residency_open(0, &job->res, err);
 }
 
@@ -132,11 +136,6 @@ int gm_policy_set(struct gm_space *space, uint64_t gpa, uint64_t len,
 
 /* ---- blocks ---- */
 
-static uint64_t block_size(void)
-{
-	return UINT64_C(1) << gm_thp_pmd_log2();
-}
-
 /* Bytes that huge pages map, and bytes that are there, in a range of host addresses. */
 static int look(const struct job *job, const struct gm_range *range, uint64_t *ret_huge,
 	uint64_t *ret_present, struct gm_error *err)
@@ -144,20 +143,20 @@ static int look(const struct job *job, const struct gm_range *range, uint64_t *r
 	struct gm_usage use = {.size = sizeof(use)};
 	int rc = gm_residency_usage(job->res, range->first, gm_range_len(range), 0, &use, err);
 
-	*ret_huge = rc ? 0 : use.by_log2[gm_thp_pmd_log2()];
+	*ret_huge = rc ? 0 : use.by_log2[job->log2];
 	*ret_present = rc ? 0 : use.present;
 	return rc;
 }
 
 /* A page in each block, so that there is something to collapse. */
-static int touch(const struct gm_range *range)
+static int touch(const struct job *job, const struct gm_range *range)
 {
 	int rc = 0;
 
-	for (uint64_t at = range->first; !rc; at += block_size()) {
+	for (uint64_t at = range->first; !rc; at += job->block) {
 		rc = madvise_fully(
 			(uint8_t *)(uintptr_t)at, gm_sys_page_size(), MADV_POPULATE_WRITE);
-		if (range->last - at < block_size())
+		if (range->last - at < job->block)
 			break;
 	}
 	return rc;
@@ -189,7 +188,7 @@ static int collapse(
 		return rc;
 	start = gm_sys_now_ns();
 	if (job->flags & GM_POLICY_TOUCH)
-		code = touch(range);
+		code = touch(job, range);
 	for (uint64_t off = 0; !code && off <= gm_range_extent(range); off += CHUNK) {
 		uint64_t left = gm_range_extent(range) - off + 1;
 		int answer = madvise_fully((uint8_t *)(uintptr_t)(range->first + off),
@@ -204,27 +203,28 @@ static int collapse(
 	start = gm_sys_now_ns() - start;
 	rc = look(job, range, &huge, &present, err);
 	count_collapse(job, block, range, huge > before ? huge - before : 0, start);
-	job->sum.blocks += gm_range_len(range) / block_size();
-	job->sum.before += before / block_size();
-	job->sum.huge += huge / block_size();
+	job->sum.blocks += gm_range_len(range) / job->block;
+	job->sum.before += before / job->block;
+	job->sum.huge += huge / job->block;
 	job->sum.added += present > was ? present - was : 0;
 	return rc;
 }
 
-static bool blocks_in(const struct gm_reach *reach, struct gm_range *ret)
+static bool blocks_in(const struct job *job, const struct gm_reach *reach, struct gm_range *ret)
 {
 	struct gm_range range = {
 		(uintptr_t)reach->hva, (uintptr_t)reach->hva + gm_range_extent(&reach->range)};
 
-	return gm_range_align_in(&range, block_size(), ret);
+	return gm_range_align_in(&range, job->block, ret);
 }
 
 static int collapse_piece(void *ctx, struct gm_reach *reach, struct gm_error *err)
 {
+	struct job *job = ctx;
 	struct gm_range range;
 	int rc = check(reach, err);
 
-	return rc || !blocks_in(reach, &range) ? rc : collapse(ctx, reach->block, &range, err);
+	return rc || !blocks_in(job, reach, &range) ? rc : collapse(job, reach->block, &range, err);
 }
 
 int gm_policy_collapse(struct gm_space *space, uint64_t gpa, uint64_t len, uint32_t flags,
@@ -243,7 +243,7 @@ int gm_policy_collapse(struct gm_space *space, uint64_t gpa, uint64_t len, uint3
 	return gm_error_set(err, rc, gpa, len,
 		"%s: no block of %" PRIu64 " kB in %" PRIu64 " bytes at gpa 0x%" PRIx64
 		" became a huge page (%" PRIu64 " whole blocks): %s",
-		space->name, block_size() >> 10, len, gpa, job.sum.blocks, gm_error_word(rc));
+		space->name, job.block >> 10, len, gpa, job.sum.blocks, gm_error_word(rc));
 }
 
 /* ---- splitting ---- */
@@ -260,7 +260,7 @@ static int split_extent(void *arg, const struct gm_extent *extent)
 
 	if (!(extent->flags & GM_EXTENT_HUGE))
 		return 0;
-	for (uint64_t off = 0; off < extent->len; off += block_size()) {
+	for (uint64_t off = 0; off < extent->len; off += s->job->block) {
 		int rc = madvise_fully(
 			(uint8_t *)(uintptr_t)(extent->start + off), gm_sys_page_size(), MADV_COLD);
 
@@ -286,7 +286,7 @@ static int split_piece(void *ctx, struct gm_reach *reach, struct gm_error *err)
 
 	if (rc)
 		return rc;
-	gm_range_align_out(&range, block_size(), &range);
+	gm_range_align_out(&range, job->block, &range);
 	if (!gm_range_intersect(&range, &mapping, &range))
 		return 0;
 	rc = gm_residency_extents(
@@ -295,9 +295,9 @@ static int split_piece(void *ctx, struct gm_reach *reach, struct gm_error *err)
 		rc = look(job, &range, &huge, &present, err);
 	if (rc)
 		return rc;
-	job->sum.blocks += gm_range_len(&range) / block_size();
+	job->sum.blocks += gm_range_len(&range) / job->block;
 	job->sum.before += s.found;
-	job->sum.huge += huge / block_size();
+	job->sum.huge += huge / job->block;
 	if (huge == 0)
 		return 0;
 	rc = s.code == -EINVAL ? -ENOTSUP : s.code ? s.code : -EBUSY;
@@ -327,7 +327,7 @@ int gm_policy_split(struct gm_space *space, uint64_t gpa, uint64_t len,
 static int promote(struct gm_space *space, struct job *job, uint64_t gpa, uint64_t *budget,
 	struct gm_error *err)
 {
-	struct gm_range around = {gm_align_down(gpa, block_size()), gpa | (block_size() - 1)};
+	struct gm_range around = {gm_align_down(gpa, job->block), gpa | (job->block - 1)};
 	struct gm_reach reach;
 	struct gm_range range;
 	uint64_t present;
@@ -338,7 +338,8 @@ static int promote(struct gm_space *space, struct job *job, uint64_t gpa, uint64
 	if (gm_reach_get(space, &around, &reach))
 		return 0;
 	rc = 0;
-	if (reach.range.last != around.last || check(&reach, NULL) || !blocks_in(&reach, &range))
+	if (reach.range.last != around.last || check(&reach, NULL) ||
+		!blocks_in(job, &reach, &range))
 		goto out;
 	rc = look(job, &range, &huge, &present, err);
 	if (rc)
@@ -347,7 +348,7 @@ static int promote(struct gm_space *space, struct job *job, uint64_t gpa, uint64
 		job->sum.blocks++;
 		job->sum.before++;
 		job->sum.huge++;
-	} else if (block_size() - present > *budget) {
+	} else if (job->block - present > *budget) {
 		job->sum.blocks++;
 		job->sum.over++;
 	} else {

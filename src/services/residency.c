@@ -277,8 +277,8 @@ static int walk_range(struct gm_walk *walk)
 	rc = run_engine(walk);
 	if (rc == 0)
 		rc = flush(walk);
-	/* After the end of the process everything looks empty. */
-	if (rc == 0)
+	/* After the end of the process everything looks empty; our own has not ended. */
+	if (rc == 0 && walk->res->pid)
 		rc = gm_residency_alive(walk->res);
 	what_was_not_seen(walk);
 	gm_sys_close(walk->pagemap);
