@@ -55,12 +55,18 @@ static double exp2_of(double x)
 
 	whole.u = (1023 + n) << 52;
 	return whole.d *
-	       (1 + f * (1 + f / 2 * (1 + f / 3 * (1 + f / 4 * (1 + f / 5 * (1 + f / 6 * (1 + f / 7)))))));
+	       (1 + f * (1 + f * (1.0 / 2 +
+					 f * (1.0 / 6 +
+						     f * (1.0 / 24 +
+								 f * (1.0 / 120 +
+									     f * (1.0 / 720 +
+											 f / 5040)))))));
 }
 
 struct zipf {
 	double log_nr;
 	double rest;  /* 1 - s */
+	double each;  /* 1 / rest */
 	double range; /* nr^(1-s) - 1 */
 	uint64_t nr;
 	bool log_uniform; /* s is 1 */
@@ -72,6 +78,7 @@ static void zipf_init(struct zipf *z, uint64_t nr, uint64_t hundredths)
 	z->log_nr = log2_of((double)nr);
 	z->rest = 1 - (double)hundredths / 100;
 	z->log_uniform = hundredths == 100;
+	z->each = z->log_uniform ? 0 : 1 / z->rest;
 	/* Where the exponent is negative: nr^-x = 1 / nr^x. */
 	if (z->rest > 0)
 		z->range = exp2_of(z->rest * z->log_nr) - 1;
@@ -83,7 +90,7 @@ static void zipf_init(struct zipf *z, uint64_t nr, uint64_t hundredths)
 static uint64_t zipf_rank(const struct zipf *z, uint64_t random)
 {
 	double u = (double)(random >> 11) / 9007199254740992.0;
-	double log_rank = z->log_uniform ? u * z->log_nr : log2_of(u * z->range + 1) / z->rest;
+	double log_rank = z->log_uniform ? u * z->log_nr : log2_of(u * z->range + 1) * z->each;
 	uint64_t rank = log_rank > 0 ? (uint64_t)exp2_of(log_rank) - 1 : 0;
 
 	return rank < z->nr ? rank : z->nr - 1;
@@ -91,21 +98,25 @@ static uint64_t zipf_rank(const struct zipf *z, uint64_t random)
 
 /* ---- the table ---- */
 
+/* Of each word another multiple: what is right in the wrong place is wrong. */
 static uint64_t sum_of(const struct slot *slot)
 {
-	uint64_t sum = payload_mix(slot->key ^ slot->version << 1);
+	uint64_t sum = slot->key ^ slot->version << 1;
 
 	for (uint32_t i = 0; i < VALUES; i++)
-		sum = payload_mix(sum ^ slot->value[i]);
-	return sum;
+		sum += (slot->value[i] ^ slot->value[i] >> 32) *
+		       (UINT64_C(0x9e3779b97f4a7c15) + 2 * i);
+	return payload_mix(sum);
 }
 
 static void write_slot(struct slot *slot, uint64_t key, uint64_t version)
 {
+	uint64_t value = payload_mix(key ^ version);
+
 	slot->key = key;
 	slot->version = version;
 	for (uint32_t i = 0; i < VALUES; i++)
-		slot->value[i] = payload_mix(key ^ version ^ (uint64_t)i << 56);
+		slot->value[i] = value * (2 * i + 1);
 	slot->sum = sum_of(slot);
 }
 
@@ -117,7 +128,7 @@ static uint64_t key_of(uint64_t rank)
 /* The key's slot, or the empty one where it belongs; NULL if there is neither. */
 static struct slot *find(const struct table *t, uint64_t key)
 {
-	uint64_t at = payload_mix(key) & (t->nr - 1);
+	uint64_t at = key >> 1 & (t->nr - 1); /* its other bits are mixed as they are */
 
 	for (uint64_t i = 0; i < t->nr; i++) {
 		struct slot *slot = &t->slots[(at + i) & (t->nr - 1)];
