@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "bench.h"
@@ -154,6 +156,17 @@ static void collapse_shared(void *ctx, uint64_t iters)
 		;
 }
 
+/* The calls alone: a page of each block, then all of it. */
+static void collapse_shared_bare(void *ctx, uint64_t iters)
+{
+	(void)ctx;
+	(void)iters;
+	for (uint64_t at = 0; at < large.len; at += HUGE)
+		must(madvise(large.hva + at, PAGE, MADV_POPULATE_WRITE) == 0);
+	while (madvise(large.hva, large.len, MADV_COLLAPSE))
+		;
+}
+
 static void populate_thp(void *ctx, uint64_t iters)
 {
 	(void)ctx;
@@ -212,6 +225,32 @@ static void list_bare(void *ctx, uint64_t iters)
 	}
 }
 
+/* The batches alone, of a list that is sorted. */
+static void list_batches(void *ctx, uint64_t iters)
+{
+	static struct iovec iov[LIST];
+	static int self = -1;
+	const struct memory *m = ctx;
+
+	(void)iters;
+	if (self < 0)
+		self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	for (uint32_t i = 0; i < LIST; i++)
+		iov[i] = (struct iovec){m->hva + (uint64_t)i * PAGE * (m->scattered ? 2 : 1), PAGE};
+	for (uint32_t i = 0; i < LIST; i += 256)
+		must(syscall(SYS_process_madvise, self, iov + i, 256, MADV_DONTNEED, 0) ==
+			256 * PAGE);
+}
+
+/* All of the list in one call. */
+static void list_hole(void *ctx, uint64_t iters)
+{
+	const struct memory *m = ctx;
+
+	(void)iters;
+	must(fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, LIST * PAGE) == 0);
+}
+
 /* ---- set-up ---- */
 
 static struct memory make(uint64_t gpa, uint64_t len, struct gm_block_opts opts)
@@ -249,6 +288,9 @@ int main(int argc, char **argv)
 	const struct bench_row alone[] = {
 		{"list of 1024 scattered base pages", list_ours, &lone, "call by call", list_bare,
 			&lone, 0, 0.5, .before = fill_list, .before_ctx = &lone, .iters = LIST},
+		{"list of 1024 scattered base pages", list_ours, &lone, "process_madvise",
+			list_batches, &lone, 0, 0, .before = fill_list, .before_ctx = &lone,
+			.iters = LIST},
 	};
 	const struct bench_row rows[] = {
 		{"discard 8 MiB, base pages", discard_ours, &base, "madvise", discard_bare, &base,
@@ -263,6 +305,9 @@ int main(int argc, char **argv)
 		{"huge pages for 64 MiB of a memfd", collapse_shared, NULL, "anonymous ones",
 			populate_thp, NULL, 0, 1.1, .before = empty_both, .before_ctx = NULL,
 			.iters = 1},
+		{"huge pages for 64 MiB of a memfd", collapse_shared, NULL, "madvise",
+			collapse_shared_bare, NULL, 0, 1.1, .before = empty_both,
+			.before_ctx = NULL, .iters = 1},
 		{"balloon list, 1024 base pages", list_ours, &base, "call by call", list_bare,
 			&base, 0, 1.0 / 6, .before = fill_list, .before_ctx = &base, .iters = LIST},
 		{"balloon list, 1024 pages of huge ones", list_ours, &thp, "call by call",
@@ -271,13 +316,16 @@ int main(int argc, char **argv)
 		{"balloon list, 1024 pages of a memfd", list_ours, &shared, "call by call",
 			list_bare, &shared, 0, 1.0 / 15, .before = fill_list, .before_ctx = &shared,
 			.iters = LIST},
+		{"balloon list, 1024 pages of a memfd", list_ours, &shared, "one fallocate",
+			list_hole, &shared, 0, 1.1, .before = fill_list, .before_ctx = &shared,
+			.iters = LIST},
 		{"the same while a guest runs", list_ours, &lone, "call by call", list_bare, &lone,
 			0, 0, .before = fill_list, .before_ctx = &lone, .iters = LIST},
 		{"guard 2 MiB", guard_blocks, &lone, "madvise", guard_bare, &lone, 0, 1.1,
 			.before = unguard, .before_ctx = &lone, .iters = 4},
 	};
 
-	bench_run(&alone[0]);
+	bench_rows(alone, sizeof(alone) / sizeof(*alone));
 	live = live_guest_open(&guest, system.hva);
 	for (uint32_t i = 0; live && i < 3; i++) {
 		live_guest_slot(&guest, i + 1, guests[i]->gpa, guests[i]->hva, guests[i]->len);
