@@ -6,6 +6,7 @@
 #include <guestmem/access.h>
 #include <guestmem/acpi.h>
 #include <guestmem/addr_pool.h>
+#include <guestmem/advise.h>
 #include <guestmem/atomic.h>
 #include <guestmem/backend.h>
 #include <guestmem/balloon.h>
