@@ -23,6 +23,7 @@
 #include <guestmem/discard.h>
 #include <guestmem/dump.h>
 #include <guestmem/error.h>
+#include <guestmem/firecracker.h>
 #include <guestmem/grant.h>
 #include <guestmem/guard.h>
 #include <guestmem/host.h>
