@@ -214,7 +214,7 @@ static json_t *json_worker(const struct run_report *r, uint32_t i)
 	set(json, "figures", json_figures(p));
 	set_number(json, "exits_io", vcpu ? vcpu->exits_io : UINT64_MAX);
 	set_number(json, "exits_mmio", vcpu ? vcpu->exits_mmio : UINT64_MAX);
-	set(json, "why", text_or_null(vcpu ? vcpu->why : NULL));
+	set(json, "why", text_or_null(run_engine_why(r->engine, i)));
 	return json;
 }
 

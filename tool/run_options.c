@@ -231,6 +231,11 @@ static bool options_fit(const struct run_opts *o, int nr_words)
 		tool_error("--background: goes with --populate only");
 		return false;
 	}
+	if (o->payload == RUN_PROGRAM && o->engine == RUN_THREAD) {
+		tool_error("%s: a program of your own needs a guest, which --engine thread has not",
+			o->words[0]);
+		return false;
+	}
 	if (o->restart > 0 && o->engine == RUN_THREAD) {
 		tool_error("--restart: there is no virtual machine with --engine thread");
 		return false;

@@ -218,9 +218,10 @@ static void print_worker(const struct run_report *r, uint32_t i)
 {
 	const struct run_params *p = &r->params[i];
 	uint32_t status = worker_status(r, i);
+	const char *why = run_engine_why(r->engine, i);
 
-	if (r->engine->kvm && r->engine->machine.vcpus[i].end == MACHINE_CRASHED)
-		tool_error("run: vCPU %u: %s", i, r->engine->machine.vcpus[i].why);
+	if (why)
+		tool_error("run: %s %u: %s", r->engine->kvm ? "vCPU" : "thread", i, why);
 	else if (r->opts->payload == RUN_PROGRAM && status)
 		tool_error("run: vCPU %u: the program ended with status %u", i, status);
 	else if (r->opts->payload != RUN_PROGRAM && p->status == RUN_IMPOSSIBLE)
