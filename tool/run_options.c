@@ -128,7 +128,7 @@ static bool take_memory_option(struct run_opts *o, size_t option, const char *va
 	*ret_is = true;
 	switch (option) {
 	case OPT_SIZE:
-		return memory_parse_size(value, &o->memory.size);
+		return memory_parse_size("size", value, &o->memory.size);
 	case OPT_PAGES:
 		return memory_parse_pages("pages", value, &o->memory.pages);
 	case OPT_BACKING:
