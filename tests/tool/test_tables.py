@@ -66,11 +66,16 @@ class Tables(Case):
             self.entry(PAGE, index, PAGE | 3)
             self.entry(2 * PAGE, index, 5 * GIB | 3)
         self.assertEqual(self.look("--root", 2 * PAGE)["outside"], 512)
-        self.assertEqual(self.look("--root", 1 << 45)["outside"], 1)
         self.file.truncate(16 * MIB)
         result = guestmem("tables", "--root", PAGE, self.file.name)
         self.assertEqual(result.returncode, 1)
         self.assertIn("none of a page table", result.stderr)
+
+    def test_a_root_outside_of_the_memory_is_refused(self):
+        for args in (("--root", 1 << 45), ("--root", PAGE, "--low", PAGE)):
+            result = guestmem("tables", *args, self.file.name)
+            self.assertEqual((result.returncode, result.stdout), (1, ""))
+            self.assertRegex(result.stderr, f"--root: {hex(args[1])} is outside of the memory")
 
     def test_wrong_usage(self):
         for args in ((), ("--root", "x", "f"), ("--root", "1"), ("--root", "1", "--levels", "6", "f"),
