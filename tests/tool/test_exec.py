@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from common import (MIB, Case, as_nobody, end, guestmem, holders, main, nobody_can_run_tool, pools,
+from common import (MIB, Case, as_nobody, documented, end, guestmem, holders, main, members, nobody_can_run_tool, pools,
                     python, read, start, state_of, wait_for, write)
 
 SMALL = ("exec", "--size", "64K")
@@ -301,6 +301,7 @@ class Limit(Case):
     def test_a_touch_above_it_is_a_sigbus_that_is_explained(self):
         result, report = self.use(5 * MIB)
         self.assertEqual(result.returncode, 128 + signal.SIGBUS, result.stderr)
+        self.assertEqual(members(report) - documented("# EXEC", "# INSPECT"), set())
         self.assertEqual(report["limit"], 4 * MIB)
         self.assertEqual(report["peak_allocated_bytes"], 4 * MIB)
         self.assertRegex(result.stderr, "note: all that --limit allows was backed")

@@ -6,7 +6,7 @@ import os
 import struct
 import tempfile
 
-from common import MIB, PAGE, Case, guestmem, main
+from common import MIB, PAGE, Case, documented, guestmem, main, members
 
 GIB = 1024 * MIB
 
@@ -41,6 +41,7 @@ class Tables(Case):
         os.pwrite(self.file.fileno(), b"x", 2 * MIB)
         before = os.stat(self.file.name).st_blocks
         found = self.look("--root", "0x1000")
+        self.assertEqual(members(found) - documented("# TABLES", "# DOCTOR"), set())
         self.assertEqual(found["tables"], 7)
         self.assertEqual(found["outside"], 0)
         self.assertEqual(found["leaves"], {
