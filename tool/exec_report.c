@@ -113,7 +113,11 @@ void exec_judge(struct exec_result *r)
 	r->effective = observed(r);
 	r->achieved = r->opts->policy == EXEC_DEFAULT || strcmp(asked, r->effective) == 0;
 	if (s->processes == 0)
-		warn(r, tool_strdup("no process was seen to map the memory"));
+		warn(r, tool_strdup(
+				r->faults.known && r->faults.guest
+					? "the memory was mapped for less than the time between "
+					  "two samples (--interval)"
+					: "no process was seen to map the memory"));
 	else if (s->present == 0)
 		warn(r, tool_strdup("nothing of the memory was seen in use"));
 	if (!r->achieved && s->present > 0) {

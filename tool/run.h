@@ -184,7 +184,7 @@ struct run_report {
 	uint64_t errors;
 	double ops_per_second;
 	double bytes_per_second;
-	double ns_per_op;        /* 0: nothing was done */
+	double ns_per_op;        /* this and the next 0: nothing was measured */
 	double measured_seconds; /* of the slowest */
 };
 

@@ -158,15 +158,21 @@ static json_t *json_control(const struct run_seen *seen)
 	return json;
 }
 
+/* Null without a measured part: a program tells no time, or it was ended before. */
+static void set_time(const struct run_report *r, json_t *json, const char *name, double value)
+{
+	set(json, name, r->measured_seconds > 0 ? json_real(value) : json_null());
+}
+
 static void set_figures(const struct run_report *r, json_t *json)
 {
 	set_number(json, "operations", r->ops);
 	set_number(json, "bytes", r->bytes);
 	set_number(json, "errors", r->errors);
-	set(json, "measured_seconds", json_real(r->measured_seconds));
-	set(json, "operations_per_second", json_real(r->ops_per_second));
-	set(json, "bytes_per_second", json_real(r->bytes_per_second));
-	set(json, "ns_per_operation", r->ops ? json_real(r->ns_per_op) : json_null());
+	set_time(r, json, "measured_seconds", r->measured_seconds);
+	set_time(r, json, "operations_per_second", r->ops_per_second);
+	set_time(r, json, "bytes_per_second", r->bytes_per_second);
+	set_time(r, json, "ns_per_operation", r->ns_per_op);
 	set(json, "ticks_per_second", json_real(r->engine->ticks_per_second));
 }
 

@@ -289,6 +289,18 @@ class Results(Case):
         self.assertIn("\\377\\033[31m", self.json("report")["command"][-1])
 
 
+class Samples(Case):
+    def test_faults_that_no_sample_saw_are_explained(self):
+        """Samples are 0.01 s apart in the beginning, and then twice as long each time."""
+        use = " ".join(python("plain", '"$1"', MIB, 0))
+        result = guestmem("exec", "-s", "1M", "-i", "60", "-j", self.path("json"), "--",
+                          "sh", "-c", f"sleep 0.7; {use}", "-", "{mem}")
+        self.well(result)
+        report = self.json("json")
+        if report["page_size_effective"] == "none" and report["guest_faults"]:
+            self.assertRegex(result.stderr, "less than the time between two samples")
+
+
 class Limit(Case):
     def use(self, touched):
         """The command's status, the report and its notes."""

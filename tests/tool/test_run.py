@@ -488,6 +488,14 @@ class Programs(Runs):
         self.crash("mailbox", r"8 bytes written to address 0x[0-9a-f]+: Permission denied")
         self.crash("triple", r"triple fault")
 
+    def test_what_was_not_measured_has_no_rate(self):
+        words = ("-s", "1M", "-t", "0.2", PROGRAM, "registers")
+        _, report = run(*words)
+        self.assertGreater(report["operations"], 1)
+        for member in ("measured_seconds", "operations_per_second", "bytes_per_second", "ns_per_operation"):
+            self.assertIsNone(report[member], member)
+        self.assertRegex(guestmem("run", *words).stderr, "operations, .* in a time that is not known")
+
     def test_a_guest_that_never_ends_is_ended(self):
         begun = time.monotonic()
         result, report = run("-s", "8K", "-c", "2", "--timeout", "0.3", PROGRAM, "loop")
