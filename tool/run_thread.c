@@ -34,14 +34,17 @@ static struct sigaction others; /* what SIGBUS was before */
 
 static void take_fault(int signo, siginfo_t *info, void *context)
 {
-	(void)signo;
+	bool sent = info->si_code <= 0; /* by a process, and no fault at all */
+
 	(void)context;
-	if (current) {
+	if (current && !sent) {
 		current->fault = (uintptr_t)info->si_addr;
 		siglongjmp(current->out, 1);
 	}
 	/* None of ours: the same instruction meets it again. */
 	sigaction(SIGBUS, &others, NULL);
+	if (sent)
+		raise(signo);
 }
 
 bool run_threads_init(struct run_threads *t, uint32_t nr)

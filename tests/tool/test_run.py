@@ -612,6 +612,14 @@ class Shortage(Runs):
         self.need_kvm()
         self.run_short("kvm", "vCPU")
 
+    def test_a_signal_that_is_sent_is_no_fault(self):
+        child = start("run", "-q", "-s", "4K", "-e", "thread", "--timeout", "20", "stamp", "rounds=0")
+        self.assertTrue(wait_for(lambda: len(os.listdir(f"/proc/{child.pid}/task")) > 1))
+        child.send_signal(signal.SIGBUS)
+        _, errors = child.communicate(timeout=10)
+        self.assertIn(child.returncode, (-signal.SIGBUS, 1), errors) # the address sanitizer has its own end
+        self.assertNotIn("no page", errors)
+
     def test_memory_that_goes_away_ends_threads(self):
         self.run_short("thread", "thread")
 
