@@ -43,19 +43,6 @@ static uint64_t add_desc(const struct gm_region_desc *desc)
 	return id;
 }
 
-static int protect(uint64_t id, uint32_t perms)
-{
-	struct gm_txn *txn;
-	int rc;
-
-	assert_ok(gm_txn_begin(space, &txn, &err));
-	assert_ok(gm_txn_protect(txn, id, perms, &err));
-	rc = gm_txn_commit(txn, &err);
-	if (rc)
-		gm_txn_abort(txn);
-	return rc;
-}
-
 static void test_memory_is_the_guests(void **state)
 {
 	(void)state;
@@ -320,6 +307,10 @@ static void test_wrong_options_are_refused(void **state)
 	assert_fails(gm_kvm_create(space, GM_OPTS(gm_kvm_opts, .vm_fd = -1), &kvm, &err), EBADF,
 		"fd -1");
 	assert_fails(gm_kvm_create(space, GM_OPTS(gm_kvm_opts, .vm_fd = fd), &kvm, &err), ENOTTY,
+		"no virtual machine");
+	close(fd);
+	fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	assert_fails(gm_kvm_create(space, GM_OPTS(gm_kvm_opts, .vm_fd = fd), &kvm, &err), EINVAL,
 		"no virtual machine");
 	assert_fails(gm_kvm_create(space, KVM_OPTS(.first_slot = 1u << 20), &kvm, &err), EINVAL,
 		"slots 1048576");

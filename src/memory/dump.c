@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "memory/snapshot.h"
+#include "memory/listing.h"
 
 #define LINE_CAP 512
 #define INDENT_MAX 32u /* levels; what lies deeper is not moved further in */
@@ -172,52 +172,52 @@ static int put_listener(const struct dump *d, const struct gm_listener_line *lis
 	return rc ? rc : put_unenforced(d, listener);
 }
 
-static int put_listeners(const struct dump *d, const struct gm_snapshot *snapshot)
+static int put_listeners(const struct dump *d, const struct gm_listing *listing)
 {
 	char line[LINE_CAP];
 	int rc;
 
-	if (snapshot->nr_listeners == 0)
+	if (listing->nr_listeners == 0)
 		return 0;
-	snprintf(line, sizeof(line), "listeners of \"%s\":\n", snapshot->name);
+	snprintf(line, sizeof(line), "listeners of \"%s\":\n", listing->name);
 	rc = put(d, line);
-	for (size_t i = 0; i < snapshot->nr_listeners && !rc; i++)
-		rc = put_listener(d, &snapshot->listeners[i]);
+	for (size_t i = 0; i < listing->nr_listeners && !rc; i++)
+		rc = put_listener(d, &listing->listeners[i]);
 	return rc;
 }
 
-static int put_tree(struct dump *d, struct gm_snapshot *snapshot)
+static int put_tree(struct dump *d, struct gm_listing *listing)
 {
 	char line[LINE_CAP];
 	int rc;
 
-	snprintf(line, sizeof(line), "tree of \"%s\":\n", snapshot->name);
+	snprintf(line, sizeof(line), "tree of \"%s\":\n", listing->name);
 	rc = put(d, line);
-	return rc ? rc : gm_snapshot_walk(snapshot, put_step, d);
+	return rc ? rc : gm_listing_walk(listing, put_step, d);
 }
 
-static int put_map(const struct dump *d, const struct gm_snapshot *snapshot)
+static int put_map(const struct dump *d, const struct gm_listing *listing)
 {
 	char line[LINE_CAP];
 	int rc;
 
-	snprintf(line, sizeof(line), "flat map of \"%s\":\n", snapshot->name);
+	snprintf(line, sizeof(line), "flat map of \"%s\":\n", listing->name);
 	rc = put(d, line);
-	for (size_t i = 0; i < snapshot->nr_flat && !rc; i++)
-		rc = put_flat(d, &snapshot->flat[i]);
+	for (size_t i = 0; i < listing->nr_flat && !rc; i++)
+		rc = put_flat(d, &listing->flat[i]);
 	return rc;
 }
 
-static int put_all(struct dump *d, struct gm_snapshot *snapshot)
+static int put_all(struct dump *d, struct gm_listing *listing)
 {
 	int rc = 0;
 
 	if (d->flags & GM_DUMP_TREE)
-		rc = put_tree(d, snapshot);
+		rc = put_tree(d, listing);
 	if (!rc && d->flags & GM_DUMP_FLAT)
-		rc = put_map(d, snapshot);
+		rc = put_map(d, listing);
 	if (!rc && d->flags & GM_DUMP_LISTENERS)
-		rc = put_listeners(d, snapshot);
+		rc = put_listeners(d, listing);
 	return rc;
 }
 
@@ -226,15 +226,15 @@ int gm_space_dump(struct gm_space *space, uint32_t flags,
 {
 	const uint32_t all = GM_DUMP_TREE | GM_DUMP_FLAT | GM_DUMP_HOST | GM_DUMP_LISTENERS;
 	struct dump d = {.write = write, .ctx = ctx, .flags = flags ? flags : all};
-	struct gm_snapshot snapshot;
+	struct gm_listing listing;
 	int rc;
 
 	if (flags & ~all)
 		return -EINVAL;
-	rc = gm_snapshot_take(space, d.flags, &snapshot);
+	rc = gm_listing_take(space, d.flags, &listing);
 	if (rc)
 		return rc;
-	rc = put_all(&d, &snapshot);
-	gm_snapshot_drop(&snapshot);
+	rc = put_all(&d, &listing);
+	gm_listing_drop(&listing);
 	return rc;
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * snapshot.c - see snapshot.h.
+ * listing.c - see listing.h.
  *
  * The tree itself is that of the open transaction's plan. What is published is found by looking at
  * all nodes, each of which knows what it was; sorted by parent and address they are a tree again. A
  * region that is in no tree may hold others however deep, so nothing here recurses.
  */
-#include "memory/snapshot.h"
+#include "memory/listing.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -33,12 +33,12 @@ static void drop_blocks(const struct gm_region_info *info)
 }
 
 static void add_node(
-	const struct gm_space *space, const struct gm_node *node, struct gm_snapshot *snapshot)
+	const struct gm_space *space, const struct gm_node *node, struct gm_listing *listing)
 {
-	struct gm_snapshot_node *to = &snapshot->nodes[snapshot->nr_nodes++];
+	struct gm_listing_node *to = &listing->nodes[listing->nr_nodes++];
 	const struct gm_node_state *s = gm_space_state(node);
 
-	*to = (struct gm_snapshot_node){.info.size = sizeof(to->info)};
+	*to = (struct gm_listing_node){.info.size = sizeof(to->info)};
 	gm_space_describe(space, node, NULL, 0, &to->info);
 	hold_blocks(&to->info);
 	if (node->kind == GM_REGION_ALIAS)
@@ -47,9 +47,9 @@ static void add_node(
 }
 
 static void add_span(const struct gm_space *space, const struct gm_span *span, uint64_t off,
-	struct gm_snapshot *snapshot)
+	struct gm_listing *listing)
 {
-	struct gm_region_info *to = &snapshot->flat[snapshot->nr_flat++];
+	struct gm_region_info *to = &listing->flat[listing->nr_flat++];
 
 	*to = (struct gm_region_info){.size = sizeof(*to)};
 	gm_space_describe(space, gm_node_at(&space->nodes, span->node), span, off, to);
@@ -59,21 +59,21 @@ static void add_span(const struct gm_space *space, const struct gm_span *span, u
 }
 
 /* All that is published, with the lock held; the lists have room. */
-static void copy(const struct gm_space *space, bool flat, struct gm_snapshot *snapshot)
+static void copy(const struct gm_space *space, bool flat, struct gm_listing *listing)
 {
 	const struct gm_span *span;
 	uint64_t off;
 
-	memcpy(snapshot->name, space->name, sizeof(snapshot->name));
+	memcpy(listing->name, space->name, sizeof(listing->name));
 	for (uint32_t i = 0; i < space->nodes.nr; i++) {
 		const struct gm_node *node = gm_node_at(&space->nodes, i);
 
 		if (node != space->root && gm_space_state(node))
-			add_node(space, node, snapshot);
+			add_node(space, node, listing);
 	}
 	span = flat ? gm_table_next(space->view, 0, &off) : NULL;
 	while (span) {
-		add_span(space, span, off, snapshot);
+		add_span(space, span, off, listing);
 		span = gm_table_after(space->view, span, &off);
 	}
 }
@@ -87,8 +87,8 @@ static size_t nr_spans(const struct gm_space *space)
 
 static int by_place(const void *a, const void *b)
 {
-	const struct gm_region_info *x = &((const struct gm_snapshot_node *)a)->info;
-	const struct gm_region_info *y = &((const struct gm_snapshot_node *)b)->info;
+	const struct gm_region_info *x = &((const struct gm_listing_node *)a)->info;
+	const struct gm_region_info *y = &((const struct gm_listing_node *)b)->info;
 
 	if (x->parent != y->parent)
 		return x->parent < y->parent ? -1 : 1;
@@ -120,28 +120,28 @@ static struct room needed(const struct gm_space *space, uint32_t what)
 }
 
 static bool make_room(
-	const struct room *room, struct gm_snapshot *snapshot, struct gm_sections *sections)
+	const struct room *room, struct gm_listing *listing, struct gm_sections *sections)
 {
-	gm_sys_free(snapshot->nodes);
-	gm_sys_free(snapshot->flat);
-	gm_sys_free(snapshot->listeners);
+	gm_sys_free(listing->nodes);
+	gm_sys_free(listing->flat);
+	gm_sys_free(listing->listeners);
 	gm_sections_free(sections);
-	snapshot->nodes = gm_sys_alloc_array(room->nodes, sizeof(*snapshot->nodes));
-	snapshot->flat = gm_sys_alloc_array(room->flat, sizeof(*snapshot->flat));
-	snapshot->listeners = gm_sys_alloc_array(room->listeners, sizeof(*snapshot->listeners));
+	listing->nodes = gm_sys_alloc_array(room->nodes, sizeof(*listing->nodes));
+	listing->flat = gm_sys_alloc_array(room->flat, sizeof(*listing->flat));
+	listing->listeners = gm_sys_alloc_array(room->listeners, sizeof(*listing->listeners));
 	sections->items = gm_sys_alloc_array(room->spans, sizeof(*sections->items));
 	sections->cap = room->spans;
-	return snapshot->nodes && snapshot->flat && snapshot->listeners && sections->items;
+	return listing->nodes && listing->flat && listing->listeners && sections->items;
 }
 
-int gm_snapshot_take(struct gm_space *space, uint32_t what, struct gm_snapshot *ret)
+int gm_listing_take(struct gm_space *space, uint32_t what, struct gm_listing *ret)
 {
 	struct gm_sections sections = {0};
 	struct room room = {0};
 	bool fits = false;
 	int rc = 0;
 
-	*ret = (struct gm_snapshot){0};
+	*ret = (struct gm_listing){0};
 	while (!fits) {
 		struct room need;
 
@@ -167,36 +167,36 @@ int gm_snapshot_take(struct gm_space *space, uint32_t what, struct gm_snapshot *
 	}
 	gm_sections_free(&sections);
 	if (rc)
-		gm_snapshot_drop(ret);
+		gm_listing_drop(ret);
 	else
 		qsort(ret->nodes, ret->nr_nodes, sizeof(*ret->nodes), by_place);
 	return rc;
 }
 
-void gm_snapshot_drop(struct gm_snapshot *snapshot)
+void gm_listing_drop(struct gm_listing *listing)
 {
-	for (size_t i = 0; i < snapshot->nr_nodes; i++)
-		drop_blocks(&snapshot->nodes[i].info);
-	for (size_t i = 0; i < snapshot->nr_flat; i++)
-		drop_blocks(&snapshot->flat[i]);
-	gm_sys_free(snapshot->nodes);
-	gm_sys_free(snapshot->flat);
-	gm_sys_free(snapshot->listeners);
-	*snapshot = (struct gm_snapshot){0};
+	for (size_t i = 0; i < listing->nr_nodes; i++)
+		drop_blocks(&listing->nodes[i].info);
+	for (size_t i = 0; i < listing->nr_flat; i++)
+		drop_blocks(&listing->flat[i]);
+	gm_sys_free(listing->nodes);
+	gm_sys_free(listing->flat);
+	gm_sys_free(listing->listeners);
+	*listing = (struct gm_listing){0};
 }
 
 /* ---- walking ---- */
 
 /* The first region in @parent, or one that lies elsewhere. */
-static size_t first_in(const struct gm_snapshot *snapshot, uint64_t parent)
+static size_t first_in(const struct gm_listing *listing, uint64_t parent)
 {
 	size_t lo = 0;
-	size_t hi = snapshot->nr_nodes;
+	size_t hi = listing->nr_nodes;
 
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
 
-		if (snapshot->nodes[mid].info.parent < parent)
+		if (listing->nodes[mid].info.parent < parent)
 			lo = mid + 1;
 		else
 			hi = mid;
@@ -204,13 +204,13 @@ static size_t first_in(const struct gm_snapshot *snapshot, uint64_t parent)
 	return lo;
 }
 
-static bool lies_in(const struct gm_snapshot *snapshot, size_t at, uint64_t parent)
+static bool lies_in(const struct gm_listing *listing, size_t at, uint64_t parent)
 {
-	return at < snapshot->nr_nodes && snapshot->nodes[at].info.parent == parent;
+	return at < listing->nr_nodes && listing->nodes[at].info.parent == parent;
 }
 
 /* Depth, address and flags, by those of the region in which it lies (NULL: at the top). */
-static void settle(struct gm_snapshot_node *node, const struct gm_snapshot_node *up)
+static void settle(struct gm_listing_node *node, const struct gm_listing_node *up)
 {
 	bool detached = node->info.parent == GM_REGION_DETACHED;
 	uint32_t hidden = node->info.flags & GM_REGION_DISABLED ? GM_WALK_HIDDEN : 0;
@@ -222,7 +222,7 @@ static void settle(struct gm_snapshot_node *node, const struct gm_snapshot_node 
 		node->flags &= ~GM_WALK_ADDRESS;
 }
 
-static int visit(const struct gm_snapshot_node *node,
+static int visit(const struct gm_listing_node *node,
 	int (*fn)(void *ctx, const struct gm_walk_step *step), void *ctx)
 {
 	struct gm_walk_step step = {
@@ -237,17 +237,17 @@ static int visit(const struct gm_snapshot_node *node,
 }
 
 /* All in one tree: that of the space, or one of those that are none of it. */
-static int walk_from(struct gm_snapshot *snapshot, uint64_t parent,
+static int walk_from(struct gm_listing *listing, uint64_t parent,
 	int (*fn)(void *ctx, const struct gm_walk_step *step), void *ctx)
 {
-	struct gm_snapshot_node *nodes = snapshot->nodes;
-	size_t at = first_in(snapshot, parent);
+	struct gm_listing_node *nodes = listing->nodes;
+	size_t at = first_in(listing, parent);
 	uint32_t depth = 0;
 	size_t up = 0;
 
-	while (lies_in(snapshot, at, parent)) {
+	while (lies_in(listing, at, parent)) {
 		uint64_t id = nodes[at].info.id;
-		size_t below = first_in(snapshot, id);
+		size_t below = first_in(listing, id);
 		int rc;
 
 		settle(&nodes[at], depth ? &nodes[up] : NULL);
@@ -255,7 +255,7 @@ static int walk_from(struct gm_snapshot *snapshot, uint64_t parent,
 		rc = visit(&nodes[at], fn, ctx);
 		if (rc)
 			return rc;
-		if (lies_in(snapshot, below, id)) {
+		if (lies_in(listing, below, id)) {
 			up = at;
 			parent = id;
 			at = below;
@@ -264,7 +264,7 @@ static int walk_from(struct gm_snapshot *snapshot, uint64_t parent,
 		}
 		at++;
 		/* Up again, as often as nothing is left. */
-		while (depth && !lies_in(snapshot, at, parent)) {
+		while (depth && !lies_in(listing, at, parent)) {
 			at = up + 1;
 			parent = nodes[up].info.parent;
 			up = nodes[up].up;
@@ -274,23 +274,23 @@ static int walk_from(struct gm_snapshot *snapshot, uint64_t parent,
 	return 0;
 }
 
-int gm_snapshot_walk(struct gm_snapshot *snapshot,
+int gm_listing_walk(struct gm_listing *listing,
 	int (*fn)(void *ctx, const struct gm_walk_step *step), void *ctx)
 {
-	int rc = walk_from(snapshot, 0, fn, ctx);
+	int rc = walk_from(listing, 0, fn, ctx);
 
-	return rc ? rc : walk_from(snapshot, GM_REGION_DETACHED, fn, ctx);
+	return rc ? rc : walk_from(listing, GM_REGION_DETACHED, fn, ctx);
 }
 
 int gm_space_walk(
 	struct gm_space *space, int (*fn)(void *ctx, const struct gm_walk_step *step), void *ctx)
 {
-	struct gm_snapshot snapshot;
-	int rc = gm_snapshot_take(space, 0, &snapshot);
+	struct gm_listing listing;
+	int rc = gm_listing_take(space, 0, &listing);
 
 	if (rc)
 		return rc;
-	rc = gm_snapshot_walk(&snapshot, fn, ctx);
-	gm_snapshot_drop(&snapshot);
+	rc = gm_listing_walk(&listing, fn, ctx);
+	gm_listing_drop(&listing);
 	return rc;
 }
