@@ -239,7 +239,7 @@ static void list_batches(void *ctx, uint64_t iters)
 		iov[i] = (struct iovec){m->hva + (uint64_t)i * PAGE * (m->scattered ? 2 : 1), PAGE};
 	for (uint32_t i = 0; i < LIST; i += 256)
 		must(syscall(SYS_process_madvise, self, iov + i, 256, MADV_DONTNEED, 0) ==
-			256 * PAGE);
+			(ssize_t)256 * PAGE);
 }
 
 /* All of the list in one call. */
@@ -248,7 +248,8 @@ static void list_hole(void *ctx, uint64_t iters)
 	const struct memory *m = ctx;
 
 	(void)iters;
-	must(fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, LIST * PAGE) == 0);
+	must(fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)LIST * PAGE) ==
+		0);
 }
 
 /* ---- set-up ---- */

@@ -105,7 +105,7 @@ static uint64_t sum_of(const struct slot *slot)
 
 	for (uint32_t i = 0; i < VALUES; i++)
 		sum += (slot->value[i] ^ slot->value[i] >> 32) *
-		       (UINT64_C(0x9e3779b97f4a7c15) + 2 * i);
+		       (UINT64_C(0x9e3779b97f4a7c15) + (uint64_t)2 * i);
 	return payload_mix(sum);
 }
 
