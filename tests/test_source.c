@@ -326,7 +326,7 @@ static void answers_that_cannot_be_are_refused(void **state)
 		{.offset = 100, .len = 0, .kind = GM_SOURCE_ZERO},
 		{.offset = 100, .len = LEN - 99, .kind = GM_SOURCE_CHUNK},
 		{.offset = 100, .len = UINT64_MAX, .kind = GM_SOURCE_CHUNK},
-		{.offset = 100, .len = 1, .kind = GM_SOURCE_REMOTE + 1},
+		{.offset = 100, .len = 1, .kind = GM_SOURCE_ABSENT + 1},
 		{.offset = 100, .len = 1, .kind = GM_SOURCE_CHUNK, .unit = 3},
 		{.offset = 100, .len = 1, .kind = GM_SOURCE_RAW, .fd = -1},
 		{.offset = 100, .len = 1, .kind = GM_SOURCE_RAW, .fd = 0, .fd_off = INT64_MAX},

@@ -30,6 +30,7 @@ enum gm_source_kind {
 	GM_SOURCE_RAW,      /* bytes of a file as they are: it may be mapped */
 	GM_SOURCE_CHUNK,    /* bytes that are made on this machine: copied, decompressed */
 	GM_SOURCE_REMOTE,   /* bytes that have to be waited for */
+	GM_SOURCE_ABSENT,   /* of a difference: what lies below it; it cannot be read */
 };
 
 /**

@@ -97,7 +97,7 @@ static bool is_possible(
 {
 	if (extent->offset != offset || extent->len == 0 || !lies_in(source, offset, extent->len))
 		return false;
-	if (extent->kind > GM_SOURCE_REMOTE || (extent->unit && !gm_is_pow2(extent->unit)))
+	if (extent->kind > GM_SOURCE_ABSENT || (extent->unit && !gm_is_pow2(extent->unit)))
 		return false;
 	return extent->kind != GM_SOURCE_RAW ||
 	       (extent->fd >= 0 && extent->len <= (uint64_t)INT64_MAX &&

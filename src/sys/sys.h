@@ -69,6 +69,14 @@ int gm_sys_poll_in(int fd, int timeout_ms);
 /* What O_DIRECT wants of addresses and of positions; 0 if it is refused; -ENOTSUP if nobody knows. */
 int gm_sys_direct_align(int fd, uint32_t *ret_mem, uint32_t *ret_off);
 int gm_sys_unlink(const char *path);
+/* Names in the directory @dir. A new file for reading and writing, -EEXIST if there is any; links are not followed. */
+int gm_sys_create_at(int dir, const char *name, unsigned int mode);
+int gm_sys_stat_at(int dir, const char *name, struct stat *ret);
+int gm_sys_rename_at(int dir, const char *from, const char *to);
+int gm_sys_unlink_at(int dir, const char *name);
+int gm_sys_stat(const char *path, struct stat *ret); /* follows links */
+/* Until it is closed: -EWOULDBLOCK if another open file has it. */
+int gm_sys_lock(int fd);
 /* Page size of the hugetlbfs file behind @fd, 0 if it is none. */
 int64_t gm_sys_huge_page_size(int fd);
 /* Whole small text file (sysfs, procfs) into @buf, always terminated; the length or -errno. */
