@@ -345,6 +345,8 @@ WRAP(int, gm_sys_rename_at, (int dir, const char *from, const char *to), (dir, f
 WRAP(int, gm_sys_unlink_at, (int dir, const char *name), (dir, name), .fd = dir)
 WRAP(int, gm_sys_stat, (const char *path, struct stat *ret), (path, ret), .fd = -1)
 WRAP(int, gm_sys_lock, (int fd), (fd), .fd = fd)
+WRAP(int, gm_sys_write_behind, (int fd, uint64_t off, uint64_t len), (fd, off, len), .fd = fd,
+	.off = off, .len = len)
 WRAP(int64_t, gm_sys_seek, (int fd, uint64_t off, int whence), (fd, off, whence), .fd = fd,
 	.off = off, .flags = (uint64_t)whence)
 WRAP(int, gm_sys_poll_in, (int fd, int timeout_ms), (fd, timeout_ms), .fd = fd)

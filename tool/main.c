@@ -16,7 +16,9 @@ static const struct command {
 	{"inspect", cmd_inspect, "show what backs the guest memory of a process"},
 	{"map", cmd_map, "check a description of a memory map, show it, compare two"},
 	{"run", cmd_run, "run a payload in a small virtual machine on memory of your choice"},
+	{"snapshot", cmd_snapshot, "save the memory of a guest in a file"},
 	{"tables", cmd_tables, "show the page tables that a guest has in its memory"},
+	{"verify", cmd_verify, "compare the checksums of saved memory"},
 	{"walk", cmd_walk, "show what sizes of pages cost: loads of a TLB miss, page tables"},
 };
 

@@ -118,7 +118,9 @@ int cmd_inspect(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_map(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_snapshot(int argc, char **argv);
 int cmd_tables(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
 int cmd_walk(int argc, char **argv);
 
 #endif

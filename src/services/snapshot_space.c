@@ -25,7 +25,6 @@
 #include "sys/uapi.h"
 
 #define PAGE UINT64_C(4096)
-#define FOUND 64
 
 struct piece {
 	struct gm_reach reach;
@@ -66,40 +65,35 @@ static const struct piece *piece_at(const struct saving *s, uint64_t off)
 	return &s->pieces[low];
 }
 
-/* What the page tables have from there on. */
+/* What the page tables have from there on: the first stretch only, so that nothing is looked at again and again. */
 static int scan(const struct saving *s, const struct piece *piece, uint64_t in,
 	struct gm_source_extent *extent)
 {
 	uint64_t first = (uintptr_t)piece->reach.hva + in;
-	struct page_region found[FOUND];
+	struct page_region found;
 	struct pm_scan_arg arg = {
 		.size = sizeof(arg),
 		.start = first,
 		.end = (uintptr_t)piece->reach.hva + piece->len,
-		.vec = (uintptr_t)found,
-		.vec_len = FOUND,
+		.vec = (uintptr_t)&found,
+		.vec_len = 1,
 		.category_inverted = PAGE_IS_PFNZERO,
 		.category_mask = PAGE_IS_PFNZERO,
 		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
 		.return_mask = PAGE_IS_PRESENT,
 	};
-	uint64_t end;
 	bool more;
 	int nr = gm_pagemap_scan(s->pagemap, &arg, &more);
 
 	if (nr < 0)
 		return nr;
-	if (nr == 0 || found[0].start > first) {
+	if (nr == 0 || found.start > first) {
 		extent->kind = GM_SOURCE_ZERO;
-		extent->len = nr ? found[0].start - first : piece->len - in;
+		extent->len = nr ? found.start - first : piece->len - in;
 		return 0;
 	}
-	end = found[0].end;
-	/* Pages that are in memory and such that are not, one behind the other. */
-	for (int i = 1; i < nr && found[i].start == end; i++)
-		end = found[i].end;
 	extent->kind = GM_SOURCE_CHUNK;
-	extent->len = end - first < piece->len - in ? end - first : piece->len - in;
+	extent->len = found.end - first < piece->len - in ? found.end - first : piece->len - in;
 	return 0;
 }
 

@@ -24,7 +24,8 @@
 #include "sys/sys.h"
 
 #define PAGE UINT64_C(4096)
-#define OUT (UINT64_C(4) << 20)
+#define OUT (UINT64_C(512) << 10) /* it stays in a cache */
+#define BEHIND (UINT64_C(8) << 20)
 #define TELL (UINT64_C(16) << 20)
 #define BACKOFF_MAX 15u
 
@@ -43,6 +44,7 @@ struct writer {
 	uint8_t *buf;
 	size_t fill;
 	uint64_t at;
+	uint64_t begun; /* up to there the disk has been told to write */
 	/* packing */
 	uint32_t kind;
 	void *encoder;
@@ -158,6 +160,11 @@ static int flush(struct writer *w)
 
 	w->at += w->fill;
 	w->fill = 0;
+	/* Disk and processor work at the same time; what becomes of it fsync tells. */
+	if (!rc && w->at - w->begun >= BEHIND) {
+		gm_sys_write_behind(w->file.fd, w->begun, w->at - w->begun);
+		w->begun = w->at;
+	}
 	return rc;
 }
 

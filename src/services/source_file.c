@@ -59,7 +59,7 @@ static int file_extent(void *ctx, uint64_t offset, struct gm_source_extent *exte
 	const struct file *file = ctx;
 	uint64_t at = file->start + offset;
 	uint64_t left = file->len - offset;
-	uint64_t size;
+	uint64_t size = 0;
 	int64_t data = (int64_t)at;
 	int64_t end = INT64_MAX;
 	int rc = size_of(file->fd, &size);

@@ -170,6 +170,11 @@ int gm_sys_sync(int fd, bool data_only)
 	return (data_only ? fdatasync(fd) : fsync(fd)) ? -errno : 0;
 }
 
+int gm_sys_write_behind(int fd, uint64_t off, uint64_t len)
+{
+	return sync_file_range(fd, (off_t)off, (off_t)len, SYNC_FILE_RANGE_WRITE) ? -errno : 0;
+}
+
 int64_t gm_sys_seek(int fd, uint64_t off, int whence)
 {
 	off_t at;

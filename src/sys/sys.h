@@ -62,6 +62,8 @@ ssize_t gm_sys_writev(int fd, const struct iovec *iov, size_t nr);
 ssize_t gm_sys_preadv(int fd, const struct iovec *iov, size_t nr, uint64_t off);
 ssize_t gm_sys_pwritev(int fd, const struct iovec *iov, size_t nr, uint64_t off);
 int gm_sys_sync(int fd, bool data_only);
+/* Begins to write a part of a file to its disk, and does not wait. */
+int gm_sys_write_behind(int fd, uint64_t off, uint64_t len);
 /* lseek(), which moves the position of all duplicates: where, or -ENXIO behind the last data (SEEK_DATA) or the end. */
 int64_t gm_sys_seek(int fd, uint64_t off, int whence);
 /* Waits until it is readable, or has an error or a hang-up: 1; 0 after @timeout_ms, -1: never. */
