@@ -17,7 +17,7 @@
 
 static const struct tool_option options[] = {
 	{"pid", 'p', "PID", "save the memory of this process, which is stopped meanwhile"},
-	{"low", 0, "SIZE", "bytes of the memory below 4G of guest addresses, the rest is above"},
+	{"low", 0, "SIZE", "bytes below 4G of guest addresses, the rest is above"},
 	{"codec", 'c', "CODEC", "best (default), raw, zstd or lz4"},
 	{"level", 'l', "N", "of the codec; 0 is its fastest (default)"},
 	{"label", 'L', "KEY=VALUE", "put into the file; may be given several times"},

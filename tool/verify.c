@@ -18,7 +18,7 @@ enum { OPT_INFO, OPT_JSON };
 static const struct tool_usage usage = {
 	.command = "verify",
 	.operands = "[OPTION]... FILE...",
-	.about = "Reads files of saved memory and compares all checksums. The status is 1 if one "
+	.about = "Reads files of saved memory and compares all checksums. The status is 1 if one\n"
 		 "is wrong.",
 	.options = options,
 };
