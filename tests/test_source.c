@@ -563,6 +563,46 @@ static void files_that_are_none_are_refused(void **state)
 	close(fds[1]);
 }
 
+/* ---- layers ---- */
+
+static void layers_show_the_topmost_that_has_it(void **state)
+{
+	struct rng rng = {test_seed(7)};
+
+	(void)state;
+	for (unsigned long i = 0; i < support_scale(10); i++) {
+		uint64_t bits[3] = {rng_next(&rng), rng_next(&rng) & rng_next(&rng),
+			rng_next(&rng) & rng_next(&rng)};
+		struct gm_source_layer layers[3] = {{.flags = 0}};
+		struct gm_source *source;
+		int fd;
+
+		for (size_t k = 0; k < 3; k++) {
+			fd = sparse_file(bits[k]);
+			assert_ok(gm_source_file(
+				fd, 0, k == 1 ? 40 * PAGE : 0, &layers[k].source, &err));
+			layers[k].flags = k ? GM_SOURCE_HOLES_SHOW : 0;
+			close(fd);
+		}
+		assert_ok(gm_source_layers(layers, 3, &source, &err));
+		go_through(source, bits[0] | (bits[1] & ((UINT64_C(1) << 40) - 1)) | bits[2], 0);
+		gm_source_destroy(source);
+		/* Without the flag holes are zeros, which cover what lies below. */
+		layers[2].flags = 0;
+		assert_ok(gm_source_layers(layers, 3, &source, &err));
+		go_through(source, bits[2], 0);
+		gm_source_destroy(source);
+		layers[0].flags = 2;
+		assert_fails(gm_source_layers(layers, 3, &source, &err), EINVAL, "flags");
+		layers[0].flags = 0;
+		assert_fails(gm_source_layers(layers, 0, &source, &err), EINVAL, "none");
+		assert_fails(gm_source_layers(layers + 1, 2, &source, &err), ERANGE,
+			"longer than the lowest");
+		for (size_t k = 0; k < 3; k++)
+			gm_source_destroy(layers[k].source);
+	}
+}
+
 /* ---- faults ---- */
 
 static int scenario(void *ctx)
@@ -663,6 +703,7 @@ int main(void)
 		cmocka_unit_test(holes_of_a_file_are_zeros),
 		cmocka_unit_test(a_file_that_became_shorter_is_an_error),
 		cmocka_unit_test(files_that_are_none_are_refused),
+		cmocka_unit_test(layers_show_the_topmost_that_has_it),
 		cmocka_unit_test(each_call_may_fail),
 	};
 

@@ -11,6 +11,7 @@ static const struct command {
 	int (*run)(int argc, char **argv);
 	const char *help;
 } commands[] = {
+	{"convert", cmd_convert, "make saved memory of raw files, raw files of it, one of several"},
 	{"doctor", cmd_doctor, "list what this host offers and lacks"},
 	{"exec", cmd_exec, "run a command on memory that is lent to it"},
 	{"inspect", cmd_inspect, "show what backs the guest memory of a process"},

@@ -113,6 +113,7 @@ int tool_options(const struct tool_usage *usage, int argc, char **argv, tool_opt
 bool tool_bad_value(const char *option, const char *value, const char *why);
 
 /* ---- sub-commands ---- */
+int cmd_convert(int argc, char **argv);
 int cmd_exec(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);

@@ -149,6 +149,36 @@ GM_API int gm_source_memory(
 GM_API int gm_source_file(
 	int fd, uint64_t offset, uint64_t len, struct gm_source **ret_source, struct gm_error *err);
 
+/* gm_source_layer.flags: what is zeros in it is what lies below: a file of differences with holes */
+#define GM_SOURCE_HOLES_SHOW 0x1u
+
+/**
+ * struct gm_source_layer - a source that lies on others
+ * @source:   borrowed until the layers are destroyed
+ * @flags:    GM_SOURCE_HOLES_SHOW; of the lowest it means nothing
+ * @reserved: zero
+ */
+struct gm_source_layer {
+	struct gm_source *source;
+	uint32_t flags;
+	uint32_t reserved;
+};
+
+/**
+ * gm_source_layers() - sources on each other: for each offset the topmost that has it
+ * @layers:     copied, the lowest first; the others are as long or shorter
+ * @nr:         number of them, 1 to 64
+ * @ret_source: the caller's
+ * @err:        optional
+ *
+ * A layer has what is not GM_SOURCE_ABSENT there, nor a hole that shows what lies below. Whether they belong together nobody knows; files
+ * of saved memory do (gm_snapshot_source()). It reads, also if a layer waits. Return: 0, -EINVAL, -ERANGE (one is longer than
+ * the lowest), -ENOMEM.
+ * Threads: any; its reads as those of the layers. Since: 0.1.
+ */
+GM_API int gm_source_layers(const struct gm_source_layer *layers, size_t nr,
+	struct gm_source **ret_source, struct gm_error *err);
+
 /**
  * gm_source_len() - bytes of a source
  * @source: which

@@ -112,6 +112,38 @@ class Snapshot(Case):
             self.assertIn(why, result.stderr)
         self.assertEqual(os.listdir(self.dir.name), ["raw"])
 
+    def test_raw_files_become_saved_and_raw_again(self):
+        self.make_raw()
+        saved, again = self.to, os.path.join(self.dir.name, "again")
+        self.well(guestmem("convert", self.raw, saved))
+        self.well(guestmem("verify", saved))
+        result = guestmem("convert", "--to", "raw", "--json", "-", saved, again)
+        self.well(result)
+        self.assertEqual(json.loads(result.stdout)["data"], 16 * PAGE)
+        with open(self.raw, "rb") as file:
+            before = file.read()
+        with open(again, "rb") as file:
+            self.assertEqual(file.read(), before)
+        self.assertLessEqual(os.stat(again).st_blocks * 512, 17 * PAGE)
+        # A sparse file of differences on it.
+        layer = os.path.join(self.dir.name, "layer")
+        with open(layer, "wb") as file:
+            file.truncate(64 * PAGE)
+            file.seek(5 * PAGE)
+            file.write(b"x" * PAGE)
+        self.well(guestmem("convert", "-t", "raw", self.raw, layer, again))
+        with open(again, "rb") as file:
+            self.assertEqual(file.read(), before[:5 * PAGE] + b"x" * PAGE + before[6 * PAGE:])
+        for args, status, why in (
+                (("convert", self.raw), 2, "FROM and FILE"),
+                (("convert", "--to", "x", self.raw, again), 2, "--to"),
+                (("convert", saved, self.raw, again), 1, "cannot be laid"),
+                (("convert", saved, saved, again), 1, "no difference"),
+                (("convert", self.raw, self.raw), 1, "the file that the memory lies in")):
+            result = guestmem(*args)
+            self.assertEqual(result.returncode, status, args)
+            self.assertIn(why, result.stderr)
+
     def test_a_process_stands_still_and_goes_on(self):
         guest = start(sys.executable, "-c", GUEST)
         self.assertEqual(guest.stdout.readline(), "ready\n")
