@@ -45,7 +45,7 @@ bool saved_was_stopped(void)
 
 static const char *hex(const uint8_t bytes[16], char text[33])
 {
-	for (int i = 0; i < 16; i++)
+	for (size_t i = 0; i < 16; i++)
 		snprintf(text + 2 * i, 3, "%02x", bytes[i]);
 	return text;
 }

@@ -411,7 +411,7 @@ static void name_it(struct writer *w)
 	static const uint8_t none[16];
 	uint8_t both[32];
 
-	if (memcmp(w->opts.identity, none, 16)) {
+	if (memcmp(w->opts.identity, none, 16) != 0) {
 		memcpy(w->head.identity, w->opts.identity, 16);
 		return;
 	}

@@ -62,7 +62,7 @@ static int layers_read(void *ctx, uint64_t offset, void *buf, size_t len, struct
 	int rc = 0;
 
 	while (done < len && !rc) {
-		struct gm_source_extent extent;
+		struct gm_source_extent extent = {.len = 0};
 		uint8_t *to = (uint8_t *)buf + done;
 		size_t layer = 0;
 		size_t nr;
