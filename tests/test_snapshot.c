@@ -258,6 +258,11 @@ static void a_space_is_saved_with_its_regions(void **state)
 		make_space();
 		if (guarded)
 			assert_int_equal(gm_guard_install(), 0);
+		/* Nor over a file that is private memory of it, whatever it is called. */
+		assert_int_equal(link(in_dir("c"), in_dir("b")), 0);
+		assert_fails(gm_snapshot_save(space, NULL, in_dir("b"), NULL, NULL, &err), EINVAL,
+			"lies in the file");
+		assert_int_equal(unlink(in_dir("b")), 0);
 		put(5 * PAGE + 1, "five", 4);
 		put(MIB(1) + 9 * PAGE, "nine", 4);
 		put(MIB(2) + 4 * PAGE, "four", 4);

@@ -158,7 +158,7 @@ GM_API int gm_snapshot_write(struct gm_source *source, const struct gm_snapshot_
  * @err:      as above
  *
  * All memory that shows and is plugged: RAM, ROM, in rising order of addresses. Of files and of anonymous memory what was never
- * touched is not looked at. Memory that a pager still fills must be complete.
+ * touched is not looked at. Memory that somebody still fills on demand (userfaultfd) must be complete: what has not arrived would be saved as zeros.
  * Returns as gm_snapshot_write(); -EINVAL also if @path is a file that is memory of the space; -ENOTSUP also for memory that is
  * private to the guest or not mapped here; -ENOENT (there is no memory).
  * Threads: any. Since: 0.1.

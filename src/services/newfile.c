@@ -190,6 +190,15 @@ int gm_newfile_publish(struct gm_newfile *file, struct gm_error *err)
 	return rc;
 }
 
+bool gm_newfile_is(const char *path, int fd)
+{
+	struct stat mine;
+	struct stat there;
+
+	return !gm_sys_stat(path, &there) && !gm_sys_fstat(fd, &mine) &&
+	       mine.st_dev == there.st_dev && mine.st_ino == there.st_ino;
+}
+
 void gm_newfile_drop(struct gm_newfile *file)
 {
 	gm_sys_unlink_at(file->dir, file->temp);

@@ -11,6 +11,7 @@
 
 #include <guestmem/error.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 struct gm_newfile {
@@ -32,6 +33,8 @@ int gm_newfile_write(
 	struct gm_newfile *file, const void *bytes, size_t len, uint64_t at, struct gm_error *err);
 /* Makes it durable and gives it its name; in either case it has ended. */
 int gm_newfile_publish(struct gm_newfile *file, struct gm_error *err);
+/* Is what @path names now the file of @fd? False also if it cannot be looked at. */
+bool gm_newfile_is(const char *path, int fd);
 /* Removes it. */
 void gm_newfile_drop(struct gm_newfile *file);
 

@@ -211,7 +211,7 @@ static int check_layers(struct gm_snapshot *const *snapshots, size_t nr, struct 
 
 		if (rc)
 			return rc;
-		if (i && memcmp(head->base, snapshots[i - 1]->head.identity, 16))
+		if (i && memcmp(head->base, snapshots[i - 1]->head.identity, 16) != 0)
 			return gm_error_set(err, -ESTALE, 0, 0,
 				"saved memory: file %zu is no difference from the one in front of "
 				"it",

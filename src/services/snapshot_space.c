@@ -19,6 +19,7 @@
 #include "core/snapfile.h"
 #include "memory/block.h"
 #include "memory/reach.h"
+#include "services/newfile.h"
 #include "services/pagemap.h"
 #include "sys/guard.h"
 #include "sys/sys.h"
@@ -36,6 +37,7 @@ struct piece {
 
 struct saving {
 	struct gm_space *space;
+	const char *path;
 	struct gm_error *err;
 	int pagemap; /* or -1 */
 	bool guarded;
@@ -196,6 +198,8 @@ static int look_at(struct saving *s, struct piece *piece)
 
 	if (rc)
 		return refuse(s, reach, rc, "cannot be looked at");
+	if (info.fd >= 0 && gm_newfile_is(s->path, info.fd))
+		return refuse(s, reach, -EINVAL, "lies in the file that is to be written");
 	if (reach->part == GM_PART_PRIVATE)
 		return refuse(s, reach, -ENOTSUP, "is private to the guest");
 	*region = (struct gm_snapshot_region){
@@ -389,7 +393,11 @@ int gm_snapshot_save(struct gm_space *space, struct gm_log *log, const char *pat
 	struct gm_error *err)
 {
 	static const uint8_t none[16];
-	struct saving s = {.space = space, .err = err, .pagemap = -1, .guarded = !gm_guard_check()};
+	struct saving s = {.space = space,
+		.path = path,
+		.err = err,
+		.pagemap = -1,
+		.guarded = !gm_guard_check()};
 	struct gm_snapshot_opts opts = {.size = sizeof(opts)};
 	int rc = user ? gm_opts_copy(&opts, sizeof(opts), user, sizeof(opts)) : 0;
 

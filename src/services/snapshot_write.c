@@ -305,15 +305,10 @@ static int tell(struct writer *w, uint64_t more)
 /* The file that is read must not be the one that is written. */
 static int check_target(struct writer *w, int fd)
 {
-	struct stat mine;
-	struct stat there;
-
 	if (fd == w->checked_fd)
 		return 0;
 	w->checked_fd = fd;
-	if (gm_sys_stat(w->file.path, &there) || gm_sys_fstat(fd, &mine))
-		return 0;
-	if (mine.st_dev == there.st_dev && mine.st_ino == there.st_ino)
+	if (gm_newfile_is(w->file.path, fd))
 		return gm_error_set(w->err, -EINVAL, 0, 0,
 			"%s: it is the file that the memory lies in", w->file.path);
 	return 0;
