@@ -513,6 +513,49 @@ static void what_cannot_be_saved_is_refused(void **state)
 	close(fd);
 }
 
+/* ---- calls that fail ---- */
+
+static struct gm_log *swept_log;
+
+/* Saves a difference; if that fails the log is as before. */
+static int save_scenario(void *ctx)
+{
+	struct gm_snapshot_opts opts = {.size = sizeof(opts), .base = {1}};
+	uint64_t marked;
+	int rc;
+
+	(void)ctx;
+	gm_log_mark(swept_log, 5 * PAGE, 1);
+	marked = gm_log_count(swept_log, 0, 0);
+	err = (struct gm_error){.code = 0};
+	rc = gm_snapshot_save(space, swept_log, in_dir("a"), &opts, NULL, &err);
+	fault_disarm();
+	assert_true(err.code == rc && (rc == 0 || err.text[0]));
+	assert_int_equal(gm_log_count(swept_log, 0, 0), rc ? marked : 0);
+	assert_false(is_there(".a.part"));
+	assert_true(rc || is_there("a"));
+	unlink(in_dir("a"));
+	return rc;
+}
+
+static void each_call_of_saving_a_space_may_fail(void **state)
+{
+	static const int errnos[] = {ENOMEM, EINVAL};
+	const struct fault_sweep_opts opts = {.fn = FAULT_ANY, .errnos = errnos, .nr_errnos = 2};
+	unsigned long nr;
+
+	(void)state;
+	make_space();
+	put(5 * PAGE, "five", 4);
+	put(MIB(1), "shared", 6);
+	assert_ok(gm_log_create(space, GM_OPTS(gm_log_opts, .len = MIB(1)), &swept_log, &err));
+	nr = fault_sweep_opts(save_scenario, NULL, &opts);
+	print_message("%lu injections into saving a space\n", nr);
+	assert_true(nr >= 2 * 2 * 25);
+	assert_ok(gm_log_destroy(swept_log, &err));
+	end_space();
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_dir, remove_dir)
 
 int main(void)
@@ -526,6 +569,7 @@ int main(void)
 		TEST(memory_that_the_host_lost_is_recorded),
 		TEST(any_number_of_threads_reads),
 		TEST(what_cannot_be_saved_is_refused),
+		TEST(each_call_of_saving_a_space_may_fail),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -112,7 +112,9 @@ static int space_extent(void *ctx, uint64_t offset, struct gm_source_extent *ext
 		return rc;
 	}
 	extent->len = piece->len - in;
-	return piece->scanned && s->pagemap >= 0 ? scan(s, piece, in, extent) : 0;
+	rc = piece->scanned && s->pagemap >= 0 ? scan(s, piece, in, extent) : 0;
+	/* Before Linux 6.7: all of it is looked at. */
+	return rc == -ENOTTY ? 0 : rc;
 }
 
 static int copy_out(const struct saving *s, const uint8_t *hva, void *buf, size_t len)
