@@ -38,7 +38,7 @@ static int open_dir(struct gm_newfile *file, struct gm_error *err)
 	else if (len == 0)
 		dir[len++] = '/';
 	dir[len] = '\0';
-	strcpy(file->name, name);
+	memcpy(file->name, name, strlen(name) + 1);
 	snprintf(file->temp, sizeof(file->temp), ".%s" SUFFIX, file->name);
 	do {
 		file->dir = gm_sys_open(dir, O_RDONLY | O_DIRECTORY, 0);
