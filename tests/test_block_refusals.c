@@ -302,6 +302,25 @@ static void locking_past_the_limit_says_the_limit(void **state)
 	assert_int_equal(status, 0);
 }
 
+static void pages_that_a_file_cannot_give_are_explained(void **state)
+{
+	int fd = memfd_create("short", MFD_CLOEXEC);
+	struct gm_block *block;
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)MIB(1)), 0);
+	assert_ok(gm_block_create(
+		GM_OPTS(gm_block_opts, .len = MIB(1), .backing = GM_BACKING_FD, .fd = fd), &block,
+		&err));
+	assert_int_equal(ftruncate(fd, (off_t)KIB(512)), 0);
+	assert_int_equal(gm_block_populate(block, NULL, &err), -EFAULT);
+	assert_int_equal(err.gpa, KIB(512));
+	assert_non_null(strstr(err.text, "offset 0x80000: the file system is full, or the file"));
+	gm_block_put(block);
+	close(fd);
+}
+
 /* A sanitizer has reserved more than any such limit by itself. */
 #ifndef GM_SANITIZED
 static void address_space_that_runs_out_is_an_error(void **state)
@@ -343,6 +362,7 @@ int main(void)
 		cmocka_unit_test(an_error_is_one_line_whatever_the_path_has),
 		cmocka_unit_test(a_limit_on_the_size_of_files_is_named),
 		cmocka_unit_test(locking_past_the_limit_says_the_limit),
+		cmocka_unit_test(pages_that_a_file_cannot_give_are_explained),
 #ifndef GM_SANITIZED
 		cmocka_unit_test(address_space_that_runs_out_is_an_error),
 #endif

@@ -311,6 +311,9 @@ static void what_cannot_be_is_refused(void **state)
 	assert_fails(
 		gm_budget_create(GM_OPTS(gm_budget_opts, .total = 4096, .step = 1001), &none, &err),
 		EINVAL, "step");
+	assert_fails(gm_budget_create(
+			     GM_OPTS(gm_budget_opts, .total = 4096, .headroom = 1), &none, &err),
+		EINVAL, "headroom of 1 bytes");
 	assert_null(none);
 	/* Nobody to share with. */
 	assert_ok(gm_budget_create(GM_OPTS(gm_budget_opts, .total = MIB(1)), &budget, &err));

@@ -330,6 +330,8 @@ static void names_are_given_and_cleaned(void **state)
 		/* A kernel without names: as before. */
 		named.fails = 1;
 		assert_int_equal(ask_arg(GM_CONTROL_SET_NAME, IN, MIB(2), 3), -ENOTSUP);
+		assert_non_null(strstr(err.text, "control: name at gpa"));
+		assert_non_null(strstr(err.text, "CONFIG_ANON_VMA_NAME"));
 		stop_control();
 		assert_named(IN + MIB(1), IN_LEN - MIB(1), "guestmem:guestmem");
 		start_control(NULL);
@@ -489,6 +491,14 @@ static void nodes_are_named(void **state)
 		start_control(NULL);
 		stop_all();
 	}
+
+	start_all(ANON, 0);
+	stop_control();
+	start_control(POLICY(.allow = GM_CONTROL_ALL, .numa_nodes = UINT64_MAX));
+	assert_int_equal(ask_arg(GM_CONTROL_NUMA_BIND, IN, IN_LEN, 63), -EINVAL);
+	assert_non_null(strstr(err.text, "control: NUMA node 63 at gpa"));
+	assert_non_null(strstr(err.text, "no such node"));
+	stop_all();
 }
 
 int main(void)

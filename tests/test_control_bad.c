@@ -247,6 +247,23 @@ static void options_are_checked(void **state)
 	stop();
 }
 
+static void a_space_has_one_control(void **state)
+{
+	struct gm_control *second = NULL;
+
+	(void)state;
+	start(GM_OPTS(gm_space_opts, .gpa_limit = GIB(64)));
+	start_control(NULL);
+	assert_fails(gm_control_create(space, NULL, &second, &err), EEXIST, "one already");
+	assert_null(second);
+	stop_control();
+	/* A refused one leaves no trace, and neither does one that is gone. */
+	assert_fails(gm_control_create(space, POLICY(.flags = 2), &second, &err), EINVAL, "flags");
+	start_control(NULL);
+	stop_control();
+	stop();
+}
+
 /* ---- messages ---- */
 
 struct wire {
@@ -540,6 +557,7 @@ int main(void)
 		cmocka_unit_test(a_flood_is_held_back),
 		cmocka_unit_test(who_needs_it_to_stay_is_heard),
 		cmocka_unit_test(options_are_checked),
+		cmocka_unit_test(a_space_has_one_control),
 		cmocka_unit_test(messages_are_answered_as_defined),
 		cmocka_unit_test(texts_and_batches_come_as_messages),
 		cmocka_unit_test(registers_follow_the_protocol),

@@ -308,6 +308,10 @@ static void test_wrong_options_are_refused(void **state)
 		"fd -1");
 	assert_fails(gm_kvm_create(space, GM_OPTS(gm_kvm_opts, .vm_fd = fd), &kvm, &err), ENOTTY,
 		"no virtual machine");
+	close(fd);
+	fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	assert_fails(gm_kvm_create(space, GM_OPTS(gm_kvm_opts, .vm_fd = fd), &kvm, &err), EINVAL,
+		"no virtual machine");
 	assert_fails(gm_kvm_create(space, KVM_OPTS(.first_slot = 1u << 20), &kvm, &err), EINVAL,
 		"slots 1048576");
 	assert_fails(gm_kvm_create(space, KVM_OPTS(.max_slots = 1u << 20), &kvm, &err), EINVAL,

@@ -85,6 +85,7 @@ static void what_is_no_sparse_region_is_refused(void **state)
 	REFUSED(EINVAL, "flags", .len = GIB(1), .flags = 0x80);
 	REFUSED(EINVAL, "at the limit", .len = GIB(1), .at_limit = 3);
 	REFUSED(EINVAL, "threshold", .len = GIB(1), .tell_at = {GIB(2)});
+	REFUSED(EINVAL, "eventfd", .len = GIB(1), .event_plus = -1);
 #undef REFUSED
 	assert_null(none);
 	/* Above the window addresses are equal modulo 1 GiB as well. */

@@ -206,6 +206,33 @@ static void followed_contents_estimate_the_rest(void **state)
 	stop_backing();
 }
 
+/* One content in @pages pages, which is followed or not. */
+static void check_one_content(uint64_t pages, uint64_t content)
+{
+	start_backing(&backings[MEMFD]);
+	for (uint64_t p = 0; p < pages; p++)
+		put(p, content);
+	scan(GM_WASTE_DUPLICATES, 8);
+	assert_int_equal(sum.read, pages * PAGE);
+	assert_true(sum.duplicates <= sum.high);
+	assert_true(sum.high <= pages * PAGE);
+	assert_true(sum.low <= (pages - 1) * PAGE);
+	if (sum.followed) {
+		assert_int_equal(sum.duplicates, (pages - 1) * PAGE);
+		assert_int_equal(sum.low, (pages - 1) * PAGE);
+	}
+	stop_backing();
+}
+
+static void no_more_is_there_twice_than_is_there(void **state)
+{
+	uint64_t seed = test_seed(9);
+
+	(void)state;
+	for (uint64_t content = seed; content < seed + 64; content++)
+		check_one_content(2 + content % 30, content);
+}
+
 /* ---- another process ---- */
 
 static void another_process_is_looked_at(void **state)
@@ -333,6 +360,7 @@ int main(void)
 		cmocka_unit_test(a_budget_is_kept),
 		cmocka_unit_test(all_duplicates_are_counted),
 		cmocka_unit_test(followed_contents_estimate_the_rest),
+		cmocka_unit_test(no_more_is_there_twice_than_is_there),
 		cmocka_unit_test(another_process_is_looked_at),
 		cmocka_unit_test(heat_stands_beside_what_is_there),
 		cmocka_unit_test(nonsense_is_refused),

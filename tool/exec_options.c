@@ -80,9 +80,9 @@ static bool take_option(void *ctx, size_t option, const char *value)
 
 	switch (option) {
 	case OPT_SIZE:
-		return memory_parse_size(value, &o->size);
+		return memory_parse_size("size", value, &o->size);
 	case OPT_LIMIT:
-		return memory_parse_size(value, &o->limit);
+		return memory_parse_size("limit", value, &o->limit);
 	case OPT_PAGE_SIZE:
 		return parse_policy(value, &o->policy);
 	case OPT_NUMA:
@@ -121,6 +121,24 @@ static bool take_option(void *ctx, size_t option, const char *value)
 	return true;
 }
 
+static bool limit_fits(const struct exec_opts *o, const struct gm_host *host)
+{
+	if (o->limit == 0)
+		return true;
+	if (o->policy > EXEC_BASE || o->populate || o->numa_text) {
+		tool_error(
+			"exec: --limit is for pages that come on touch: no --populate, no --numa, "
+			"no --page-size but base");
+		return false;
+	}
+	if (o->limit > o->size || o->limit % host->base_page) {
+		tool_error("--limit: %llu is more than --size, or not a multiple of the page size",
+			(unsigned long long)o->limit);
+		return false;
+	}
+	return memory_size_fits(o->size, GM_SPARSE_UNIT);
+}
+
 bool exec_options_fit(const struct exec_opts *o, const struct gm_host *host, int nr_words)
 {
 	uint64_t page = policy_page(o, host);
@@ -133,11 +151,7 @@ bool exec_options_fit(const struct exec_opts *o, const struct gm_host *host, int
 		tool_error("exec: no command (see guestmem exec --help)");
 		return false;
 	}
-	if (o->limit && (o->policy > EXEC_BASE || o->populate || o->numa_text)) {
-		tool_error("exec: --limit is for base pages on touch: no --populate, no --numa");
-		return false;
-	}
-	if (o->limit && !memory_size_fits(o->size, GM_SPARSE_UNIT))
+	if (!limit_fits(o, host))
 		return false;
 	if (o->require && o->policy == EXEC_DEFAULT) {
 		tool_error("exec: --require has no meaning without --page-size");

@@ -113,7 +113,11 @@ void exec_judge(struct exec_result *r)
 	r->effective = observed(r);
 	r->achieved = r->opts->policy == EXEC_DEFAULT || strcmp(asked, r->effective) == 0;
 	if (s->processes == 0)
-		warn(r, tool_strdup("no process was seen to map the memory"));
+		warn(r, tool_strdup(
+				r->faults.known && r->faults.guest
+					? "the memory was mapped for less than the time between "
+					  "two samples (--interval)"
+					: "no process was seen to map the memory"));
 	else if (s->present == 0)
 		warn(r, tool_strdup("nothing of the memory was seen in use"));
 	if (!r->achieved && s->present > 0) {
@@ -128,6 +132,10 @@ void exec_judge(struct exec_result *r)
 			"%sa guest under KVM: faults that KVM resolves are not counted",
 			len ? "; " : "");
 	}
+	if (r->opts->limit && r->watch->peak_allocated >= r->opts->limit)
+		warn(r, tool_printf(
+				"all that --limit allows was backed: what touched more of it met "
+				"SIGBUS, what wrote to the file ENOSPC"));
 	name_survivors(r);
 	if (r->faults.lost)
 		warn(r, tool_printf("%llu fault records were lost: guest faults are a lower bound",
@@ -232,6 +240,7 @@ static void set_request(const struct exec_result *r, json_t *json)
 		WIFSIGNALED(status) ? json_integer(WTERMSIG(status)) : json_null());
 	json_object_set_new(json, "wall_seconds", json_real(r->wall));
 	json_object_set_new(json, "size", tool_json_number(o->size));
+	json_object_set_new(json, "limit", o->limit ? tool_json_number(o->limit) : json_null());
 	json_object_set_new(json, "name", tool_json_text(o->name));
 	json_object_set_new(
 		json, "numa", o->numa_text ? tool_json_text(o->numa_text) : json_null());

@@ -24,6 +24,8 @@
 
 #define MACHINE_VCPUS_MAX 64u
 #define MACHINE_WHY_CAP 320
+#define MACHINE_NO_PAGE_ASK                                                                        \
+	": is the pool of huge pages empty, the file system full, or the file shorter?"
 
 enum machine_end {
 	MACHINE_RUNS = 0,

@@ -94,8 +94,7 @@ void machine_crash_error(struct machine_vcpu *vcpu, int error)
 {
 	if (error == EFAULT)
 		machine_crash(vcpu,
-			"the host has no page for an address of the guest's: is the pool of "
-			"huge pages empty?");
+			"the host has no page for an address of the guest's" MACHINE_NO_PAGE_ASK);
 	else if (error == EHWPOISON)
 		machine_crash(
 			vcpu, "the host's memory behind an address of the guest's has failed");

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "tool.h"
 
@@ -41,16 +42,16 @@ static int write_exception(void *ctx, uint64_t off, uint32_t size, uint64_t valu
 static int write_console(void *ctx, uint64_t off, uint32_t size, uint64_t value)
 {
 	struct machine_devices *devices = ctx;
-	int rc = 0;
 
 	(void)size;
 	if (off)
 		return 0; /* its settings have no meaning here */
 	pthread_mutex_lock(&devices->lock);
 	if (putchar((int)(value & 0xff)) == EOF || (value == '\n' && fflush(stdout) == EOF))
-		rc = -EIO;
+		machine_crash(current, "its console, standard output, cannot be written: %s",
+			strerror(errno));
 	pthread_mutex_unlock(&devices->lock);
-	return rc;
+	return 0;
 }
 
 static int read_console(void *ctx, uint64_t off, uint32_t size, uint64_t *ret_value)

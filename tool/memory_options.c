@@ -9,10 +9,10 @@
 
 #define NR(array) (sizeof(array) / sizeof((array)[0]))
 
-bool memory_parse_size(const char *value, uint64_t *ret)
+bool memory_parse_size(const char *option, const char *value, uint64_t *ret)
 {
 	if (!tool_parse_size(value, ret) || *ret == 0)
-		return tool_bad_value("size", value, "is not a size such as 512M");
+		return tool_bad_value(option, value, "is not a size such as 512M");
 	return true;
 }
 

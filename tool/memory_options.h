@@ -10,7 +10,7 @@
 #include <guestmem/host.h>
 
 /* --size: false after a message. */
-bool memory_parse_size(const char *value, uint64_t *ret);
+bool memory_parse_size(const char *option, const char *value, uint64_t *ret);
 /* --numa MODE:NODES: false after a message. */
 bool memory_parse_numa(const char *value, struct gm_numa *ret);
 /* Is @size a multiple of @page? False after a message. */

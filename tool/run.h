@@ -77,6 +77,8 @@ void run_threads_fini(struct run_threads *t);
 struct run_params *run_threads_params(struct run_threads *t, uint32_t i);
 bool run_threads_start(struct run_threads *t);
 bool run_threads_all_ended(const struct run_threads *t);
+/* How a thread that has ended crashed, or NULL. */
+const char *run_threads_why(const struct run_threads *t, uint32_t i);
 
 /* ---- run_engine.c ---- */
 struct run_engine {
@@ -97,8 +99,10 @@ void run_engine_fini(struct run_engine *e);
 bool run_engine_start(struct run_engine *e);
 int run_engine_event(const struct run_engine *e);
 bool run_engine_all_ended(const struct run_engine *e);
-/* The first that crashed, or NULL. */
-const struct machine_vcpu *run_engine_crashed(const struct run_engine *e);
+/* How a worker crashed, or NULL. */
+const char *run_engine_why(const struct run_engine *e, uint32_t i);
+/* Has any? */
+bool run_engine_crashed(const struct run_engine *e);
 /* Tells the payload to come to an end. */
 void run_engine_ask(struct run_engine *e);
 /* Waits until nothing runs: a machine is stopped, threads must have been asked. */
@@ -180,7 +184,7 @@ struct run_report {
 	uint64_t errors;
 	double ops_per_second;
 	double bytes_per_second;
-	double ns_per_op;        /* 0: nothing was done */
+	double ns_per_op;        /* this and the next 0: nothing was measured */
 	double measured_seconds; /* of the slowest */
 };
 

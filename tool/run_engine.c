@@ -176,15 +176,23 @@ bool run_engine_all_ended(const struct run_engine *e)
 	return e->kvm ? machine_all_stopped(&e->machine) : run_threads_all_ended(&e->threads);
 }
 
-const struct machine_vcpu *run_engine_crashed(const struct run_engine *e)
+const char *run_engine_why(const struct run_engine *e, uint32_t i)
 {
-	for (uint32_t i = 0; e->kvm && i < e->opts->vcpus; i++) {
-		const struct machine_vcpu *vcpu = &e->machine.vcpus[i];
+	const struct machine_vcpu *vcpu;
 
-		if (__atomic_load_n(&vcpu->end, __ATOMIC_ACQUIRE) == MACHINE_CRASHED)
-			return vcpu;
+	if (!e->kvm)
+		return run_threads_why(&e->threads, i);
+	vcpu = &e->machine.vcpus[i];
+	return __atomic_load_n(&vcpu->end, __ATOMIC_ACQUIRE) == MACHINE_CRASHED ? vcpu->why : NULL;
+}
+
+bool run_engine_crashed(const struct run_engine *e)
+{
+	for (uint32_t i = 0; i < e->opts->vcpus; i++) {
+		if (run_engine_why(e, i))
+			return true;
 	}
-	return NULL;
+	return false;
 }
 
 void run_engine_ask(struct run_engine *e)

@@ -158,15 +158,21 @@ static json_t *json_control(const struct run_seen *seen)
 	return json;
 }
 
+/* Null without a measured part: a program tells no time, or it was ended before. */
+static void set_time(const struct run_report *r, json_t *json, const char *name, double value)
+{
+	set(json, name, r->measured_seconds > 0 ? json_real(value) : json_null());
+}
+
 static void set_figures(const struct run_report *r, json_t *json)
 {
 	set_number(json, "operations", r->ops);
 	set_number(json, "bytes", r->bytes);
 	set_number(json, "errors", r->errors);
-	set(json, "measured_seconds", json_real(r->measured_seconds));
-	set(json, "operations_per_second", json_real(r->ops_per_second));
-	set(json, "bytes_per_second", json_real(r->bytes_per_second));
-	set(json, "ns_per_operation", r->ops ? json_real(r->ns_per_op) : json_null());
+	set_time(r, json, "measured_seconds", r->measured_seconds);
+	set_time(r, json, "operations_per_second", r->ops_per_second);
+	set_time(r, json, "bytes_per_second", r->bytes_per_second);
+	set_time(r, json, "ns_per_operation", r->ns_per_op);
 	set(json, "ticks_per_second", json_real(r->engine->ticks_per_second));
 }
 
@@ -214,7 +220,7 @@ static json_t *json_worker(const struct run_report *r, uint32_t i)
 	set(json, "figures", json_figures(p));
 	set_number(json, "exits_io", vcpu ? vcpu->exits_io : UINT64_MAX);
 	set_number(json, "exits_mmio", vcpu ? vcpu->exits_mmio : UINT64_MAX);
-	set(json, "why", text_or_null(vcpu ? vcpu->why : NULL));
+	set(json, "why", text_or_null(run_engine_why(r->engine, i)));
 	return json;
 }
 

@@ -128,7 +128,7 @@ static bool take_memory_option(struct run_opts *o, size_t option, const char *va
 	*ret_is = true;
 	switch (option) {
 	case OPT_SIZE:
-		return memory_parse_size(value, &o->memory.size);
+		return memory_parse_size("size", value, &o->memory.size);
 	case OPT_PAGES:
 		return memory_parse_pages("pages", value, &o->memory.pages);
 	case OPT_BACKING:
@@ -229,6 +229,11 @@ static bool options_fit(const struct run_opts *o, int nr_words)
 	}
 	if (o->background && !o->memory.populate) {
 		tool_error("--background: goes with --populate only");
+		return false;
+	}
+	if (o->payload == RUN_PROGRAM && o->engine == RUN_THREAD) {
+		tool_error("%s: a program of your own needs a guest, which --engine thread has not",
+			o->words[0]);
 		return false;
 	}
 	if (o->restart > 0 && o->engine == RUN_THREAD) {

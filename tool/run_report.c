@@ -36,6 +36,7 @@ static int status_of(const struct run_report *r)
 
 void run_report_sum(struct run_report *r)
 {
+	uint64_t measured = 0;
 	uint64_t ticks = 0;
 
 	for (uint32_t i = 0; i < r->opts->vcpus; i++) {
@@ -47,14 +48,15 @@ void run_report_sum(struct run_report *r)
 		r->errors += p->errors;
 		ticks += p->ticks;
 		if (p->ticks) {
+			measured += p->ops;
 			r->ops_per_second += (double)p->ops / seconds;
 			r->bytes_per_second += (double)p->bytes / seconds;
 		}
 		if (seconds > r->measured_seconds)
 			r->measured_seconds = seconds;
 	}
-	if (r->ops)
-		r->ns_per_op = (double)ticks / (double)r->ops / r->engine->ticks_per_second * 1e9;
+	if (measured)
+		r->ns_per_op = (double)ticks / (double)measured / r->engine->ticks_per_second * 1e9;
 	r->status = status_of(r);
 }
 
@@ -136,6 +138,12 @@ static void print_figures(const struct run_report *r)
 
 	if (!r->ops)
 		return;
+	if (r->measured_seconds <= 0) {
+		fprintf(stderr,
+			"guestmem: %" PRIu64 " operations, %s, in a time that is not known\n",
+			r->ops, tool_bytes(r->bytes, b));
+		return;
+	}
 	fprintf(stderr, "guestmem: %" PRIu64 " operations in %.6f s: %s/s, %.2f ns each, %s, %s/s",
 		r->ops, r->measured_seconds, rate(r->ops_per_second, a), r->ns_per_op,
 		tool_bytes(r->bytes, b), tool_bytes((uint64_t)r->bytes_per_second, c));
@@ -218,9 +226,10 @@ static void print_worker(const struct run_report *r, uint32_t i)
 {
 	const struct run_params *p = &r->params[i];
 	uint32_t status = worker_status(r, i);
+	const char *why = run_engine_why(r->engine, i);
 
-	if (r->engine->kvm && r->engine->machine.vcpus[i].end == MACHINE_CRASHED)
-		tool_error("run: vCPU %u: %s", i, r->engine->machine.vcpus[i].why);
+	if (why)
+		tool_error("run: %s %u: %s", r->engine->kvm ? "vCPU" : "thread", i, why);
 	else if (r->opts->payload == RUN_PROGRAM && status)
 		tool_error("run: vCPU %u: the program ended with status %u", i, status);
 	else if (r->opts->payload != RUN_PROGRAM && p->status == RUN_IMPOSSIBLE)

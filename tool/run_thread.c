@@ -1,6 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* run_thread.c - the payloads in threads of this process, where there is no KVM or none is wanted. */
+/*
+ * run_thread.c - the payloads in threads of this process, where there is no KVM or none is wanted.
+ *
+ * A page that the host cannot give is a SIGBUS. It ends the thread that met it, as it ends a vCPU's KVM_RUN.
+ */
 #include <errno.h>
+#include <inttypes.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -15,7 +23,29 @@ struct run_thread {
 	bool started;
 	bool ended; /* __atomic */
 	int event;
+	sigjmp_buf out;
+	uint64_t fault; /* the address, when @why says something */
+	char why[MACHINE_WHY_CAP];
 };
+
+/* Whose payload runs in this thread. */
+static _Thread_local struct run_thread *current;
+static struct sigaction others; /* what SIGBUS was before */
+
+static void take_fault(int signo, siginfo_t *info, void *context)
+{
+	bool sent = info->si_code <= 0; /* by a process, and no fault at all */
+
+	(void)context;
+	if (current && !sent) {
+		current->fault = (uintptr_t)info->si_addr;
+		siglongjmp(current->out, 1);
+	}
+	/* None of ours: the same instruction meets it again. */
+	sigaction(SIGBUS, &others, NULL);
+	if (sent)
+		raise(signo);
+}
 
 bool run_threads_init(struct run_threads *t, uint32_t nr)
 {
@@ -25,6 +55,8 @@ bool run_threads_init(struct run_threads *t, uint32_t nr)
 		return false;
 	}
 	t->threads = tool_alloc(nr, sizeof(*t->threads));
+	sigaction(SIGBUS, &(struct sigaction){.sa_sigaction = take_fault, .sa_flags = SA_SIGINFO},
+		&others);
 	return true;
 }
 
@@ -35,6 +67,8 @@ void run_threads_fini(struct run_threads *t)
 			pthread_join(t->threads[i].thread, NULL);
 		t->threads[i].started = false;
 	}
+	if (t->threads)
+		sigaction(SIGBUS, &others, NULL);
 	free(t->threads);
 	t->threads = NULL;
 	if (t->event >= 0)
@@ -47,12 +81,27 @@ struct run_params *run_threads_params(struct run_threads *t, uint32_t i)
 	return &t->threads[i].params;
 }
 
+static void say_fault(struct run_thread *t)
+{
+	const struct run_params *p = &t->params;
+	bool inside = t->fault >= p->all && t->fault - p->all < p->all_len;
+
+	snprintf(t->why, sizeof(t->why),
+		"the host has no page for %s 0x%" PRIx64 MACHINE_NO_PAGE_ASK,
+		inside ? "its memory, byte" : "address", inside ? t->fault - p->all : t->fault);
+}
+
 static void *run_thread(void *arg)
 {
 	static const uint64_t one = 1;
 	struct run_thread *thread = arg;
 
-	payload_run(&thread->params);
+	current = thread;
+	if (sigsetjmp(thread->out, 1) == 0)
+		payload_run(&thread->params);
+	else
+		say_fault(thread);
+	current = NULL;
 	__atomic_store_n(&thread->ended, true, __ATOMIC_RELEASE);
 	/* It can only fail if 2^64 - 1 threads have ended. */
 	if (write(thread->event, &one, sizeof(one)) < 0)
@@ -85,4 +134,12 @@ bool run_threads_all_ended(const struct run_threads *t)
 			return false;
 	}
 	return true;
+}
+
+const char *run_threads_why(const struct run_threads *t, uint32_t i)
+{
+	const struct run_thread *thread = &t->threads[i];
+
+	return __atomic_load_n(&thread->ended, __ATOMIC_ACQUIRE) && thread->why[0] ? thread->why
+										   : NULL;
 }

@@ -115,7 +115,7 @@ static bool wait_for_end(struct watch *w)
 				take_signal(w);
 		}
 		if (run_engine_crashed(w->engine)) {
-			w->result->outcome = RUN_OUT_CRASHED;
+			end_with(w, RUN_OUT_CRASHED);
 			return true;
 		}
 		if (!w->over && !run_engine_all_ended(w->engine) && !take_time(w, tool_now()))

@@ -129,8 +129,17 @@ static bool find_present(struct tables *t)
 bool tables_walk(struct tables *t)
 {
 	size_t words = (size_t)(t->len / PAGE / 64 + 1);
+	uint64_t at;
 	bool well;
 
+	if (!place(t, t->root & ADDRESS, &at)) {
+		tool_error("--root: 0x%llx is outside of the memory (0x%llx bytes, 0x%llx of them "
+			   "below "
+			   "4G)",
+			(unsigned long long)t->root, (unsigned long long)t->len,
+			(unsigned long long)t->low);
+		return false;
+	}
 	for (int i = 0; i < TABLES_SIZES; i++) {
 		t->leaves[i].pages = tool_alloc(words, sizeof(uint64_t));
 		memset(t->leaves[i].pages, 0, words * sizeof(uint64_t));

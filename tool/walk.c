@@ -62,6 +62,7 @@ static const struct tool_usage usage = {
 	.is_operand = is_operand,
 };
 
+#define SIZE_MOST (UINT64_C(1) << 57) /* what five levels map */
 #define MEASURED_SIZE (UINT64_C(1) << 30)
 #define MEASURED_LEAST (UINT64_C(1) << 20)
 #define MEASURED_MOST (UINT64_C(1) << 40)
@@ -105,6 +106,8 @@ static bool take_size(struct walk *w, const char *value)
 {
 	if (!tool_parse_size(value, &w->size) || w->size == 0)
 		return tool_bad_value("size", value, "is not a size such as 64G");
+	if (w->size > SIZE_MOST)
+		return tool_bad_value("size", value, "is more than page tables map (128P)");
 	if (w->size % 4096)
 		return tool_bad_value("size", value, "is not a multiple of 4K");
 	return true;

@@ -60,7 +60,7 @@ typedef struct walk_regs walk_cpuid_fn(void *ctx, uint32_t leaf, uint32_t sub);
 struct walk_tlb {
 	uint32_t entries[GM_WALK_LEAVES];
 	uint32_t told; /* bit i: by cpuid or by the user, not assumed */
-	char source[128];
+	char source[192];
 };
 
 /* What a CPU says of itself; @cpuid may be NULL: there is none. */

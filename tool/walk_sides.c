@@ -167,6 +167,6 @@ const char *walk_parse_tlb(const char *text, struct walk_tlb *tlb)
 	while (rest && well)
 		well = parse_entries(strsep(&rest, ","), tlb);
 	free(copy);
-	snprintf(tlb->source, sizeof(tlb->source), "--tlb; others: %.100s", other);
+	snprintf(tlb->source, sizeof(tlb->source), "--tlb; others: %.160s", other);
 	return well ? NULL : "is not like 4K:1536,2M:1536,1G:16";
 }

@@ -272,8 +272,8 @@ GM_API int gm_block_overlaps(const struct gm_block *a, const struct gm_block *b)
  * @err:   optional; its gpa is the offset in the block that failed
  *
  * Pages that are there already are kept. It may be called from a thread of the caller while a guest
- * runs. Returns 0, -ECANCELED, -ENOMEM (pool, cgroup), -EINVAL, -EFAULT (a hole in a hugetlb file
- * that the pool cannot fill).
+ * runs. Returns 0, -ECANCELED, -ENOMEM (pool, cgroup), -EINVAL, -EFAULT (a page that cannot be
+ * had: a hole in a hugetlb file that the pool cannot fill, a full file system, a file that is shorter).
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_block_populate(

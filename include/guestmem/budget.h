@@ -41,7 +41,7 @@ struct gm_budget_opts {
  * struct gm_budget_share - a member
  * @size:   sizeof(struct gm_budget_share)
  * @sparse: borrowed until gm_budget_remove()
- * @shares: its part of what is there, in proportion; not 0
+ * @shares: its part of what is there, in proportion: 1 to 2^32 - 1
  * @min:    bytes that it has in any case
  * @heat:   optional: writes up to @max addresses with their heat and returns how many
  * @ctx:    passed to it

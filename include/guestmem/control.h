@@ -199,7 +199,8 @@ struct gm_control_info {
  * @err:   optional
  *
  * It is a listener of the space, so that what goes is made normal before. One for a space.
- * Returns 0, -EINVAL, -E2BIG, -EPERM (the space of a grant), -EBUSY (a transaction is open), -ENOMEM.
+ * Returns 0, -EINVAL, -E2BIG, -EEXIST (it has one), -EPERM (the space of a grant), -EBUSY (a
+ * transaction is open), -ENOMEM.
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_control_create(struct gm_space *space, const struct gm_control_opts *opts,

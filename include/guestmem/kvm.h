@@ -145,10 +145,10 @@ struct gm_kvm_slot {
  *
  * From here on a commit that would need more slots than there are, or that KVM refuses, fails and
  * leaves space and slots as they were. Slots and dirty logging of the numbers from @first_slot on are
- * the adapter's; nobody else changes them. Returns 0; -EINVAL (options; @vm_fd is no virtual machine;
- * rings after the first vCPU); -E2BIG; -EBADF; -ENOTSUP (rings, read-only slots, private memory that
- * KVM does not have); -ENOSPC (slots); -EFBIG (a slot has at most 2^31 - 1 pages); -EBUSY (a
- * transaction is open); -ENOMEM; or what KVM answered.
+ * the adapter's; nobody else changes them. Returns 0; -EINVAL (options; @vm_fd is /dev/kvm; rings
+ * after the first vCPU); -ENOTTY (@vm_fd is no virtual machine); -E2BIG; -EBADF; -ENOTSUP (rings,
+ * read-only slots, private memory that KVM does not have); -ENOSPC (slots); -EFBIG (a slot has at
+ * most 2^31 - 1 pages); -EBUSY (a transaction is open); -ENOMEM; or what KVM answered.
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_kvm_create(struct gm_space *space, const struct gm_kvm_opts *opts,

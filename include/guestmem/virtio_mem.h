@@ -90,7 +90,8 @@ struct gm_virtio_mem_info {
  * @err:    optional
  *
  * The parts' states are taken as they are: a block that is plugged whole is plugged, else it must be unplugged
- * whole. Returns 0, -ENOENT (no such region), -EINVAL, -E2BIG, -ENOTSUP (guard pages), -EBUSY, -ENOMEM.
+ * whole. One for a region: each counts for itself what is plugged. Returns 0, -ENOENT (no such region), -EINVAL,
+ * -E2BIG, -ENOTSUP (guard pages), -EBUSY, -ENOMEM.
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_virtio_mem_create(struct gm_space *space, uint64_t region,

@@ -465,7 +465,8 @@ static int enable_logging(struct gm_kvm *kvm, struct gm_error *err)
 		rc = gm_sys_kvm_enable(kvm->vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, manual);
 		if (rc < 0)
 			return gm_error_set(err, rc, 0, 0,
-				"kvm: how bitmaps are cleared cannot be said: %s",
+				"kvm: how bitmaps are cleared cannot be said: %s (is the fd "
+				"/dev/kvm, and no virtual machine?)",
 				gm_error_word(rc));
 	}
 	if (!kvm->ring_entries)

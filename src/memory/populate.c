@@ -215,7 +215,8 @@ static int explain(const struct job *job, struct gm_error *err)
 	}
 	return gm_error_set(err, rc, at, job->len,
 		"%s: cannot populate at offset 0x%" PRIx64 ": %s", block->name, at,
-		gm_error_word(rc));
+		rc == -EFAULT && block->fd >= 0 ? "the file system is full, or the file shorter"
+						: gm_error_word(rc));
 }
 
 /* Runs @nr_threads - 1 helpers and works along. A helper that cannot be started is an error, not a

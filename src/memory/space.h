@@ -37,6 +37,7 @@ struct gm_space {
 	pthread_mutex_t lock; /* busy, nodes, exchange of the view */
 	bool busy;            /* a transaction is open, or something is being reclaimed */
 	bool granted;         /* a grant's, which alone changes it */
+	bool controlled;      /* __atomic: a guest's requests change its mappings (gm_control) */
 	struct gm_nodes nodes;
 	struct gm_node *root;          /* a container of all addresses */
 	struct gm_listener *listeners; /* by rising priority; changed by who holds the space */

@@ -50,12 +50,16 @@ int gm_budget_create(
 
 	if (rc)
 		return gm_opts_error(err, rc, "budget");
-	if (opts.total == 0 || !gm_is_aligned(opts.total | opts.headroom, gm_sys_page_size()) ||
-		opts.step > 1000 || opts.reserved)
+	if (opts.total == 0 || !gm_is_aligned(opts.total, gm_sys_page_size()))
 		return gm_error_set(err, -EINVAL, 0, opts.total,
-			"budget: a total of %" PRIu64 " bytes, or its headroom, is 0 or not in "
-			"whole pages, or the step is over 1000",
+			"budget: a total of %" PRIu64 " bytes is none, or not in whole pages",
 			opts.total);
+	if (!gm_is_aligned(opts.headroom, gm_sys_page_size()) || opts.step > 1000 || opts.reserved)
+		return gm_error_set(err, -EINVAL, 0, opts.headroom,
+			"budget: a headroom of %" PRIu64
+			" bytes is not in whole pages, or the step "
+			"of %" PRIu32 " is over 1000",
+			opts.headroom, opts.step);
 	budget = gm_sys_alloc(sizeof(*budget));
 	if (!budget)
 		return gm_error_set(err, -ENOMEM, 0, 0, "budget: out of memory");

@@ -129,6 +129,7 @@ static void free_control(struct gm_control *c)
 	gm_control_map_fini(&c->plan);
 	pthread_mutex_destroy(&c->lock);
 	pthread_mutex_destroy(&c->meter);
+	__atomic_store_n(&c->space->controlled, false, __ATOMIC_RELEASE);
 	gm_sys_free(c);
 }
 
@@ -176,6 +177,12 @@ int gm_control_create(struct gm_space *space, const struct gm_control_opts *opts
 	c = gm_sys_alloc(sizeof(*c));
 	if (!c)
 		return gm_error_set(err, -ENOMEM, 0, 0, "control: out of memory");
+	/* Two would undo what the other has done: each knows only its own pieces. */
+	if (__atomic_exchange_n(&space->controlled, true, __ATOMIC_ACQ_REL)) {
+		gm_sys_free(c);
+		return gm_error_set(
+			err, -EEXIST, 0, 0, "%s: control: it has one already", space->name);
+	}
 	c->space = space;
 	c->filled_ns = UINT64_MAX;
 	pthread_mutex_init(&c->lock, NULL);

@@ -286,6 +286,33 @@ static int restore(const struct job *job, const struct gm_reach *reach)
 	}
 }
 
+/* What a call was for, and what its code says of the host. */
+static int explain(
+	const struct job *job, const struct gm_reach *reach, int rc, struct gm_error *err)
+{
+	static const char *const words[GM_FIELDS] = {[GM_FIELD_PROT] = "protection",
+		[GM_FIELD_LOCK] = "lock",
+		[GM_FIELD_MERGE] = "merging",
+		[GM_FIELD_DUMP] = "core dumps",
+		[GM_FIELD_HUGE] = "huge pages",
+		[GM_FIELD_NUMA] = "NUMA node",
+		[GM_FIELD_NAME] = "name"};
+	char what[48];
+	const char *why = gm_error_word(rc);
+
+	snprintf(what, sizeof(what), "%s", words[job->field]);
+	if (job->field == GM_FIELD_NUMA && job->attr->numa != GM_NODE_NORMAL) {
+		snprintf(what, sizeof(what), "NUMA node %u", job->attr->node);
+		if (rc == -EINVAL)
+			why = "the host has no such node for this process";
+	} else if (job->field == GM_FIELD_NAME && rc == -ENOTSUP) {
+		why = "the kernel was built without CONFIG_ANON_VMA_NAME";
+	}
+	return gm_error_set(err, rc, reach->range.first, 0,
+		"%s: control: %s at gpa 0x%" PRIx64 ": %s", reach->block->name, what,
+		reach->range.first, why);
+}
+
 static int go_all(struct job *job, struct gm_control_result *ret, struct gm_error *err)
 {
 	uint32_t at;
@@ -300,9 +327,7 @@ static int go_all(struct job *job, struct gm_control_result *ret, struct gm_erro
 			ret->done += gm_range_len(&hva);
 	}
 	if (rc) {
-		gm_error_set(err, rc, job->reaches[at - 1].range.first, 0,
-			"%s: control: at gpa 0x%" PRIx64 ": %s", job->reaches[at - 1].block->name,
-			job->reaches[at - 1].range.first, gm_error_word(rc));
+		explain(job, &job->reaches[at - 1], rc, err);
 		while (at-- > 0)
 			undone |= restore(job, &job->reaches[at]);
 	}

@@ -35,6 +35,8 @@ static const char *problem_of(const struct gm_sparse_opts *opts)
 		return "unknown flags";
 	if (opts->at_limit > GM_SPARSE_RECLAIM)
 		return "no such thing to do at the limit";
+	if (opts->event_plus < 0)
+		return "event_plus is 1 + an eventfd";
 	for (int i = 0; i < GM_SPARSE_TELLS; i++) {
 		if (opts->tell_at[i] > opts->len)
 			return "a threshold is more than the length";

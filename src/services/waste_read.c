@@ -124,6 +124,7 @@ int gm_waste_compare(struct gm_wasting *w)
 	double parts = w->opts.parts ? w->opts.parts : 1;
 	double variance = 0;
 	uint64_t found = 0;
+	uint64_t most;
 	double half;
 	double low;
 
@@ -152,5 +153,9 @@ int gm_waste_compare(struct gm_wasting *w)
 	low = (double)found * parts - half;
 	w->sum.low = (low > (double)found ? (uint64_t)low : found) * w->page;
 	w->sum.high = (uint64_t)((double)found * parts + half + (found ? 0 : 3 * parts)) * w->page;
+	/* What is known, and all that was read and not followed. */
+	most = w->sum.read - (c->nr - found) * w->page;
+	w->sum.duplicates = w->sum.duplicates < most ? w->sum.duplicates : most;
+	w->sum.high = w->sum.high < most ? w->sum.high : most;
 	return 0;
 }

@@ -154,6 +154,21 @@ def state_of(pid):
         return ""
 
 
+def documented(begin, end):
+    """The words of guestmem(1) between two headings that stand there as members of JSON."""
+    page = read(os.path.join(ROOT, "man", "guestmem.1.scd"))
+    return set(re.findall(r"\*([A-Za-z0-9_]+)\*", page.split(begin)[1].split(end)[0]))
+
+
+def members(value):
+    """The names of all members of JSON, but sizes of pages."""
+    if isinstance(value, list):
+        return {name for v in value for name in members(v)}
+    if not isinstance(value, dict):
+        return set()
+    return {n for n in value if not n[0].isdigit()} | {name for v in value.values() for name in members(v)}
+
+
 def as_nobody():
     """For preexec_fn."""
     os.setgroups([])

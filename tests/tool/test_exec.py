@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from common import (MIB, Case, as_nobody, end, guestmem, holders, main, nobody_can_run_tool, pools,
+from common import (MIB, Case, as_nobody, documented, end, guestmem, holders, main, members, nobody_can_run_tool, pools,
                     python, read, start, state_of, wait_for, write)
 
 SMALL = ("exec", "--size", "64K")
@@ -24,6 +24,16 @@ class CommandLine(Case):
     def test_sizes_that_do_not_fit_the_page_are_refused(self):
         for policy, size in (("base", "1"), ("base", "4097"), ("thp", "4K"), ("2M", "3M"), ("1G", "512M")):
             self.fails(2, "--size", "multiple", args=("exec", "-s", size, "-p", policy, "true", "{mem}"))
+
+    def test_limits_that_cannot_be_are_refused(self):
+        good = ("exec", "-s", "1G")
+        for limit in ("0", "", "x", "1X"):
+            self.fails(2, "--limit", f"'{limit}'", args=(*good, f"--limit={limit}", "true", "{mem}"))
+        for limit in ("1", "4097", "2G"):
+            self.fails(2, "--limit", "more than --size", args=(*good, f"--limit={limit}", "true", "{mem}"))
+        self.fails(2, "--size", "multiple", args=("exec", "-s", "512M", "-l", "4M", "true", "{mem}"))
+        for more in (("--populate",), ("--numa=bind:0",), ("-p", "thp"), ("-p", "2M"), ("-p", "1G")):
+            self.fails(2, "--limit", "--page-size", args=(*good, "-l", "4M", *more, "true", "{mem}"))
 
     def test_more_than_there_is_is_refused(self):
         for size in ("1000T", "8191P", "7E"):
@@ -282,6 +292,42 @@ class Results(Case):
         report = self.path("report")
         self.well(guestmem(*SMALL, "--json", report, "true", "{mem}", b"\xff\x1b[31m".decode(errors="surrogateescape")))
         self.assertIn("\\377\\033[31m", self.json("report")["command"][-1])
+
+
+class Samples(Case):
+    def test_faults_that_no_sample_saw_are_explained(self):
+        """Samples are 0.01 s apart in the beginning, and then twice as long each time."""
+        use = " ".join(python("plain", '"$1"', MIB, 0))
+        result = guestmem("exec", "-s", "1M", "-i", "60", "-j", self.path("json"), "--",
+                          "sh", "-c", f"sleep 0.7; {use}", "-", "{mem}")
+        self.well(result)
+        report = self.json("json")
+        if report["page_size_effective"] == "none" and report["guest_faults"]:
+            self.assertRegex(result.stderr, "less than the time between two samples")
+
+
+class Limit(Case):
+    def use(self, touched):
+        """The command's status, the report and its notes."""
+        if os.getuid():
+            self.skipTest("only root can make a file system with a limit")
+        result = guestmem("exec", "-s", "1G", "-l", "4M", "-j", self.path("json"), "--",
+                          *python("plain", "{mem}", touched, 0))
+        return result, self.json("json")
+
+    def test_a_touch_above_it_is_a_sigbus_that_is_explained(self):
+        result, report = self.use(5 * MIB)
+        self.assertEqual(result.returncode, 128 + signal.SIGBUS, result.stderr)
+        self.assertEqual(members(report) - documented("# EXEC", "# INSPECT"), set())
+        self.assertEqual(report["limit"], 4 * MIB)
+        self.assertEqual(report["peak_allocated_bytes"], 4 * MIB)
+        self.assertRegex(result.stderr, "note: all that --limit allows was backed")
+
+    def test_below_it_nothing_is_said(self):
+        result, report = self.use(3 * MIB)
+        self.well(result)
+        self.assertEqual((report["limit"], report["allocated_bytes"]), (4 * MIB, 3 * MIB))
+        self.assertNotIn("--limit", result.stderr)
 
 
 class Signals(Case):

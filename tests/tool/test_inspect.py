@@ -11,8 +11,8 @@ import struct
 import sys
 import time
 
-from common import (MIB, PAGE, THP, Case, as_nobody, end, guestmem, main, need_pool, nobody_can_run_tool, put_back,
-                    python, read, set_host, start, state_of, wait_for, write)
+from common import (MIB, PAGE, THP, Case, as_nobody, documented, end, guestmem, main, members, need_pool,
+                    nobody_can_run_tool, put_back, python, read, set_host, start, state_of, wait_for, write)
 
 QEMU = shutil.which("qemu-system-x86_64")
 
@@ -186,6 +186,12 @@ class Waste(Case):
             self.assertEqual(line["present_bytes_since"], 0)
             self.assertGreaterEqual(line["minor_faults_since"], 0)
             self.assertIn("waste", line["mappings"][0])
+
+    def test_every_member_of_the_report_is_documented(self):
+        result = guestmem("inspect", "--json", "--duplicates", "--working-set", "--watch=0.05", "--count=2", os.getpid())
+        self.well(result)
+        found = members([json.loads(line) for line in result.stdout.splitlines()])
+        self.assertEqual(found - documented("# INSPECT", "# TABLES"), set())
 
 
 class Agreement(Case):

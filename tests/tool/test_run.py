@@ -488,6 +488,14 @@ class Programs(Runs):
         self.crash("mailbox", r"8 bytes written to address 0x[0-9a-f]+: Permission denied")
         self.crash("triple", r"triple fault")
 
+    def test_what_was_not_measured_has_no_rate(self):
+        words = ("-s", "1M", "-t", "0.2", PROGRAM, "registers")
+        _, report = run(*words)
+        self.assertGreater(report["operations"], 1)
+        for member in ("measured_seconds", "operations_per_second", "bytes_per_second", "ns_per_operation"):
+            self.assertIsNone(report[member], member)
+        self.assertRegex(guestmem("run", *words).stderr, "operations, .* in a time that is not known")
+
     def test_a_guest_that_never_ends_is_ended(self):
         begun = time.monotonic()
         result, report = run("-s", "8K", "-c", "2", "--timeout", "0.3", PROGRAM, "loop")
@@ -509,14 +517,11 @@ class Programs(Runs):
                 self.assertEqual(self.json("json")["signal"], signo)
                 os.unlink(self.path("json"))
 
-    def test_memory_that_goes_away_is_said(self):
-        file = self.path("memory")
-        child = start("run", "-q", "-s", "4M", "--backing", file, "stamp", "rounds=0")
-        self.assertTrue(wait_for(lambda: os.path.exists(file) and os.stat(file).st_blocks >= 4 * MIB // 512))
-        os.truncate(file, 0)
-        _, errors = child.communicate(timeout=20)
-        self.assertEqual(child.returncode, 4, errors)
-        self.assertIn("no page", errors)
+    def test_a_console_that_cannot_be_written_is_said(self):
+        with open("/dev/full", "wb") as full:
+            result = guestmem("run", "-q", "-s", "4K", PROGRAM, "hello", stdout=full)
+        self.assertEqual(result.returncode, 4, result.stderr)
+        self.assertRegex(result.stderr, "vCPU 0: its console.*No space left")
 
     def test_files_that_are_no_programs_are_refused(self):
         self.fails(1, "/no/such", args=("run", "-s", "4K", "/no/such"))
@@ -587,6 +592,38 @@ class Control(Runs):
         self.fails(2, "--control-rate", args=("run", "-s", "8M", "--control-rate", "1", "touch"))
 
 
+class Shortage(Runs):
+    def run_short(self, engine, worker):
+        """The file behind the memory is made shorter while two workers write to it."""
+        file = self.path("memory")
+        child = start("run", "-q", "-s", "4M", "-c", "2", "-e", engine, "-j", self.path("json"), "--backing", file,
+                      "stamp", "rounds=0")
+        self.assertTrue(wait_for(lambda: os.path.exists(file) and os.stat(file).st_blocks >= 4 * MIB // 512))
+        os.truncate(file, 0)
+        _, errors = child.communicate(timeout=20)
+        self.assertEqual(child.returncode, 4, errors)
+        self.assertRegex(errors, f"run: {worker} [01]: the host has no page for")
+        self.assertIn("file shorter", errors)
+        report = self.json("json")
+        self.assertEqual(report["outcome"], "crashed")
+        self.assertTrue(any("no page" in (w["why"] or "") for w in report["workers"]))
+
+    def test_memory_that_goes_away_ends_a_guest(self):
+        self.need_kvm()
+        self.run_short("kvm", "vCPU")
+
+    def test_a_signal_that_is_sent_is_no_fault(self):
+        child = start("run", "-q", "-s", "4K", "-e", "thread", "--timeout", "20", "stamp", "rounds=0")
+        self.assertTrue(wait_for(lambda: len(os.listdir(f"/proc/{child.pid}/task")) > 1))
+        child.send_signal(signal.SIGBUS)
+        _, errors = child.communicate(timeout=10)
+        self.assertIn(child.returncode, (-signal.SIGBUS, 1), errors) # the address sanitizer has its own end
+        self.assertNotIn("no page", errors)
+
+    def test_memory_that_goes_away_ends_threads(self):
+        self.run_short("thread", "thread")
+
+
 class CommandLine(Runs):
     def test_what_cannot_be_is_refused(self):
         good = ("run", "-s", "1M")
@@ -608,6 +645,7 @@ class CommandLine(Runs):
                 self.fails(2, option, args=(*good, f"{option}={value}", "touch"))
         self.fails(2, "--size is missing", args=("run", "touch"))
         self.fails(2, "no payload", args=good)
+        self.fails(2, "needs a guest", args=(*good, "-e", "thread", "./program"))
         self.fails(2, "no payload, and no path", "toch", args=(*good, "toch"))
         self.fails(2, "--share", args=(*good, "--share", "--backing=shared", "touch"))
         self.fails(2, "multiple", args=("run", "-s", "3M", "-p", "2M", "touch"))

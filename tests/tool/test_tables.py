@@ -6,7 +6,7 @@ import os
 import struct
 import tempfile
 
-from common import MIB, PAGE, Case, guestmem, main
+from common import MIB, PAGE, Case, documented, guestmem, main, members
 
 GIB = 1024 * MIB
 
@@ -41,6 +41,7 @@ class Tables(Case):
         os.pwrite(self.file.fileno(), b"x", 2 * MIB)
         before = os.stat(self.file.name).st_blocks
         found = self.look("--root", "0x1000")
+        self.assertEqual(members(found) - documented("# TABLES", "# DOCTOR"), set())
         self.assertEqual(found["tables"], 7)
         self.assertEqual(found["outside"], 0)
         self.assertEqual(found["leaves"], {
@@ -66,11 +67,16 @@ class Tables(Case):
             self.entry(PAGE, index, PAGE | 3)
             self.entry(2 * PAGE, index, 5 * GIB | 3)
         self.assertEqual(self.look("--root", 2 * PAGE)["outside"], 512)
-        self.assertEqual(self.look("--root", 1 << 45)["outside"], 1)
         self.file.truncate(16 * MIB)
         result = guestmem("tables", "--root", PAGE, self.file.name)
         self.assertEqual(result.returncode, 1)
         self.assertIn("none of a page table", result.stderr)
+
+    def test_a_root_outside_of_the_memory_is_refused(self):
+        for args in (("--root", 1 << 45), ("--root", PAGE, "--low", PAGE)):
+            result = guestmem("tables", *args, self.file.name)
+            self.assertEqual((result.returncode, result.stdout), (1, ""))
+            self.assertRegex(result.stderr, f"--root: {hex(args[1])} is outside of the memory")
 
     def test_wrong_usage(self):
         for args in ((), ("--root", "x", "f"), ("--root", "1"), ("--root", "1", "--levels", "6", "f"),

@@ -186,12 +186,20 @@ class Walk(Case):
                 (("-g", "\x1b[31m"), "\\033[31m")):
             self.fails(2, *words, args=("walk", *args))
 
+    def test_sizes_above_all_page_tables_are_refused(self):
+        for size in ("129P", "16383P", "18446744073709547520"):
+            self.fails(2, "--size", f"'{size}'", args=("walk", "--size", size))
+
+    def test_who_told_the_tlb_is_said_whole(self):
+        told = self.look()["tlb"]["source"]
+        self.assertEqual(self.look("--tlb", "4K:100")["tlb"]["source"], "--tlb; others: " + told)
+
     def test_more_memory_than_tables_map_is_refused(self):
         self.fails(1, "tables map", args=("walk", "-s", "257T"))
         self.fails(1, "host", args=("walk", "-s", "257T", "-l5x4"))
         self.well(guestmem("walk", "-s", "256T"))
         self.well(guestmem("walk", "-s", "128P", "-l5"))
-        self.fails(1, args=("walk", "-s", "129P", "-l5"))
+        self.fails(2, "128P", args=("walk", "-s", "129P", "-l5"))
 
     def test_results_that_cannot_be_written_are_errors(self):
         for args in ((), ("--json",), ("--json=/dev/full",)):
