@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -26,11 +25,12 @@ static int open_dir(struct gm_newfile *file, struct gm_error *err)
 	char dir[PATH_MAX];
 	const char *slash = strrchr(file->path, '/');
 	const char *name = slash ? slash + 1 : file->path;
+	size_t name_len = strlen(name);
 	size_t len = slash ? (size_t)(slash - file->path) : 0;
 
 	if (!*name || !strcmp(name, ".") || !strcmp(name, ".."))
 		return failed(file, err, -EISDIR, "it is no name of a file");
-	if (strlen(name) > sizeof(file->name) - 1 - sizeof(SUFFIX) || len > sizeof(dir) - 2)
+	if (name_len > sizeof(file->name) - 1 - sizeof(SUFFIX) || len > sizeof(dir) - 2)
 		return failed(file, err, -ENAMETOOLONG, "its name");
 	memcpy(dir, file->path, len);
 	if (!slash)
@@ -38,8 +38,10 @@ static int open_dir(struct gm_newfile *file, struct gm_error *err)
 	else if (len == 0)
 		dir[len++] = '/';
 	dir[len] = '\0';
-	memcpy(file->name, name, strlen(name) + 1);
-	snprintf(file->temp, sizeof(file->temp), ".%s" SUFFIX, file->name);
+	memcpy(file->name, name, name_len + 1);
+	file->temp[0] = '.';
+	memcpy(file->temp + 1, name, name_len);
+	memcpy(file->temp + 1 + name_len, SUFFIX, sizeof(SUFFIX));
 	do {
 		file->dir = gm_sys_open(dir, O_RDONLY | O_DIRECTORY, 0);
 	} while (file->dir == -EINTR);
