@@ -65,7 +65,7 @@ _guestmem() {
 	local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} ret
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
-		mapfile -t COMPREPLY < <(compgen -W 'doctor exec inspect map run tables walk --help --version' -- "$current")
+		mapfile -t COMPREPLY < <(compgen -W 'convert doctor exec inspect map run snapshot tables verify walk --help --version' -- "$current")
 		return
 	fi
 	if [ "${COMP_WORDS[1]}" = exec ] && _guestmem_command_index; then
@@ -106,6 +106,15 @@ _guestmem() {
 	walk:--guest | walk:-g | walk:--host | walk:-H | walk:--tables | walk:-t)
 		mapfile -t COMPREPLY < <(compgen -W '4K 64K thp 2M 1G' -- "$current")
 		;;
+	convert:--to | convert:-t)
+		mapfile -t COMPREPLY < <(compgen -W 'saved raw' -- "$current")
+		;;
+	snapshot:--codec | snapshot:-c)
+		mapfile -t COMPREPLY < <(compgen -W 'best raw zstd lz4' -- "$current")
+		;;
+	snapshot:--pid | snapshot:-p)
+		mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [0-9]*)" -- "$current")
+		;;
 	tables:--levels | tables:-l)
 		mapfile -t COMPREPLY < <(compgen -W '4 5' -- "$current")
 		;;
@@ -121,7 +130,7 @@ _guestmem() {
 	*:--json | *:-j | *:--heatmap | *:--svg | run:--data | run:-d)
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
 		;;
-	exec:--size | exec:-s | exec:--limit | tables:--root | tables:-r | tables:--low | exec:--name | exec:--interval | exec:-i | inspect:--range | inspect:-r | inspect:--count | inspect:-n | walk:--size | walk:-s | walk:--tlb | walk:--rounds) ;;
+	exec:--size | exec:-s | exec:--limit | tables:--root | tables:-r | tables:--low | snapshot:--low | snapshot:--level | snapshot:-l | snapshot:--label | snapshot:-L | exec:--name | exec:--interval | exec:-i | inspect:--range | inspect:-r | inspect:--count | inspect:-n | walk:--size | walk:-s | walk:--tlb | walk:--rounds) ;;
 	run:--size | run:-s | run:--vcpus | run:-c | run:--seed | run:--time | run:-t | run:--timeout | run:--restart | run:--control-rate) ;;
 	run:--control) mapfile -t COMPREPLY < <(compgen -W 'safe all' -- "$current") ;;
 	*)
@@ -129,7 +138,7 @@ _guestmem() {
 		*:-*) mapfile -t COMPREPLY < <(compgen -W "$(_guestmem_options "${COMP_WORDS[1]}")" -- "$current") ;;
 		exec:*) mapfile -t COMPREPLY < <(compgen -c -- "$current") ;;
 		run:*) mapfile -t COMPREPLY < <(compgen -f -W 'touch chase stream store stamp replay control' -- "$current") ;;
-		map:* | tables:*) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
+		map:* | tables:* | snapshot:* | verify:* | convert:*) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
 		inspect:*) mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [0-9]*)" -- "$current") ;;
 		esac
 		;;

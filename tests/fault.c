@@ -10,11 +10,13 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "core/rangeset.h"
 #include "fault_ledger.h"
@@ -213,6 +215,8 @@ static void hit(struct fault_event *ev)
 static void hit_failure(struct fault_event *ev)
 {
 	hit(ev);
+	if (plan.error == FAULT_KILL)
+		kill(getpid(), SIGKILL);
 	if (++failures > FAILURES_MAX) {
 		fprintf(stderr, "fault: %s was called %d times although it always fails\n",
 			fault_name(ev->fn), FAILURES_MAX);
@@ -333,6 +337,19 @@ WRAP(int, gm_sys_fallocate, (int fd, int mode, uint64_t off, uint64_t len), (fd,
 	.fd = fd, .off = off, .len = len, .flags = (uint64_t)mode)
 WRAP(int, gm_sys_add_seals, (int fd, int seals), (fd, seals), .fd = fd, .flags = (uint64_t)seals)
 WRAP(int, gm_sys_get_seals, (int fd), (fd), .fd = fd)
+WRAP(int, gm_sys_create_at, (int dir, const char *name, unsigned int mode), (dir, name, mode),
+	.fd = dir, .flags = mode)
+WRAP(int, gm_sys_stat_at, (int dir, const char *name, struct stat *ret), (dir, name, ret),
+	.fd = dir)
+WRAP(int, gm_sys_rename_at, (int dir, const char *from, const char *to), (dir, from, to), .fd = dir)
+WRAP(int, gm_sys_unlink_at, (int dir, const char *name), (dir, name), .fd = dir)
+WRAP(int, gm_sys_stat, (const char *path, struct stat *ret), (path, ret), .fd = -1)
+WRAP(int, gm_sys_lock, (int fd), (fd), .fd = fd)
+WRAP(int, gm_sys_write_behind, (int fd, uint64_t off, uint64_t len), (fd, off, len), .fd = fd,
+	.off = off, .len = len)
+WRAP(int64_t, gm_sys_seek, (int fd, uint64_t off, int whence), (fd, off, whence), .fd = fd,
+	.off = off, .flags = (uint64_t)whence)
+WRAP(int, gm_sys_poll_in, (int fd, int timeout_ms), (fd, timeout_ms), .fd = fd)
 WRAP(int, gm_sys_sync, (int fd, bool data_only), (fd, data_only), .fd = fd, .flags = data_only)
 WRAP(int, gm_sys_direct_align, (int fd, uint32_t *ret_mem, uint32_t *ret_off),
 	(fd, ret_mem, ret_off), .fd = fd)

@@ -52,6 +52,8 @@ unsigned int fault_flags(enum fault_fn fn);
  * at most so many bytes. Besides, every call that can be interrupted returns -EINTR @eintr times
  * before it works.
  */
+#define FAULT_KILL 4096 /* instead of an errno value: the process is killed in front of the call */
+
 struct fault_plan {
 	enum fault_fn fn;
 	unsigned long nth;

@@ -11,12 +11,15 @@ static const struct command {
 	int (*run)(int argc, char **argv);
 	const char *help;
 } commands[] = {
+	{"convert", cmd_convert, "make saved memory of raw files, raw files of it, one of several"},
 	{"doctor", cmd_doctor, "list what this host offers and lacks"},
 	{"exec", cmd_exec, "run a command on memory that is lent to it"},
 	{"inspect", cmd_inspect, "show what backs the guest memory of a process"},
 	{"map", cmd_map, "check a description of a memory map, show it, compare two"},
 	{"run", cmd_run, "run a payload in a small virtual machine on memory of your choice"},
+	{"snapshot", cmd_snapshot, "save the memory of a guest in a file"},
 	{"tables", cmd_tables, "show the page tables that a guest has in its memory"},
+	{"verify", cmd_verify, "compare the checksums of saved memory"},
 	{"walk", cmd_walk, "show what sizes of pages cost: loads of a TLB miss, page tables"},
 };
 

@@ -42,6 +42,8 @@
 #include <guestmem/scan.h>
 #include <guestmem/slice.h>
 #include <guestmem/slice_access.h>
+#include <guestmem/snapshot.h>
+#include <guestmem/source.h>
 #include <guestmem/space.h>
 #include <guestmem/sparse.h>
 #include <guestmem/stream.h>

@@ -61,3 +61,14 @@ bool gm_checksum_bytes(const void *bytes, size_t len, uint64_t *ret)
 	*ret = XXH3_64bits(bytes, len);
 	return true;
 }
+
+bool gm_checksum_bytes_128(const void *bytes, size_t len, uint8_t ret[16])
+{
+	XXH128_hash_t sum = XXH3_128bits(bytes, len);
+
+	for (unsigned int i = 0; i < 8; i++) {
+		ret[i] = (uint8_t)(sum.low64 >> 8 * i);
+		ret[8 + i] = (uint8_t)(sum.high64 >> 8 * i);
+	}
+	return true;
+}

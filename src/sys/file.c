@@ -5,7 +5,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -167,6 +170,31 @@ int gm_sys_sync(int fd, bool data_only)
 	return (data_only ? fdatasync(fd) : fsync(fd)) ? -errno : 0;
 }
 
+int gm_sys_write_behind(int fd, uint64_t off, uint64_t len)
+{
+	return sync_file_range(fd, (off_t)off, (off_t)len, SYNC_FILE_RANGE_WRITE) ? -errno : 0;
+}
+
+int64_t gm_sys_seek(int fd, uint64_t off, int whence)
+{
+	off_t at;
+
+	if (off > (uint64_t)INT64_MAX)
+		return -EINVAL;
+	at = lseek(fd, (off_t)off, whence);
+	return at < 0 ? -errno : at;
+}
+
+int gm_sys_poll_in(int fd, int timeout_ms)
+{
+	struct pollfd wait = {.fd = fd, .events = POLLIN};
+	int nr = poll(&wait, 1, timeout_ms);
+
+	if (nr > 0 && (wait.revents & POLLNVAL))
+		return -EBADF;
+	return nr < 0 ? -errno : nr;
+}
+
 int gm_sys_direct_align(int fd, uint32_t *ret_mem, uint32_t *ret_off)
 {
 #ifdef STATX_DIOALIGN /* headers of Linux 6.1 */
@@ -190,6 +218,48 @@ int gm_sys_direct_align(int fd, uint32_t *ret_mem, uint32_t *ret_off)
 int gm_sys_unlink(const char *path)
 {
 	return unlink(path) ? -errno : 0;
+}
+
+int gm_sys_create_at(int dir, const char *name, unsigned int mode)
+{
+	int fd = openat(dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int gm_sys_stat_at(int dir, const char *name, struct stat *ret)
+{
+	struct stat st;
+
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW))
+		return -errno;
+	*ret = st;
+	return 0;
+}
+
+int gm_sys_rename_at(int dir, const char *from, const char *to)
+{
+	return renameat(dir, from, dir, to) ? -errno : 0;
+}
+
+int gm_sys_unlink_at(int dir, const char *name)
+{
+	return unlinkat(dir, name, 0) ? -errno : 0;
+}
+
+int gm_sys_stat(const char *path, struct stat *ret)
+{
+	struct stat st;
+
+	if (stat(path, &st))
+		return -errno;
+	*ret = st;
+	return 0;
+}
+
+int gm_sys_lock(int fd)
+{
+	return flock(fd, LOCK_EX | LOCK_NB) ? -errno : 0;
 }
 
 int64_t gm_sys_huge_page_size(int fd)

@@ -62,9 +62,23 @@ ssize_t gm_sys_writev(int fd, const struct iovec *iov, size_t nr);
 ssize_t gm_sys_preadv(int fd, const struct iovec *iov, size_t nr, uint64_t off);
 ssize_t gm_sys_pwritev(int fd, const struct iovec *iov, size_t nr, uint64_t off);
 int gm_sys_sync(int fd, bool data_only);
+/* Begins to write a part of a file to its disk, and does not wait. */
+int gm_sys_write_behind(int fd, uint64_t off, uint64_t len);
+/* lseek(), which moves the position of all duplicates: where, or -ENXIO behind the last data (SEEK_DATA) or the end. */
+int64_t gm_sys_seek(int fd, uint64_t off, int whence);
+/* Waits until it is readable, or has an error or a hang-up: 1; 0 after @timeout_ms, -1: never. */
+int gm_sys_poll_in(int fd, int timeout_ms);
 /* What O_DIRECT wants of addresses and of positions; 0 if it is refused; -ENOTSUP if nobody knows. */
 int gm_sys_direct_align(int fd, uint32_t *ret_mem, uint32_t *ret_off);
 int gm_sys_unlink(const char *path);
+/* Names in the directory @dir. A new file for reading and writing, -EEXIST if there is any; links are not followed. */
+int gm_sys_create_at(int dir, const char *name, unsigned int mode);
+int gm_sys_stat_at(int dir, const char *name, struct stat *ret);
+int gm_sys_rename_at(int dir, const char *from, const char *to);
+int gm_sys_unlink_at(int dir, const char *name);
+int gm_sys_stat(const char *path, struct stat *ret); /* follows links */
+/* Until it is closed: -EWOULDBLOCK if another open file has it. */
+int gm_sys_lock(int fd);
 /* Page size of the hugetlbfs file behind @fd, 0 if it is none. */
 int64_t gm_sys_huge_page_size(int fd);
 /* Whole small text file (sysfs, procfs) into @buf, always terminated; the length or -errno. */

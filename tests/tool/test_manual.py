@@ -7,7 +7,7 @@ import subprocess
 
 from common import ROOT, TOOL, Case, guestmem, main, read
 
-COMMANDS = ("doctor", "exec", "inspect", "map", "run", "tables", "walk")
+COMMANDS = ("convert", "doctor", "exec", "inspect", "map", "run", "snapshot", "tables", "verify", "walk")
 
 
 def helped(command):
