@@ -40,6 +40,7 @@
 #include <guestmem/scan.h>
 #include <guestmem/slice.h>
 #include <guestmem/slice_access.h>
+#include <guestmem/source.h>
 #include <guestmem/space.h>
 #include <guestmem/sparse.h>
 #include <guestmem/stream.h>

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include <guestmem/error.h>
+#include <guestmem/export.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -24,23 +25,23 @@ extern "C" {
 struct gm_source;
 
 /* What lies at an offset. */
-enum gm_extent_kind {
-	GM_EXTENT_ZERO = 0, /* zeros: there is nothing to be read */
-	GM_EXTENT_RAW,      /* bytes of a file as they are: it may be mapped */
-	GM_EXTENT_CHUNK,    /* bytes that are made on this machine: copied, decompressed */
-	GM_EXTENT_REMOTE,   /* bytes that have to be waited for */
+enum gm_source_kind {
+	GM_SOURCE_ZERO = 0, /* zeros: there is nothing to be read */
+	GM_SOURCE_RAW,      /* bytes of a file as they are: it may be mapped */
+	GM_SOURCE_CHUNK,    /* bytes that are made on this machine: copied, decompressed */
+	GM_SOURCE_REMOTE,   /* bytes that have to be waited for */
 };
 
 /**
- * struct gm_extent - a stretch of a source of one kind
+ * struct gm_source_extent - a stretch of a source of one kind
  * @offset: first byte
  * @len:    bytes, at least 1
- * @kind:   enum gm_extent_kind
+ * @kind:   enum gm_source_kind
  * @unit:   it is read in aligned pieces of so many bytes at no more cost; a power of two, or 0: any
- * @fd:     with GM_EXTENT_RAW: the file, borrowed until the source is destroyed; else -1
- * @fd_off: with GM_EXTENT_RAW: byte of the file at @offset
+ * @fd:     with GM_SOURCE_RAW: the file, borrowed until the source is destroyed; else -1
+ * @fd_off: with GM_SOURCE_RAW: byte of the file at @offset
  */
-struct gm_extent {
+struct gm_source_extent {
 	uint64_t offset;
 	uint64_t len;
 	uint32_t kind;
@@ -75,7 +76,7 @@ struct gm_source_read {
  * @name:    copied (31 bytes); named in errors
  * @len:     bytes
  * @extent:  optional: tells the stretch that begins at @offset < @len of the source. Without it all is
- *           GM_EXTENT_CHUNK, or GM_EXTENT_REMOTE if it has @start
+ *           GM_SOURCE_CHUNK, or GM_SOURCE_REMOTE if it has @start
  * @read:    reads all or fails with a negative errno value and a text in @err (which may be NULL). Any number of
  *           threads at once
  * @start:   begins a request, or fails with a negative errno value and is done with it; -EAGAIN: no room for more now.
@@ -90,7 +91,7 @@ struct gm_source_ops {
 	size_t size;
 	const char *name;
 	uint64_t len;
-	int (*extent)(void *ctx, uint64_t offset, struct gm_extent *ret_extent);
+	int (*extent)(void *ctx, uint64_t offset, struct gm_source_extent *ret_extent);
 	int (*read)(void *ctx, uint64_t offset, void *buf, size_t len, struct gm_error *err);
 	int (*start)(void *ctx, struct gm_source_read *read);
 	int (*step)(void *ctx);
@@ -108,7 +109,8 @@ struct gm_source_ops {
  * Return: 0, -EINVAL (functions or flags that do not go together), -ENOMEM.
  * Threads: any. Since: 0.1.
  */
-GM_API int gm_source_create(const struct gm_source_ops *ops, struct gm_source **ret_source, struct gm_error *err);
+GM_API int gm_source_create(
+	const struct gm_source_ops *ops, struct gm_source **ret_source, struct gm_error *err);
 
 /**
  * gm_source_destroy() - ends a source; nothing of it is under way any more
@@ -128,11 +130,13 @@ GM_API void gm_source_destroy(struct gm_source *source);
  * Return: 0, -EINVAL, -ENOMEM.
  * Threads: any. Since: 0.1.
  */
-GM_API int gm_source_memory(const void *data, uint64_t len, struct gm_source **ret_source, struct gm_error *err);
+GM_API int gm_source_memory(
+	const void *data, uint64_t len, struct gm_source **ret_source, struct gm_error *err);
 
 /**
  * gm_source_file() - a raw file: memory as it is, holes are zeros
- * @fd:         a regular file, memfd or block device, opened for reading; kept by a duplicate
+ * @fd:         a regular file, memfd or block device, opened for reading; kept by a duplicate, whose
+ *              position is that of @fd: it moves
  * @offset:     of its first byte that counts
  * @len:        bytes; 0 = to the end of the file. What lies behind its end is -ENODATA when it is read
  * @ret_source: the caller's
@@ -161,7 +165,8 @@ GM_API uint64_t gm_source_len(const struct gm_source *source);
  * Return: 0, -ERANGE, -EPROTO (an answer that cannot be), or what the source failed with.
  * Threads: any if the source reads; with start, one at a time. Since: 0.1.
  */
-GM_API int gm_source_extent(struct gm_source *source, uint64_t offset, struct gm_extent *ret_extent);
+GM_API int gm_source_extent(
+	struct gm_source *source, uint64_t offset, struct gm_source_extent *ret_extent);
 
 /**
  * gm_source_read() - reads bytes, and waits for them
@@ -174,7 +179,8 @@ GM_API int gm_source_extent(struct gm_source *source, uint64_t offset, struct gm
  * Return: 0, -ERANGE (not all of it lies in the source), or what the source failed with.
  * Threads: any if the source reads; with start, one at a time. Since: 0.1.
  */
-GM_API int gm_source_read(struct gm_source *source, uint64_t offset, void *buf, size_t len, struct gm_error *err);
+GM_API int gm_source_read(
+	struct gm_source *source, uint64_t offset, void *buf, size_t len, struct gm_error *err);
 
 /**
  * gm_source_start() - begins a request

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -165,6 +166,26 @@ ssize_t gm_sys_pwritev(int fd, const struct iovec *iov, size_t nr, uint64_t off)
 int gm_sys_sync(int fd, bool data_only)
 {
 	return (data_only ? fdatasync(fd) : fsync(fd)) ? -errno : 0;
+}
+
+int64_t gm_sys_seek(int fd, uint64_t off, int whence)
+{
+	off_t at;
+
+	if (off > (uint64_t)INT64_MAX)
+		return -EINVAL;
+	at = lseek(fd, (off_t)off, whence);
+	return at < 0 ? -errno : at;
+}
+
+int gm_sys_poll_in(int fd, int timeout_ms)
+{
+	struct pollfd wait = {.fd = fd, .events = POLLIN};
+	int nr = poll(&wait, 1, timeout_ms);
+
+	if (nr > 0 && (wait.revents & POLLNVAL))
+		return -EBADF;
+	return nr < 0 ? -errno : nr;
 }
 
 int gm_sys_direct_align(int fd, uint32_t *ret_mem, uint32_t *ret_off)

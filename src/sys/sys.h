@@ -64,6 +64,10 @@ ssize_t gm_sys_writev(int fd, const struct iovec *iov, size_t nr);
 ssize_t gm_sys_preadv(int fd, const struct iovec *iov, size_t nr, uint64_t off);
 ssize_t gm_sys_pwritev(int fd, const struct iovec *iov, size_t nr, uint64_t off);
 int gm_sys_sync(int fd, bool data_only);
+/* lseek(), which moves the position of all duplicates: where, or -ENXIO behind the last data (SEEK_DATA) or the end. */
+int64_t gm_sys_seek(int fd, uint64_t off, int whence);
+/* Waits until it is readable, or has an error or a hang-up: 1; 0 after @timeout_ms, -1: never. */
+int gm_sys_poll_in(int fd, int timeout_ms);
 /* What O_DIRECT wants of addresses and of positions; 0 if it is refused; -ENOTSUP if nobody knows. */
 int gm_sys_direct_align(int fd, uint32_t *ret_mem, uint32_t *ret_off);
 int gm_sys_unlink(const char *path);
