@@ -375,6 +375,8 @@ WRAP(ssize_t, gm_sys_process_read, (pid_t pid, uint64_t addr, void *to, size_t l
 
 WRAP(int, gm_sys_epoll_create, (void), ())
 WRAP(int, gm_sys_epoll_add, (int epoll, int fd, void *data), (epoll, fd, data), .fd = fd)
+WRAP(int, gm_sys_epoll_set, (int epoll, int fd, uint32_t wanted, void *data),
+	(epoll, fd, wanted, data), .fd = fd)
 WRAP(int, gm_sys_epoll_remove, (int epoll, int fd), (epoll, fd), .fd = fd)
 WRAP(int, gm_sys_epoll_wait, (int epoll, struct epoll_event *found, int max, int timeout_ms),
 	(epoll, found, max, timeout_ms), .fd = epoll)

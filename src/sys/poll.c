@@ -22,6 +22,17 @@ int gm_sys_epoll_add(int epoll, int fd, void *data)
 	return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
 
+int gm_sys_epoll_set(int epoll, int fd, uint32_t events, void *data)
+{
+	struct epoll_event event = {.events = events, .data.ptr = data};
+
+	if (epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event) == 0)
+		return 0;
+	if (errno != ENOENT)
+		return -errno;
+	return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+}
+
 int gm_sys_epoll_remove(int epoll, int fd)
 {
 	return epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL) ? -errno : 0;

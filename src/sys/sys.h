@@ -117,6 +117,8 @@ ssize_t gm_sys_process_read(pid_t pid, uint64_t addr, void *to, size_t len);
 struct epoll_event;
 int gm_sys_epoll_create(void);
 int gm_sys_epoll_add(int epoll, int fd, void *data); /* to be read from */
+/* For EPOLL* bits, whether it is there already or not. */
+int gm_sys_epoll_set(int epoll, int fd, uint32_t events, void *data);
 int gm_sys_epoll_remove(int epoll, int fd);
 int gm_sys_epoll_wait(int epoll, struct epoll_event *events, int max, int timeout_ms);
 int gm_sys_eventfd(void);                  /* does not block */
