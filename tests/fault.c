@@ -387,6 +387,18 @@ WRAP(int, gm_sys_userfaultfd, (int flags), (flags), .flags = (uint64_t)flags)
 WRAP(ssize_t, gm_sys_process_read, (pid_t pid, uint64_t addr, void *to, size_t len),
 	(pid, addr, to, len), .addr = addr, .len = len)
 
+WRAP(int, gm_sys_epoll_create, (void), ())
+WRAP(int, gm_sys_epoll_add, (int epoll, int fd, void *data), (epoll, fd, data), .fd = fd)
+WRAP(int, gm_sys_epoll_set, (int epoll, int fd, uint32_t wanted, void *data),
+	(epoll, fd, wanted, data), .fd = fd)
+WRAP(int, gm_sys_epoll_remove, (int epoll, int fd), (epoll, fd), .fd = fd)
+WRAP(int, gm_sys_epoll_wait, (int epoll, struct epoll_event *found, int max, int timeout_ms),
+	(epoll, found, max, timeout_ms), .fd = epoll)
+WRAP(int, gm_sys_eventfd, (void), ())
+WRAP(int, gm_sys_timerfd, (void), ())
+WRAP(int, gm_sys_timer_set, (int fd, uint64_t ns), (fd, ns), .fd = fd, .len = ns)
+WRAP(int, gm_sys_set_nonblock, (int fd), (fd), .fd = fd)
+
 WRAP(int, gm_sys_kvm_check, (int fd, unsigned int cap), (fd, cap), .fd = fd, .flags = cap)
 WRAP(int, gm_sys_kvm_enable, (int vm, unsigned int cap, uint64_t arg), (vm, cap, arg), .fd = vm,
 	.flags = cap, .len = arg)
@@ -610,6 +622,33 @@ ssize_t __wrap_gm_sys_recvmsg(int fd, struct msghdr *msg, int flags)
 		msg->msg_controllen = copy.msg_controllen;
 		msg->msg_flags = copy.msg_flags;
 	}
+	fault_after(&ev, rc);
+	return rc;
+}
+
+/*
+ * An error leaves in the kernel's field what the plan says (kernels differ). Falling short is what the kernel does when
+ * an event becomes unread in the middle: what was done is counted, with -EAGAIN.
+ */
+int __real_gm_sys_uffd_fill(int, enum gm_uffd_fill, uint64_t, uint64_t, uint64_t, int64_t *);
+int __wrap_gm_sys_uffd_fill(int, enum gm_uffd_fill, uint64_t, uint64_t, uint64_t, int64_t *);
+
+int __wrap_gm_sys_uffd_fill(
+	int fd, enum gm_uffd_fill how, uint64_t at, uint64_t from, uint64_t len, int64_t *ret_done)
+{
+	struct fault_event ev = EVENT(gm_sys_uffd_fill, .addr = at, .addr2 = from, .flags = how);
+	size_t asked = len;
+	int rc = fault_before(&ev, &asked);
+
+	ev.fd = fd;
+	ev.len = len;
+	*ret_done = 0;
+	if (rc)
+		*ret_done = plan.field;
+	else
+		rc = __real_gm_sys_uffd_fill(fd, how, at, from, asked, ret_done);
+	if (ev.injected && rc == 0)
+		rc = -EAGAIN;
 	fault_after(&ev, rc);
 	return rc;
 }

@@ -61,6 +61,7 @@ struct fault_plan {
 	int error;
 	size_t short_len;
 	unsigned int eintr;
+	int64_t field; /* of gm_sys_uffd_fill: what the kernel leaves there beside the error */
 };
 
 /* Sets all counters to 0 and takes a copy of @plan; NULL = only count. */

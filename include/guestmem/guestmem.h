@@ -34,6 +34,7 @@
 #include <guestmem/loader.h>
 #include <guestmem/log.h>
 #include <guestmem/memmap.h>
+#include <guestmem/nbd.h>
 #include <guestmem/object.h>
 #include <guestmem/part.h>
 #include <guestmem/piece.h>

@@ -21,6 +21,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "sys/uffd.h"
+
 /* ---- mem.c: address space ---- */
 int gm_sys_mmap(void *addr, size_t len, int prot, int flags, int fd, uint64_t off, void **ret);
 int gm_sys_munmap(void *addr, size_t len);
@@ -120,6 +122,27 @@ int gm_sys_has_cap(unsigned int cap);
 int gm_sys_userfaultfd(int flags);
 /* Bytes of another process, or of this one (0), up to a page that cannot be read; -EFAULT if that is the first. */
 ssize_t gm_sys_process_read(pid_t pid, uint64_t addr, void *to, size_t len);
+
+/* ---- poll.c ---- */
+struct epoll_event;
+int gm_sys_epoll_create(void);
+int gm_sys_epoll_add(int epoll, int fd, void *data); /* to be read from */
+/* For EPOLL* bits, whether it is there already or not. */
+int gm_sys_epoll_set(int epoll, int fd, uint32_t events, void *data);
+int gm_sys_epoll_remove(int epoll, int fd);
+int gm_sys_epoll_wait(int epoll, struct epoll_event *events, int max, int timeout_ms);
+int gm_sys_eventfd(void);                  /* does not block */
+int gm_sys_timerfd(void);                  /* monotonic, does not block */
+int gm_sys_timer_set(int fd, uint64_t ns); /* from now; 0 = never */
+int gm_sys_set_nonblock(int fd);
+
+/* ---- uffd.c ---- */
+/*
+ * Fills [@at, @at + @len) of the process of a userfaultfd, and wakes who waits there. *ret_done is always written: what
+ * the kernel left in its field, which is the bytes done, a negative errno value, or 0 where it was not touched.
+ */
+int gm_sys_uffd_fill(
+	int fd, enum gm_uffd_fill how, uint64_t at, uint64_t from, uint64_t len, int64_t *ret_done);
 
 /* ---- kvm.c: @vm, @vcpu are fds ---- */
 struct kvm_userspace_memory_region2;

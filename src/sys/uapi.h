@@ -9,6 +9,7 @@
 #define GM_SYS_UAPI_H
 
 #include <linux/types.h>
+#include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 
 #ifndef MADV_COLD
@@ -90,6 +91,18 @@ struct procmap_query {
 #endif
 #ifndef UFFD_FEATURE_WP_ASYNC
 #define UFFD_FEATURE_WP_ASYNC (1 << 15) /* Linux 6.7 */
+#endif
+
+#ifndef UFFDIO_POISON /* Linux 6.6 */
+#define UFFD_FEATURE_POISON (1 << 14)
+#define _UFFDIO_POISON (0x08)
+#define UFFDIO_POISON _IOWR(0xAA, _UFFDIO_POISON, struct uffdio_poison)
+
+struct uffdio_poison {
+	struct uffdio_range range;
+	__u64 mode;
+	__s64 updated;
+};
 #endif
 
 #ifndef UFFDIO_MOVE /* Linux 6.8 */
