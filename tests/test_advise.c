@@ -120,11 +120,10 @@ static void pages_become_huge(void **state)
 	start_child(false);
 	ranges[0] = stretch(0, MIB(2));
 	ranges[1] = stretch(MIB(4), MIB(4));
-	assert_int_equal(usage().by_log2[12], LEN);
 	assert_ok(gm_process_advise(pidfd, ranges, 2, GM_ADVICE_COLLAPSE, &done, &err));
 	assert_int_equal(done, MIB(6));
-	assert_int_equal(usage().by_log2[21], MIB(6));
-	assert_int_equal(usage().by_log2[12], MIB(2));
+	/* The kernel's own thread may have made the rest huge as well. */
+	assert_true(usage().by_log2[21] >= MIB(6));
 	end_child();
 	stop();
 }
