@@ -178,11 +178,12 @@ static bool next_of_all(struct gm_pager *pager, struct pager_ahead *ret)
 	return false;
 }
 
-/* Bytes that the rate allows now. */
-static uint64_t allowed(struct gm_pager *pager)
+/* Bytes that the rate allows now: what was not used of a tenth of a second, a page or a step at least, may be used later. */
+static uint64_t allowed(struct gm_pager *pager, uint64_t page)
 {
 	uint64_t now;
 	uint64_t rate;
+	uint64_t most;
 
 	pthread_mutex_lock(&pager->lock);
 	rate = pager->rate;
@@ -190,10 +191,14 @@ static uint64_t allowed(struct gm_pager *pager)
 	if (!rate)
 		return UINT64_MAX;
 	now = gm_sys_now_ns();
-	pager->tokens += (uint64_t)((__uint128_t)(now - pager->tokens_at) * rate / 1000000000u);
+	if (pager->tokens_at)
+		pager->tokens +=
+			(uint64_t)((__uint128_t)(now - pager->tokens_at) * rate / 1000000000u);
 	pager->tokens_at = now;
-	if (pager->tokens > rate / 10 + pager->opts.request_len)
-		pager->tokens = rate / 10 + pager->opts.request_len;
+	most = rate / 10 > PAGER_STEP_LEN ? rate / 10 : PAGER_STEP_LEN;
+	most = most > page ? most : page;
+	if (pager->tokens > most)
+		pager->tokens = most;
 	return pager->tokens;
 }
 
@@ -224,8 +229,8 @@ static bool fill_some(struct gm_pager *pager)
 		passed(pager, skip_there(&range));
 		return true;
 	}
-	room = allowed(pager);
-	if (room < range.area->page && room < pager->opts.request_len) {
+	room = allowed(pager, range.area->page);
+	if (room < range.area->page) {
 		wait_for_tokens(pager);
 		return false;
 	}
