@@ -87,11 +87,12 @@ static _Atomic unsigned int nr_told;
 
 static inline void on_told(void *ctx, const struct gm_pager_event *event)
 {
-	unsigned int at = nr_told++;
+	unsigned int at = nr_told;
 
 	(void)ctx;
 	if (at < 64)
 		told[at] = *event;
+	nr_told = at + 1;
 }
 
 static inline void start_pager_with(uint64_t len, struct gm_pager_opts opts)

@@ -175,6 +175,44 @@ static void a_raw_file_is_mapped(void **state)
 	close(fd);
 }
 
+static void a_file_that_becomes_shorter_is_an_error(void **state)
+{
+	uint8_t *at = map_anon(LEN);
+	int fd = memfd_create("raw", MFD_CLOEXEC);
+	struct gm_source *file;
+	uint64_t words[512];
+	int fds[2];
+
+	(void)state;
+	assert_int_equal(pipe(fds), 0);
+	for (uint64_t off = 0; off < LEN; off += PAGE) {
+		fill_words(words, off, PAGE);
+		assert_int_equal(pwrite(fd, words, PAGE, (off_t)off), PAGE);
+	}
+	start_pager(LEN);
+	assert_ok(gm_source_file(fd, 0, 0, &file, &err));
+	assert_ok(gm_pager_add_range(pager, at, LEN, AREA(.source = file), NULL, &err));
+	start_stepping();
+	assert_true(has_words(at, 0, 4 * PAGE));
+	assert_int_equal(ftruncate(fd, (off_t)(LEN / 2)), 0);
+	assert_true(has_words(at + LEN / 2 - PAGE, LEN / 2 - PAGE, PAGE));
+	assert_int_equal(write(fds[1], at + LEN / 2, 8), -1);
+	assert_int_equal(errno, EFAULT);
+	stop_stepping();
+	/* Filling ahead ends too, and what it could not have is poisoned. */
+	assert_ok(gm_pager_stop(pager, GM_PAGER_COMPLETE, 60000, &err));
+	assert_int_equal(stats().poisoned, LEN / 2 / PAGE);
+	assert_true(has_words(at, 0, LEN / 2));
+	assert_int_equal(write(fds[1], at + LEN - 8, 8), -1);
+	assert_ok(gm_pager_destroy(pager, &err));
+	gm_source_destroy(source);
+	gm_source_destroy(file);
+	close(fds[0]);
+	close(fds[1]);
+	munmap(at, LEN);
+	close(fd);
+}
+
 /* ---- zeros, units, ahead ---- */
 
 static void zeros_are_not_read(void **state)
@@ -444,6 +482,7 @@ int main(void)
 		cmocka_unit_test(a_clone_shares_the_pages_of_a_file),
 		cmocka_unit_test(huge_pages_are_brought_whole),
 		cmocka_unit_test(a_raw_file_is_mapped),
+		cmocka_unit_test(a_file_that_becomes_shorter_is_an_error),
 		cmocka_unit_test(zeros_are_not_read),
 		cmocka_unit_test(what_costs_no_more_is_brought_too),
 		cmocka_unit_test(ranges_are_brought_ahead),

@@ -98,7 +98,8 @@ static void *race(void *arg)
 		case 1:
 		case 2:
 			l->value[mine] = (uint32_t)rng_next(&l->rng);
-			*(volatile uint64_t *)(l->at + mine * PAGE) = written(mine, l->value[mine]);
+			__atomic_store_n((uint64_t *)(l->at + mine * PAGE),
+				written(mine, l->value[mine]), __ATOMIC_RELAXED);
 			l->known[mine] = WRITTEN;
 			break;
 		case 3:
@@ -108,7 +109,7 @@ static void *race(void *arg)
 		case 4:
 		case 5:
 		case 6:
-			word = *(volatile uint64_t *)(l->at + any * PAGE);
+			word = __atomic_load_n((uint64_t *)(l->at + any * PAGE), __ATOMIC_RELAXED);
 			l->wrong += !is_plausible(any, word);
 			break;
 		default:

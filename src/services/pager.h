@@ -64,8 +64,12 @@ struct pager_area {
 	uint8_t *file; /* second mapping, or NULL */
 	bool huge;     /* explicit huge pages */
 	bool shared;
-	bool borrowed;                  /* file and fd are of the area that a fork copied */
-	uint64_t cursor;                /* of filling all; who steps */
+	bool borrowed;   /* file and fd are of the area that a fork copied */
+	uint64_t cursor; /* of filling all; who steps */
+	/* The source's file, mapped, if it is one: copied from without reading. */
+	const uint8_t *raw;
+	int raw_fd;
+	uint64_t raw_off;               /* byte of the file at the area's first */
 	struct gm_source_extent extent; /* the last that who steps was told; len 0: none */
 	char why[128];
 };
@@ -104,6 +108,7 @@ struct pager_run {
 	uint64_t first;
 	uint64_t nr;
 	uint64_t since; /* ns, when the fault was read; 0: nobody waits */
+	bool raw;       /* all of it lies in the mapped file */
 };
 
 struct pager_load {
@@ -155,6 +160,7 @@ struct gm_pager {
 	uint64_t tokens; /* bytes that may be filled ahead */
 	uint64_t tokens_at;
 	uint64_t begun;
+	uint64_t now;     /* when faults were last read */
 	uint64_t look_at; /* when the rest is counted again */
 	bool filling;     /* the last step did some */
 	struct uffd_msg msgs[PAGER_MSGS];

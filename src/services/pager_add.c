@@ -66,6 +66,8 @@ void gm_pager_area_free(struct pager_area *area)
 		gm_sys_munmap(area->states, area->states_len);
 	if (area->file && !area->borrowed)
 		gm_sys_munmap(area->file, area->nr * area->page);
+	if (area->raw && !area->borrowed)
+		gm_sys_munmap((void *)(uintptr_t)area->raw, area->nr * area->page);
 	if (area->fd >= 0 && !area->borrowed)
 		gm_sys_close(area->fd);
 	if (!area->borrowed)
@@ -182,6 +184,24 @@ static int map_file(struct pager_area *area, const struct pager_place *place, st
 	return 0;
 }
 
+/* A raw file of whole pages is copied from where the page cache has it. Without the mapping it is read. */
+static void map_raw(struct pager_area *area)
+{
+	uint64_t mask = gm_sys_page_size() - 1;
+	struct gm_source_extent extent;
+	void *at;
+
+	if (area->way != GM_PAGER_COPY || !area->source || area->source->fd >= 0 ||
+		gm_source_extent(area->source->source, area->offset, &extent) ||
+		extent.kind != GM_SOURCE_RAW || (extent.fd_off & mask) ||
+		gm_sys_mmap(NULL, area->nr * area->page, PROT_READ, MAP_SHARED | MAP_NORESERVE,
+			extent.fd, extent.fd_off, &at))
+		return;
+	area->raw = at;
+	area->raw_fd = extent.fd;
+	area->raw_off = extent.fd_off;
+}
+
 /* ---- one area ---- */
 
 static int check_place(const struct gm_pager *pager, const struct pager_place *place,
@@ -209,6 +229,17 @@ static int check_place(const struct gm_pager *pager, const struct pager_place *p
 	return 0;
 }
 
+/* Of a file. With @go_on half-done pages are loaded again, and what is whole in the memory's file stays. */
+static void begin_states(struct pager_area *area, bool go_on)
+{
+	const uint32_t all = (1u << GM_PAGE_STATES) - 1;
+
+	gm_pagestate_turn(area->states, 0, area->nr,
+		go_on ? PAGER_IN(GM_PAGE_LOADING) : all & ~PAGER_IN(GM_PAGE_ABSENT),
+		GM_PAGE_ABSENT);
+	gm_pagestate_turn(area->states, 0, area->nr, PAGER_IN(GM_PAGE_DROPPED), GM_PAGE_REMOVED);
+}
+
 static int build(struct pager_area *area, const struct pager_place *place,
 	const struct gm_pager_area_opts *opts, struct gm_error *err)
 {
@@ -223,12 +254,9 @@ static int build(struct pager_area *area, const struct pager_place *place,
 			opts->states_off, err);
 	if (rc)
 		return rc;
-	if (!(opts->flags & GM_PAGER_TAKEOVER))
-		gm_pagestate_turn(
-			area->states, 0, area->nr, ~PAGER_IN(GM_PAGE_ABSENT), GM_PAGE_ABSENT);
-	/* Half-done pages are loaded again; what is whole in the file stays. */
-	gm_pagestate_turn(area->states, 0, area->nr, PAGER_IN(GM_PAGE_LOADING), GM_PAGE_ABSENT);
-	gm_pagestate_turn(area->states, 0, area->nr, PAGER_IN(GM_PAGE_DROPPED), GM_PAGE_REMOVED);
+	map_raw(area);
+	if (opts->flags & GM_PAGER_STATES)
+		begin_states(area, opts->flags & GM_PAGER_TAKEOVER);
 	pthread_mutex_lock(&u->lock);
 	rc = gm_pager_spot_add(u, &spot);
 	pthread_mutex_unlock(&u->lock);

@@ -236,6 +236,7 @@ int gm_pager_drain(struct pager_uffd *u)
 		if (got < 0)
 			return (int)got;
 		now = gm_sys_now_ns();
+		pager->now = now;
 		for (size_t i = 0; i < nr; i++) {
 			if (apply(u, &pager->msgs[i]))
 				pager->msgs[i].event = 0;

@@ -10,7 +10,21 @@
 #include "services/pager.h"
 #include "sys/uapi.h"
 
+#define RAW_PAGES                                                                                  \
+	4u /* of fewer, reading into a buffer is cheaper than a fault in the mapped file */
+
 /* ---- what lies in the source ---- */
+
+/* Does the whole run lie where the area's mapping of the file has it? */
+static bool is_raw(const struct pager_run *run, const struct gm_source_extent *extent, uint64_t at)
+{
+	const struct pager_area *area = run->area;
+	uint64_t skip = at - extent->offset;
+
+	return area->raw && extent->kind == GM_SOURCE_RAW && extent->fd == area->raw_fd &&
+	       extent->fd_off + skip == area->raw_off + run->first * area->page &&
+	       run->nr * area->page <= extent->len - skip;
+}
 
 /* Pages of @run from its first on that are brought in one go; true if they are zeros. */
 static int look(struct pager_run *run, bool steps, bool *ret_zero)
@@ -43,6 +57,7 @@ static int look(struct pager_run *run, bool steps, bool *ret_zero)
 		left = 1;
 	if (run->nr > left)
 		run->nr = left;
+	run->raw = is_raw(run, extent, at);
 	return 0;
 }
 
@@ -107,7 +122,7 @@ static int go_on(const struct pager_run *run)
 }
 
 /* The source's bytes of a run that is loading are at hand: in @buf, or in the file. */
-static int finish(const struct pager_run *run, const uint8_t *buf)
+static int finish(const struct pager_run *run, const void *buf)
 {
 	struct pager_run rest = *run;
 	uint64_t done;
@@ -149,8 +164,16 @@ static int read_now(const struct pager_run *run, uint8_t *buf)
 	const struct pager_area *area = run->area;
 	uint64_t at = area->offset + run->first * area->page;
 	uint8_t *to;
-	int rc = target(run, buf, &to);
+	int rc;
 
+	if (run->raw && run->nr >= RAW_PAGES) {
+		const uint8_t *from = area->raw + run->first * area->page;
+
+		/* The kernel copies in one go what is mapped. A file that has become shorter is -EFAULT of the copy. */
+		gm_sys_madvise((void *)(uintptr_t)from, run->nr * area->page, MADV_POPULATE_READ);
+		return finish(run, from);
+	}
+	rc = target(run, buf, &to);
 	if (!rc)
 		rc = gm_source_read(area->source->source, at, to, run->nr * area->page, NULL);
 	if (!rc)
@@ -367,18 +390,20 @@ int64_t gm_pager_bring(const struct pager_run *want, uint8_t *buf)
 	bool zero;
 	int rc = look(&run, true, &zero);
 
-	/* Who wants this page is told why it cannot be. */
-	if (rc)
-		return 1;
-	if (!may_start(run.area, true, false))
+	if (!rc && !may_start(run.area, true, false))
 		return -EAGAIN;
 	run.nr = gm_pagestate_claim(
-		run.area->states, run.first, run.nr, GM_PAGE_ABSENT, GM_PAGE_LOADING);
+		run.area->states, run.first, rc ? 1 : run.nr, GM_PAGE_ABSENT, GM_PAGE_LOADING);
 	if (run.nr == 0)
 		return 1;
-	rc = load(&run, zero, buf);
+	if (rc)
+		gm_pager_poison(&run, rc);
+	else
+		rc = load(&run, zero, buf);
 	/* Others may have left these pages to us. */
 	if (rc == -EAGAIN)
 		gm_pager_park(run.area->uffd->pager, &run, 0, false);
+	else if (rc && rc != -ESRCH && rc != -EIO && rc != -EINPROGRESS)
+		gm_pager_park(run.area->uffd->pager, &run, 0, true);
 	return rc == -ESRCH ? rc : (int64_t)run.nr;
 }

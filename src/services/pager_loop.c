@@ -243,8 +243,11 @@ static bool fill_some(struct gm_pager *pager)
 	if (run.nr > range.nr)
 		run.nr = range.nr;
 	done = gm_pager_bring(&run, pager->bufs);
+	/* Of a process that is gone nothing is brought any more. */
+	if (done == -ESRCH && listed)
+		passed(pager, range.nr);
 	if (done <= 0)
-		return false;
+		return done == -ESRCH;
 	if (pager->step_len < pager->opts.request_len)
 		pager->step_len += PAGER_STEP_LEN;
 	if (pager->rate)
@@ -357,19 +360,21 @@ int gm_pager_step(struct gm_pager *pager, int timeout_ms)
 	/* Who waits comes first. */
 	if (rc == 0)
 		fill_step(pager);
-	look_at_rest(pager, gm_sys_now_ns());
+	/* After a fault the clock was read already. */
+	look_at_rest(pager, rc > 0 ? pager->now : gm_sys_now_ns());
 	__atomic_store_n(&pager->stepping, 0, __ATOMIC_RELEASE);
 	return rc;
 }
 
 int gm_pager_run(struct gm_pager *pager)
 {
-	while (!__atomic_exchange_n(&pager->quit, 0, __ATOMIC_ACQ_REL)) {
+	while (!__atomic_load_n(&pager->quit, __ATOMIC_ACQUIRE)) {
 		int rc = gm_pager_step(pager, -1);
 
 		if (rc < 0)
 			return rc;
 	}
+	__atomic_store_n(&pager->quit, 0, __ATOMIC_RELEASE);
 	return 0;
 }
 
