@@ -10,6 +10,8 @@
 
 #include <linux/kvm.h>
 
+#include "../payload/ring3.h"
+
 #define PML4 0x1000u
 #define PDPT 0x2000u
 #define PD 0x3000u
@@ -43,28 +45,10 @@ static void set_cpuid(int kvm, int cpu)
 
 static void set_mode(int cpu)
 {
-	struct kvm_segment data = {.limit = UINT32_MAX,
-		.selector = 0x2b,
-		.type = 3,
-		.present = 1,
-		.dpl = 3,
-		.db = 1,
-		.s = 1,
-		.g = 1};
-	struct kvm_segment text = data;
 	struct kvm_sregs sregs;
 
 	must(ioctl(cpu, KVM_GET_SREGS, &sregs) == 0);
-	text.selector = 0x33;
-	text.type = 11;
-	text.db = 0;
-	text.l = 1;
-	sregs.cs = text;
-	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = data;
-	sregs.cr3 = PML4;
-	sregs.cr4 |= 0x20;
-	sregs.cr0 |= 0x80000001u;
-	sregs.efer |= 0x500;
+	ring3_mode(&sregs, PML4);
 	must(ioctl(cpu, KVM_SET_SREGS, &sregs) == 0);
 }
 

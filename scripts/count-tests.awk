@@ -2,7 +2,8 @@
 #
 # Reads a text log of "meson test" and prints one line for each case: pass, skip or fail, the name,
 # and why, separated by tabs. Cases are those that cmocka prints; a program without any is one case.
-# A line "skipped: REASON" on standard output is the reason of the skip that follows it.
+# A line "skipped: REASON" on standard output is the reason of the skip that follows it. What failed stands on standard
+# error: one message and its line for each failed case, in their order.
 
 function out(word, name, why) {
 	printf "%s\t%s\t%s\n", word, name, why
@@ -17,6 +18,8 @@ function out_skip(name) {
 function finish() {
 	if (test == "")
 		return
+	for (i = 1; i <= failed; i++)
+		out("fail", test ": " names[i], i in said ? said[i] : result)
 	if (result == "exit status 77" && !cases)
 		out_skip(test)
 	else if (result != "exit status 0" && !failed)
@@ -30,7 +33,8 @@ function finish() {
 
 /^=+ [0-9]+\/[0-9]+ =+$/ {
 	finish()
-	cmocka = cases = failed = 0
+	cmocka = cases = failed = lines = 0
+	delete said
 	reason = result = ""
 	section = "head"
 	next
@@ -40,12 +44,18 @@ function finish() {
 
 section == "head" && /^test: / { sub(/^test: +([^ ]* \/ )?/, ""); test = $0 }
 section == "head" && /^result: / { sub(/^result: +/, ""); result = $0 }
+section == "stderr" && /^\[  ERROR   \] --- / { sub(/^[^-]*--- /, ""); said[lines + 1] = $0 }
+section == "stderr" && /^\[   LINE   \] --- / {
+	sub(/^[^-]*--- (\.\.\/)*/, "")
+	sub(/: error: Failure!$/, "")
+	said[++lines] = said[lines] " (" $0 ")"
+}
 section != "stdout" { next }
 
 /^(# )?skipped: / { reason = $0; sub(/^[^:]*: /, "", reason) }
 /^\[==========\] Running / { cmocka = 1 }
 /^\[       OK \] / { cases++; out("pass", test ": " $NF, "-") }
 /^\[  SKIPPED \] / { cases++; out_skip(test ": " $NF) }
-/^\[  FAILED  \] / { cases++; failed++; out("fail", test ": " $NF, "see above") }
+/^\[  FAILED  \] / { cases++; names[++failed] = $NF }
 
 END { finish() }

@@ -292,8 +292,8 @@ WRAP(int, gm_sys_mprotect, (void *addr, size_t len, int prot), (addr, len, prot)
 	.len = len, .prot = prot)
 WRAP(int, gm_sys_madvise, (void *addr, size_t len, int advice), (addr, len, advice), ADDR(addr),
 	.len = len, .flags = (uint64_t)advice)
-WRAP(ssize_t, gm_sys_madvise_many, (const struct iovec *iov, size_t nr, int advice),
-	(iov, nr, advice), ADDR(iov->iov_base), .len = nr, .flags = (uint64_t)advice)
+WRAP(ssize_t, gm_sys_madvise_many, (int pidfd, const struct iovec *iov, size_t nr, int advice),
+	(pidfd, iov, nr, advice), ADDR(iov->iov_base), .len = nr, .flags = (uint64_t)advice)
 WRAP(int, gm_sys_mlock, (void *addr, size_t len, bool onfault), (addr, len, onfault), ADDR(addr),
 	.len = len, .flags = onfault)
 WRAP(int, gm_sys_munlock, (void *addr, size_t len), (addr, len), ADDR(addr), .len = len)

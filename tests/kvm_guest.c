@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "../payload/ring3.h"
 #include "support.h"
 
 #define PML4 0x1000u
@@ -151,28 +152,10 @@ static void set_cpuid(struct guest *guest, int fd)
 
 static void set_sregs(int fd)
 {
-	struct kvm_segment data = {.limit = UINT32_MAX,
-		.selector = 0x2b,
-		.type = 3,
-		.present = 1,
-		.dpl = 3,
-		.db = 1,
-		.s = 1,
-		.g = 1};
-	struct kvm_segment code = data;
 	struct kvm_sregs sregs;
 
 	must(ioctl(fd, KVM_GET_SREGS, &sregs) == 0, "KVM_GET_SREGS");
-	code.selector = 0x33;
-	code.type = 11;
-	code.db = 0;
-	code.l = 1;
-	sregs.cs = code;
-	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = data;
-	sregs.cr3 = PML4;
-	sregs.cr4 |= 0x20;        /* PAE */
-	sregs.cr0 |= 0x80000001u; /* PG, PE */
-	sregs.efer |= 0x500;      /* LME, LMA */
+	ring3_mode(&sregs, PML4);
 	must(ioctl(fd, KVM_SET_SREGS, &sregs) == 0, "KVM_SET_SREGS");
 }
 

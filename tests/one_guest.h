@@ -139,4 +139,17 @@ static inline uint64_t guest_store_u64(uint64_t gpa, uint64_t value)
 	return run_through();
 }
 
+static inline int protect(uint64_t id, uint32_t perms)
+{
+	struct gm_txn *txn;
+	int rc;
+
+	assert_ok(gm_txn_begin(space, &txn, &err));
+	assert_ok(gm_txn_protect(txn, id, perms, &err));
+	rc = gm_txn_commit(txn, &err);
+	if (rc)
+		gm_txn_abort(txn);
+	return rc;
+}
+
 #endif

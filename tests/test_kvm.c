@@ -43,19 +43,6 @@ static uint64_t add_desc(const struct gm_region_desc *desc)
 	return id;
 }
 
-static int protect(uint64_t id, uint32_t perms)
-{
-	struct gm_txn *txn;
-	int rc;
-
-	assert_ok(gm_txn_begin(space, &txn, &err));
-	assert_ok(gm_txn_protect(txn, id, perms, &err));
-	rc = gm_txn_commit(txn, &err);
-	if (rc)
-		gm_txn_abort(txn);
-	return rc;
-}
-
 static void test_memory_is_the_guests(void **state)
 {
 	(void)state;

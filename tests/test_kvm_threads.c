@@ -80,19 +80,6 @@ static void end(struct runner *r)
 	assert_true(r->runs > 0);
 }
 
-static int protect(uint64_t id, uint32_t perms)
-{
-	struct gm_txn *txn;
-	int rc;
-
-	assert_ok(gm_txn_begin(space, &txn, &err));
-	assert_ok(gm_txn_protect(txn, id, perms, &err));
-	rc = gm_txn_commit(txn, &err);
-	if (rc)
-		gm_txn_abort(txn);
-	return rc;
-}
-
 /* The guest's own memory is not touched by what happens beside it: it never exits. */
 static void test_slots_change_while_a_vcpu_runs(void **state)
 {

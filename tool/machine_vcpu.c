@@ -10,6 +10,7 @@
 
 #include <linux/kvm.h>
 
+#include "../payload/ring3.h"
 #include "tool.h"
 
 #define CR0_LONG_MODE 0x80050033u /* PG AM WP NE ET MP PE */
@@ -106,14 +107,6 @@ static uint32_t cr4_of(const struct machine *m)
 static bool set_sregs(struct machine_vcpu *vcpu)
 {
 	const struct machine *m = vcpu->machine;
-	const struct kvm_segment data = {.limit = 0xffffffff,
-		.selector = MACHINE_DATA_3,
-		.type = 3,
-		.present = 1,
-		.dpl = 3,
-		.db = 1,
-		.s = 1,
-		.g = 1};
 	struct kvm_sregs s;
 
 	if (!CALL(vcpu, KVM_GET_SREGS, &s))
@@ -122,12 +115,7 @@ static bool set_sregs(struct machine_vcpu *vcpu)
 	s.cr3 = m->root;
 	s.cr4 = cr4_of(m);
 	s.efer = EFER_LONG_MODE;
-	s.ds = s.es = s.fs = s.gs = s.ss = data;
-	s.cs = data;
-	s.cs.selector = MACHINE_CODE_3;
-	s.cs.type = 11;
-	s.cs.db = 0;
-	s.cs.l = 1;
+	ring3_segments(&s, MACHINE_CODE_3, MACHINE_DATA_3);
 	s.tr = (struct kvm_segment){
 		.base = MACHINE_VCPU_AREA + vcpu->index * MACHINE_VCPU_STRIDE + MACHINE_TSS,
 		.limit = MACHINE_TSS_LEN - 1,

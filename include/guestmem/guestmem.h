@@ -6,6 +6,7 @@
 #include <guestmem/access.h>
 #include <guestmem/acpi.h>
 #include <guestmem/addr_pool.h>
+#include <guestmem/advise.h>
 #include <guestmem/atomic.h>
 #include <guestmem/backend.h>
 #include <guestmem/balloon.h>
@@ -22,6 +23,7 @@
 #include <guestmem/discard.h>
 #include <guestmem/dump.h>
 #include <guestmem/error.h>
+#include <guestmem/firecracker.h>
 #include <guestmem/grant.h>
 #include <guestmem/guard.h>
 #include <guestmem/host.h>

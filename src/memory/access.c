@@ -38,13 +38,6 @@ struct op {
 	uint8_t *buf;
 };
 
-static int finish(size_t *done, size_t count, int rc)
-{
-	if (done)
-		*done = count;
-	return rc;
-}
-
 static bool wraps(uint64_t gpa, size_t len)
 {
 	return len && len - 1 > UINT64_MAX - gpa;
@@ -172,7 +165,7 @@ static int transfer(
 	int rc = 0;
 
 	if (wraps(gpa, len))
-		return finish(done, 0, -ERANGE);
+		return gm_access_end(done, 0, -ERANGE);
 	do {
 		struct gm_spot spot;
 		size_t n;
@@ -187,7 +180,7 @@ static int transfer(
 		if (rc)
 			break;
 	} while (at < len);
-	return finish(done, at, rc);
+	return gm_access_end(done, at, rc);
 }
 
 int gm_read_slow(const struct gm_view *view, uint64_t gpa, void *buf, size_t len, size_t *done)
@@ -268,7 +261,7 @@ int gm_compare(const struct gm_view *view, uint64_t gpa, const void *buf, size_t
 	size_t same;
 	int rc = scan(view, gpa, buf, len, ret_order, &same);
 
-	return finish(done, same, rc);
+	return gm_access_end(done, same, rc);
 }
 
 int gm_is_zero(const struct gm_view *view, uint64_t gpa, size_t len, size_t *done)
@@ -277,7 +270,7 @@ int gm_is_zero(const struct gm_view *view, uint64_t gpa, size_t len, size_t *don
 	int order = 0;
 	int rc = scan(view, gpa, NULL, len, &order, &same);
 
-	return finish(done, same, rc ? rc : order == 0);
+	return gm_access_end(done, same, rc ? rc : order == 0);
 }
 
 /* ---- guest to guest ---- */
@@ -392,7 +385,7 @@ static int copy_up(const struct gm_view *view, uint64_t dst, uint64_t src, size_
 			break;
 		}
 	} while (at < len);
-	return finish(done, at, rc);
+	return gm_access_end(done, at, rc);
 }
 
 /* Bytes of both ranges that may be copied; *rc says why it is not all of them. */
@@ -428,7 +421,7 @@ static int copy_down(
 	if (all && all <= CHUNK) {
 		int gone = shuttle(view, dst, src, all, &at);
 
-		return finish(done, gone ? 0 : at, gone ? gone : rc);
+		return gm_access_end(done, gone ? 0 : at, gone ? gone : rc);
 	}
 	while (at > 0) {
 		size_t more;
@@ -436,7 +429,7 @@ static int copy_down(
 		int gone = find_pair(view, dst + (at - 1), src + (at - 1), 1, &pair);
 
 		if (gone)
-			return finish(done, 0, gone);
+			return gm_access_end(done, 0, gone);
 		more = before(&pair.dst, before(&pair.src, at - 1));
 		if (pair.dst.gpa != dst + (at - 1) || pair.src.gpa != src + (at - 1))
 			more = 0;
@@ -447,7 +440,7 @@ static int copy_down(
 			at -= n;
 			gone = shuttle(view, dst + at, src + at, n, &moved);
 			if (gone)
-				return finish(done, 0, gone);
+				return gm_access_end(done, 0, gone);
 			continue;
 		}
 		at -= more + 1;
@@ -457,15 +450,15 @@ static int copy_down(
 		pair.dst.gpa -= more;
 		gm_access_mark(view, dst + at, &pair.dst, more + 1);
 		if (left)
-			return finish(done, 0, gm_guard_errno(&fault));
+			return gm_access_end(done, 0, gm_guard_errno(&fault));
 	}
-	return finish(done, all, rc);
+	return gm_access_end(done, all, rc);
 }
 
 int gm_copy(const struct gm_view *view, uint64_t dst, uint64_t src, size_t len, size_t *done)
 {
 	if (wraps(dst, len) || wraps(src, len))
-		return finish(done, 0, -ERANGE);
+		return gm_access_end(done, 0, -ERANGE);
 	if (dst > src && dst - src < len)
 		return copy_down(view, dst, src, len, done);
 	return copy_up(view, dst, src, len, done);

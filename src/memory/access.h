@@ -28,6 +28,14 @@ struct gm_spot {
 int gm_access_spot(const struct gm_view *view, uint64_t gpa, uint64_t extent, uint32_t perms,
 	struct gm_spot *ret);
 
+/* What access functions return: @count is written, if it is wanted, on success and on error alike. */
+static inline int gm_access_end(size_t *done, size_t count, int rc)
+{
+	if (done)
+		*done = count;
+	return rc;
+}
+
 /* Are reads, or writes, of a span something else than copying from or to its host address? */
 static inline bool gm_span_is_special(const struct gm_span *span, bool write)
 {

@@ -90,24 +90,17 @@ int gm_cache_store_slow(struct gm_cache *cache, const struct gm_view *view, uint
 	return rc ? rc : gm_store_slow(view, cache->gpa + off, how, value);
 }
 
-static int finish(size_t *done, size_t count, int rc)
-{
-	if (done)
-		*done = count;
-	return rc;
-}
-
 int gm_cache_read_slow(struct gm_cache *cache, const struct gm_view *view, uint64_t off, void *buf,
 	size_t len, size_t *done)
 {
 	int rc = enter(cache, view, off, len, GM_PERM_R);
 
 	if (rc || len == 0)
-		return finish(done, 0, rc);
+		return gm_access_end(done, 0, rc);
 	if (cache->read_len) {
 		gm_annotate_write(buf, len);
 		if (!gm_guard_copy_from(buf, (void *)(uintptr_t)(cache->hva + off), len, NULL))
-			return finish(done, len, 0);
+			return gm_access_end(done, len, 0);
 	}
 	return gm_read_slow(view, cache->gpa + off, buf, len, done);
 }
@@ -118,12 +111,12 @@ int gm_cache_write_slow(struct gm_cache *cache, const struct gm_view *view, uint
 	int rc = enter(cache, view, off, len, GM_PERM_W);
 
 	if (rc || len == 0)
-		return finish(done, 0, rc);
+		return gm_access_end(done, 0, rc);
 	if (cache->write_len) {
 		gm_annotate_read(buf, len);
 		if (!gm_guard_copy_to((void *)(uintptr_t)(cache->hva + off), buf, len, NULL)) {
 			gm_view_mark(view, cache->gpa + off, len);
-			return finish(done, len, 0);
+			return gm_access_end(done, len, 0);
 		}
 	}
 	return gm_write_slow(view, cache->gpa + off, buf, len, done);

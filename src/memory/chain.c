@@ -15,6 +15,7 @@
 
 #include "core/error.h"
 #include "core/range.h"
+#include "memory/access.h"
 
 #define MAX_NR 32768u
 #define MAX_LEN ((uint64_t)INT64_MAX)
@@ -180,11 +181,6 @@ int gm_chain_split(
 	return 0;
 }
 
-static uint32_t perms_of(enum gm_chain_side side)
-{
-	return side == GM_CHAIN_WRITABLE ? GM_PERM_W : GM_PERM_R;
-}
-
 int gm_chain_check(
 	const struct gm_chain *chain, enum gm_chain_side side, const struct gm_view *view)
 {
@@ -194,7 +190,7 @@ int gm_chain_check(
 	int rc = 0;
 
 	while (!rc && (n = gm_chain_here(&copy, side, UINT64_MAX, &gpa))) {
-		rc = gm_view_check(view, gpa, n, perms_of(side));
+		rc = gm_view_check(view, gpa, n, gm_chain_perms(side));
 		gm_chain_eat(&copy, side, n);
 	}
 	return rc;
@@ -210,7 +206,8 @@ int gm_chain_pin(const struct gm_chain *chain, enum gm_chain_side side, const st
 	uint64_t n;
 
 	while (i < nr && (n = gm_chain_here(&copy, side, max_len, &gpa))) {
-		int rc = gm_pin_slice(view, gpa, n, perms_of(side), &ret_slices[i], &ret_pins[i]);
+		int rc = gm_pin_slice(
+			view, gpa, n, gm_chain_perms(side), &ret_slices[i], &ret_pins[i]);
 
 		if (rc && i == 0)
 			return rc;
@@ -224,13 +221,6 @@ int gm_chain_pin(const struct gm_chain *chain, enum gm_chain_side side, const st
 }
 
 /* ---- bytes ---- */
-
-static int finish(size_t *done, size_t count, int rc)
-{
-	if (done)
-		*done = count;
-	return rc;
-}
 
 /* What is to be done with bytes; @buf is the caller's side. */
 enum way {
@@ -261,7 +251,7 @@ static int transfer(struct gm_chain *chain, const struct gm_view *view, enum way
 	int rc = 0;
 
 	if (len > gm_chain_left(chain, side))
-		return finish(done, 0, too_short(side));
+		return gm_access_end(done, 0, too_short(side));
 	while (at < len && !rc) {
 		uint64_t gpa = 0;
 		size_t n = gm_chain_here(chain, side, len - at, &gpa);
@@ -270,7 +260,7 @@ static int transfer(struct gm_chain *chain, const struct gm_view *view, enum way
 		gm_chain_eat(chain, side, n);
 		at += n;
 	}
-	return finish(done, at, rc);
+	return gm_access_end(done, at, rc);
 }
 
 int gm_chain_read(
@@ -321,9 +311,9 @@ int gm_chain_copy(struct gm_chain *to, const struct gm_view *to_view, struct gm_
 	int rc = 0;
 
 	if (len > gm_chain_left(from, GM_CHAIN_READABLE))
-		return finish(done, 0, -ENODATA);
+		return gm_access_end(done, 0, -ENODATA);
 	if (len > gm_chain_left(to, GM_CHAIN_WRITABLE))
-		return finish(done, 0, -ENOSPC);
+		return gm_access_end(done, 0, -ENOSPC);
 	while (at < len && !rc) {
 		uint64_t src = 0;
 		uint64_t dst = 0;
@@ -336,7 +326,7 @@ int gm_chain_copy(struct gm_chain *to, const struct gm_view *to_view, struct gm_
 		gm_chain_eat(to, GM_CHAIN_WRITABLE, n);
 		at += n;
 	}
-	return finish(done, at, rc);
+	return gm_access_end(done, at, rc);
 }
 
 /* ---- numbers ---- */

@@ -10,6 +10,12 @@ static inline enum gm_chain_side gm_chain_side_of(const struct gm_chain_elem *el
 	return elem->flags & GM_CHAIN_WRITE ? GM_CHAIN_WRITABLE : GM_CHAIN_READABLE;
 }
 
+/* What a transfer does to the memory of a side. */
+static inline uint32_t gm_chain_perms(enum gm_chain_side side)
+{
+	return side == GM_CHAIN_WRITABLE ? GM_PERM_W : GM_PERM_R;
+}
+
 /*
  * The next contiguous bytes of a side, at most @max: returns how many, 0 if @max is or nothing is
  * left. The cursor is moved past elements that have no more, nothing is consumed.

@@ -13,6 +13,7 @@
 #include "memory/discard.h"
 #include "sys/probe.h"
 #include "sys/sys.h"
+#include "sys/uapi.h"
 
 #define SMALL 8u  /* fewer are not worth a look */
 #define ROUND 64u /* flushes from one measurement to the next */
@@ -93,7 +94,7 @@ static int do_batch(struct gm_discarding *d)
 {
 	const struct gm_batch *batch = d->batch;
 	struct gm_scatter *scatter = &d->space->gate.scatter;
-	ssize_t done = gm_sys_madvise_many(batch->iov, batch->nr, MADV_DONTNEED);
+	ssize_t done = gm_sys_madvise_many(PIDFD_SELF, batch->iov, batch->nr, MADV_DONTNEED);
 	uint64_t whole = 0;
 	int rc;
 

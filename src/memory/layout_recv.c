@@ -12,18 +12,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <string.h>
 
 #include "core/error.h"
 #include "core/layout_wire.h"
 #include "memory/layout.h"
 #include "memory/space.h"
+#include "sys/fds.h"
 #include "sys/sys.h"
-#include "sys/uapi.h"
 
 struct receiver {
-	uint32_t nr_fds;
-	int fds[GM_LAYOUT_FDS_MAX];
+	struct gm_fds fds;
 	struct gm_wire_head head;
 	struct gm_wire_file files[GM_LAYOUT_FDS_MAX];
 	struct gm_wire_region *regions;
@@ -34,8 +32,7 @@ struct receiver {
 
 static void forget(struct receiver *recv)
 {
-	for (uint32_t i = 0; i < recv->nr_fds; i++)
-		gm_sys_close(recv->fds[i]);
+	gm_fds_close(&recv->fds);
 	gm_sys_free(recv->regions);
 	gm_sys_free(recv->body);
 	gm_sys_free(recv->descs);
@@ -44,35 +41,6 @@ static void forget(struct receiver *recv)
 }
 
 /* ---- bytes and descriptors ---- */
-
-/*
- * Keeps the descriptors if they may come; others are closed, and false is returned. A pidfd is what
- * the caller has asked the socket for: nobody wants it here.
- */
-static bool take_fds(struct receiver *recv, struct msghdr *msg, bool keep)
-{
-	bool clean = true;
-
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-		bool rights = c->cmsg_type == SCM_RIGHTS;
-		size_t nr = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-		if (c->cmsg_level != SOL_SOCKET || (!rights && c->cmsg_type != SCM_PIDFD))
-			continue;
-		for (size_t i = 0; i < nr; i++) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-			if (rights && keep && recv->nr_fds < GM_LAYOUT_FDS_MAX) {
-				recv->fds[recv->nr_fds++] = fd;
-				continue;
-			}
-			gm_sys_close(fd);
-			clean = clean && !rights;
-		}
-	}
-	return clean;
-}
 
 static int explain_recv(ssize_t nr, size_t at, size_t len, struct gm_error *err)
 {
@@ -88,42 +56,26 @@ static int explain_recv(ssize_t nr, size_t at, size_t len, struct gm_error *err)
 		err, (int)nr, 0, 0, "layout: cannot receive: %s", gm_error_word((int)nr));
 }
 
-/*
- * All of @len bytes, which begin at byte @base of the layout; the first message of a layout may
- * bring descriptors. There is room for them in each, or what the caller has asked the socket for
- * (credentials) would look like a lost descriptor.
- */
+/* All of @len bytes, which begin at byte @base of the layout; the first message of a layout may bring descriptors. */
 static int recv_all(struct receiver *recv, int sock, uint8_t *buf, size_t len, size_t base,
 	struct gm_error *err)
 {
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(GM_LAYOUT_FDS_MAX * sizeof(int)) + 512];
-	} control;
 	size_t at = 0;
 
 	while (at < len) {
-		struct iovec iov = {.iov_base = buf + at, .iov_len = len - at};
-		struct msghdr msg = {
-			.msg_iov = &iov,
-			.msg_iovlen = 1,
-			.msg_control = &control,
-			.msg_controllen = sizeof(control),
-		};
-		bool clean = true;
-		ssize_t nr = gm_sys_recvmsg(sock, &msg, 0);
+		uint32_t wrong;
+		ssize_t nr = gm_fds_recv(
+			sock, buf + at, len - at, base + at == 0 ? &recv->fds : NULL, &wrong);
 
 		if (nr == -EINTR)
 			continue;
-		if (nr >= 0)
-			clean = take_fds(recv, &msg, base + at == 0);
 		if (nr <= 0)
 			return explain_recv(nr, base + at, base + len, err);
-		if (msg.msg_flags & MSG_TRUNC)
+		if (wrong & GM_FDS_CUT)
 			return gm_error_set(err, -EPROTO, 0, 0,
 				"layout: a packet at byte %zu is longer than what is left",
 				base + at);
-		if (!clean || (msg.msg_flags & MSG_CTRUNC))
+		if (wrong)
 			return gm_error_set(err, -EPROTO, 0, 0,
 				"layout: more file descriptors at byte %zu than may come there, or "
 				"than this process can have (RLIMIT_NOFILE)",
@@ -154,9 +106,9 @@ static int recv_layout(struct receiver *recv, int sock, struct gm_error *err)
 	rc = gm_wire_get_head(head, &recv->head, &fault);
 	if (rc)
 		return explain_wire(rc, &fault, err);
-	if (recv->nr_fds != recv->head.nr_files)
+	if (recv->fds.nr != recv->head.nr_files)
 		return gm_error_set(err, -EPROTO, 0, 0,
-			"layout: %u file descriptors came with a table of %u files", recv->nr_fds,
+			"layout: %u file descriptors came with a table of %u files", recv->fds.nr,
 			recv->head.nr_files);
 	recv->body = gm_sys_alloc(recv->head.body_len + 1);
 	recv->regions = gm_sys_alloc_array(recv->head.nr_regions + 1, sizeof(*recv->regions));
@@ -191,7 +143,7 @@ static bool can_shrink(int fd)
 
 static int check_file(const struct receiver *recv, uint32_t i, struct gm_error *err)
 {
-	int fd = recv->fds[i];
+	int fd = recv->fds.fd[i];
 	struct stat st;
 	int flags;
 	int rc = gm_sys_fstat(fd, &st);
@@ -254,7 +206,7 @@ static int describe(struct receiver *recv, struct gm_error *err)
 			.len = wire->len,
 			.backing = GM_BACKING_FD,
 			.flags = wire->perms & GM_PERM_W ? 0 : GM_BLOCK_READONLY,
-			.fd = recv->fds[wire->file],
+			.fd = recv->fds.fd[wire->file],
 			.offset = wire->off,
 			.name = name,
 		};

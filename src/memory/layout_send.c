@@ -19,9 +19,11 @@
 #include "core/layout_wire.h"
 #include "memory/layout.h"
 #include "memory/space.h"
+#include "sys/fds.h"
 #include "sys/sys.h"
 
-_Static_assert(GM_WIRE_FILES_MAX == GM_LAYOUT_FDS_MAX, "one limit");
+_Static_assert(
+	GM_WIRE_FILES_MAX == GM_LAYOUT_FDS_MAX && GM_LAYOUT_FDS_MAX == GM_FDS_MAX, "one limit");
 _Static_assert(GM_WIRE_REGIONS_MAX == GM_LAYOUT_REGIONS_MAX, "one limit");
 _Static_assert(GM_WIRE_RAM == (int)GM_REGION_RAM && GM_WIRE_ROM == (int)GM_REGION_ROM &&
 		       GM_WIRE_RESERVED == (int)GM_REGION_RESERVED,

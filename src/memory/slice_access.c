@@ -13,13 +13,6 @@
 #include "memory/annotate.h"
 #include "sys/guard.h"
 
-static int finish(size_t *done, size_t count, int rc)
-{
-	if (done)
-		*done = count;
-	return rc;
-}
-
 /* Where @len bytes at @off are, in this order: the slice's bounds, the pin's, its permissions. */
 static int locate(const struct iovec *slice, const struct gm_pin *pin, uint64_t off, uint64_t len,
 	uint32_t perms, void **ret_hva)
@@ -69,10 +62,10 @@ int gm_slice_read_slow(const struct iovec *slice, const struct gm_pin *pin, uint
 	int rc = locate(slice, pin, off, len, GM_PERM_R, &hva);
 
 	if (rc || len == 0)
-		return finish(done, 0, rc);
+		return gm_access_end(done, 0, rc);
 	gm_annotate_write(buf, len);
 	left = gm_guard_copy_from(buf, hva, len, &fault);
-	return finish(done, len - left, left ? gm_guard_errno(&fault) : 0);
+	return gm_access_end(done, len - left, left ? gm_guard_errno(&fault) : 0);
 }
 
 int gm_slice_write_slow(const struct iovec *slice, const struct gm_pin *pin, uint64_t off,
@@ -84,11 +77,11 @@ int gm_slice_write_slow(const struct iovec *slice, const struct gm_pin *pin, uin
 	int rc = locate(slice, pin, off, len, GM_PERM_W, &hva);
 
 	if (rc || len == 0)
-		return finish(done, 0, rc);
+		return gm_access_end(done, 0, rc);
 	gm_annotate_read(buf, len);
 	left = gm_guard_copy_to(hva, buf, len, &fault);
 	mark(pin, hva, len - left);
-	return finish(done, len - left, left ? gm_guard_errno(&fault) : 0);
+	return gm_access_end(done, len - left, left ? gm_guard_errno(&fault) : 0);
 }
 
 int gm_slice_fill(const struct iovec *slice, const struct gm_pin *pin, uint64_t off, uint8_t byte,
@@ -100,10 +93,10 @@ int gm_slice_fill(const struct iovec *slice, const struct gm_pin *pin, uint64_t 
 	int rc = locate(slice, pin, off, len, GM_PERM_W, &hva);
 
 	if (rc || len == 0)
-		return finish(done, 0, rc);
+		return gm_access_end(done, 0, rc);
 	left = gm_guard_fill(hva, byte, len, &fault);
 	mark(pin, hva, len - left);
-	return finish(done, len - left, left ? gm_guard_errno(&fault) : 0);
+	return gm_access_end(done, len - left, left ? gm_guard_errno(&fault) : 0);
 }
 
 int gm_slice_copy(const struct iovec *dst, const struct gm_pin *dst_pin, uint64_t dst_off,
@@ -119,10 +112,10 @@ int gm_slice_copy(const struct iovec *dst, const struct gm_pin *dst_pin, uint64_
 	if (!rc)
 		rc = locate(dst, dst_pin, dst_off, len, GM_PERM_W, &to);
 	if (rc || len == 0)
-		return finish(done, 0, rc);
+		return gm_access_end(done, 0, rc);
 	left = gm_access_move(to, from, len, &fault);
 	mark(dst_pin, to, gm_access_goes_down(to, from, len) ? len : len - left);
-	return finish(done, len - left, left ? gm_guard_errno(&fault) : 0);
+	return gm_access_end(done, len - left, left ? gm_guard_errno(&fault) : 0);
 }
 
 /* ---- numbers ---- */

@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 
 #include "core/error.h"
+#include "memory/access.h"
 #include "memory/chain.h"
 #include "memory/stream.h"
 
@@ -259,13 +260,6 @@ int gm_stream_run(const struct gm_transfer *t, size_t *done)
 	return rc ? rc : gm_stream_move(t, done);
 }
 
-static int finish(size_t *done, size_t count, int rc)
-{
-	if (done)
-		*done = count;
-	return rc;
-}
-
 /* Behind the call as few functions return as can be. */
 static inline __attribute__((always_inline)) int over_chain(
 	struct gm_transfer *t, uint32_t flags, size_t *done)
@@ -275,20 +269,20 @@ static inline __attribute__((always_inline)) int over_chain(
 	int rc = 0;
 
 	if (flags & ~GM_STREAM_EXACT)
-		return finish(done, 0, -EINVAL);
+		return gm_access_end(done, 0, -EINVAL);
 	t->exact = flags & GM_STREAM_EXACT;
 	if (t->len > left && t->exact)
-		return finish(done, 0, t->side == GM_CHAIN_WRITABLE ? -ENOSPC : -ENODATA);
+		return gm_access_end(done, 0, t->side == GM_CHAIN_WRITABLE ? -ENOSPC : -ENODATA);
 	if (t->len > left)
 		t->len = (size_t)left;
 	if (t->len && gm_transfer_passes_end(t))
-		return finish(done, 0, -EOVERFLOW);
+		return gm_access_end(done, 0, -EOVERFLOW);
 	if (t->len && t->stream->kind - 1u < GM_STREAM_SOCKET &&
 		!(t->stream->flags & GM_STREAM_DIRECT))
 		rc = gm_stream_move(t, &count);
 	else if (t->len)
 		rc = gm_stream_run(t, &count);
-	return finish(done, count, rc);
+	return gm_access_end(done, count, rc);
 }
 
 int gm_stream_read_chain(struct gm_stream *stream, struct gm_reader *reader, struct gm_chain *chain,

@@ -50,7 +50,7 @@ static int check_piece(const struct gm_stream *s, const struct gm_spot *spot, ui
 static int check_pieces(const struct gm_transfer *t, const struct gm_view *view, uint64_t *ret_gpa,
 	struct gm_error *err)
 {
-	uint32_t perms = t->side == GM_CHAIN_WRITABLE ? GM_PERM_W : GM_PERM_R;
+	uint32_t perms = gm_chain_perms(t->side);
 	struct gm_chain at = *t->chain;
 	size_t left = t->len;
 	size_t n;

@@ -44,11 +44,6 @@ struct outcome {
 	int rc;
 };
 
-static uint32_t perms_of(const struct gm_transfer *t)
-{
-	return t->side == GM_CHAIN_WRITABLE ? GM_PERM_W : GM_PERM_R;
-}
-
 /* ---- what is moved ---- */
 
 /* Memory that only calls reach, or single accesses. */
@@ -69,7 +64,7 @@ static int bounce_piece(struct batch *b, const struct gm_transfer *t, const stru
 	struct gm_spot spot;
 	uint64_t gpa = 0;
 	size_t n = gm_chain_here(at, t->side, want, &gpa);
-	int rc = gm_access_spot(view, gpa, n - 1, perms_of(t), &spot);
+	int rc = gm_access_spot(view, gpa, n - 1, gm_chain_perms(t->side), &spot);
 
 	if (rc)
 		return rc;
@@ -129,7 +124,8 @@ static void gather_leased(struct batch *b, const struct gm_transfer *t, const st
 	uint64_t gpa = 0;
 	size_t n = gm_cursor_here(&at, chain->elems, t->side, want, &gpa);
 
-	if (!gm_lease_is_free(reader) || !gm_lease_take(reader, view, gpa, n, perms_of(t)))
+	if (!gm_lease_is_free(reader) ||
+		!gm_lease_take(reader, view, gpa, n, gm_chain_perms(t->side)))
 		return;
 	spot = reader->spot;
 	do {
@@ -150,7 +146,8 @@ static void gather_pinned(struct batch *b, const struct gm_transfer *t, const st
 		uint64_t gpa = 0;
 		size_t n = gm_chain_here(at, t->side, want - b->len, &gpa);
 
-		b->rc = gm_pin_unmarked(view, gpa, n, perms_of(t), &slice, &b->pins[b->nr_pins]);
+		b->rc = gm_pin_unmarked(
+			view, gpa, n, gm_chain_perms(t->side), &slice, &b->pins[b->nr_pins]);
 		if (b->rc == -ENOTSUP)
 			b->rc = bounce(b, t, view, at, want);
 		if (b->rc || b->bounced)

@@ -16,21 +16,9 @@
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 
-static int finish(size_t *done, size_t count, int rc)
-{
-	if (done)
-		*done = count;
-	return rc;
-}
-
-static uint32_t perms_of(enum gm_chain_side side)
-{
-	return side == GM_CHAIN_WRITABLE ? GM_PERM_W : GM_PERM_R;
-}
-
 static int check_address(const struct gm_transfer *t, uint64_t gpa)
 {
-	int rc = gm_view_check(gm_reader_enter(t->reader), gpa, 0, perms_of(t->side));
+	int rc = gm_view_check(gm_reader_enter(t->reader), gpa, 0, gm_chain_perms(t->side));
 
 	gm_reader_leave(t->reader);
 	return rc;
@@ -116,7 +104,7 @@ static void put_joined(struct joined *j, uint64_t written)
 static int pin_joined(
 	struct joined *j, const struct gm_transfer *t, const struct gm_view *view, uint64_t gpa)
 {
-	uint32_t perms = perms_of(t->side);
+	uint32_t perms = gm_chain_perms(t->side);
 	int rc = gm_pin_unmarked(view, gpa, t->len, perms, &j->slice, &j->pins[0]);
 
 	j->nr = rc ? 0 : 1;
@@ -165,20 +153,20 @@ static __attribute__((noinline)) int move_range(
 	int rc;
 
 	if (flags & ~GM_STREAM_EXACT)
-		return finish(done, 0, -EINVAL);
+		return gm_access_end(done, 0, -EINVAL);
 	t.exact = flags & GM_STREAM_EXACT;
 	if (t.len == 0)
-		return finish(done, 0, check_address(&t, gpa));
+		return gm_access_end(done, 0, check_address(&t, gpa));
 	if (t.len - 1 > UINT64_MAX - gpa)
-		return finish(done, 0, -ERANGE);
+		return gm_access_end(done, 0, -ERANGE);
 	if (gm_transfer_passes_end(&t))
-		return finish(done, 0, -EOVERFLOW);
+		return gm_access_end(done, 0, -EOVERFLOW);
 	if (gm_stream_is_buffer(t.stream))
 		rc = gm_stream_move_buffer(&t, gpa, &count);
 	else
 		rc = is_plain(t.stream, t.len) ? move_pinned(&t, gpa, &count)
 					       : move_rest(&t, gpa, &count);
-	return finish(done, count, rc);
+	return gm_access_end(done, count, rc);
 }
 
 static __attribute__((noinline)) int end_range(
@@ -187,7 +175,7 @@ static __attribute__((noinline)) int end_range(
 	size_t count;
 	int rc = go_on(&t, gpa, n, &count);
 
-	return finish(done, count, rc);
+	return gm_access_end(done, count, rc);
 }
 
 /* Leases the memory, for one call. */
@@ -228,7 +216,7 @@ static inline int copy(struct gm_stream *s, struct gm_reader *reader, uint64_t g
 	s->off += did;
 	if (s->len < s->off)
 		s->len = s->off;
-	return finish(done, did, rc);
+	return gm_access_end(done, did, rc);
 }
 
 /* The way of nearly all transfers is straight, and as short as can be. */
@@ -241,7 +229,7 @@ static inline __attribute__((always_inline)) int over_range(struct gm_stream *s,
 
 	if (!LIKELY(is_plain(s, len) && !(flags & ~GM_STREAM_EXACT)) ||
 		!LIKELY(s->kind != GM_STREAM_FILE || len <= (uint64_t)INT64_MAX - s->off) ||
-		!LIKELY(lease(reader, gpa, len, perms_of(side), &slice))) {
+		!LIKELY(lease(reader, gpa, len, gm_chain_perms(side), &slice))) {
 		if (!(flags & ~GM_STREAM_EXACT) && is_buffered(s, side, len))
 			return copy(s, reader, gpa, len, done, side);
 		return move_range(
@@ -256,7 +244,7 @@ static inline __attribute__((always_inline)) int over_range(struct gm_stream *s,
 		return end_range(
 			(struct gm_transfer){s, reader, NULL, side, len, flags & GM_STREAM_EXACT},
 			gpa, n, done);
-	return finish(done, len, 0);
+	return gm_access_end(done, len, 0);
 }
 
 int gm_stream_read(struct gm_stream *stream, struct gm_reader *reader, uint64_t gpa, size_t len,

@@ -96,20 +96,27 @@ static void unprotect(struct gm_watch *watch, const struct stretch *s)
 	gm_sys_ioctl(watch->uffd, UFFDIO_UNREGISTER, &range);
 }
 
-/* What was written in [@start, @end) of @s is marked, and protected again. */
-static int take(struct gm_watch *watch, const struct stretch *s, uint64_t start, uint64_t end,
-	uint64_t *bytes)
+/* A scan of [@start, @end) for written pages into @room. */
+static struct pm_scan_arg scan_written(
+	uint64_t start, uint64_t end, const struct page_region *room, uint64_t flags)
 {
-	struct pm_scan_arg arg = {
-		.size = sizeof(arg),
-		.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
+	return (struct pm_scan_arg){
+		.size = sizeof(struct pm_scan_arg),
+		.flags = flags | PM_SCAN_CHECK_WPASYNC,
 		.start = start,
 		.end = end,
-		.vec = (uintptr_t)watch->found,
+		.vec = (uintptr_t)room,
 		.vec_len = REGIONS,
 		.category_mask = PAGE_IS_WRITTEN,
 		.return_mask = PAGE_IS_WRITTEN,
 	};
+}
+
+/* What was written in [@start, @end) of @s is marked, and protected again. */
+static int take(struct gm_watch *watch, const struct stretch *s, uint64_t start, uint64_t end,
+	uint64_t *bytes)
+{
+	struct pm_scan_arg arg = scan_written(start, end, watch->found, PM_SCAN_WP_MATCHING);
 	bool more;
 	int nr;
 
@@ -144,16 +151,7 @@ static int joined(const struct page_region *seen, int i, int nr)
  */
 static int harvest(struct gm_watch *watch, const struct stretch *s, uint64_t *bytes)
 {
-	struct pm_scan_arg look = {
-		.size = sizeof(look),
-		.flags = PM_SCAN_CHECK_WPASYNC,
-		.start = s->hva,
-		.end = s->hva + s->len,
-		.vec = (uintptr_t)watch->seen,
-		.vec_len = REGIONS,
-		.category_mask = PAGE_IS_WRITTEN,
-		.return_mask = PAGE_IS_WRITTEN,
-	};
+	struct pm_scan_arg look = scan_written(s->hva, s->hva + s->len, watch->seen, 0);
 	bool more;
 	int nr;
 

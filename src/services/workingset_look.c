@@ -12,6 +12,7 @@
 #include "services/pagemap.h"
 #include "services/workingset.h"
 #include "sys/sys.h"
+#include "sys/uapi.h"
 
 #define PRESENT (PAGE_IS_PRESENT | PAGE_IS_HUGE)
 #define BLIND 7        /* samples that are not looked for behind one that was there, */
@@ -166,7 +167,8 @@ static int flush(struct gm_workingset *ws, const struct gm_area *a)
 {
 	bool zap = a->method == GM_WORKINGSET_UNMAP;
 	size_t nr = ws->nr_todo;
-	ssize_t done = zap && nr > 1 ? gm_sys_madvise_many(ws->todo, nr, MADV_DONTNEED) : 0;
+	ssize_t done =
+		zap && nr > 1 ? gm_sys_madvise_many(PIDFD_SELF, ws->todo, nr, MADV_DONTNEED) : 0;
 	int rc = 0;
 
 	ws->nr_todo = 0;

@@ -46,9 +46,9 @@ int gm_sys_madvise(void *addr, size_t len, int advice)
 	return madvise(addr, len, advice) ? -errno : 0;
 }
 
-ssize_t gm_sys_madvise_many(const struct iovec *iov, size_t nr, int advice)
+ssize_t gm_sys_madvise_many(int pidfd, const struct iovec *iov, size_t nr, int advice)
 {
-	long rc = syscall(SYS_process_madvise, PIDFD_SELF, iov, nr, advice, 0);
+	long rc = syscall(SYS_process_madvise, pidfd, iov, nr, advice, 0);
 
 	return rc < 0 ? -errno : rc;
 }

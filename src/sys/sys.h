@@ -30,8 +30,8 @@ int gm_sys_munmap(void *addr, size_t len);
 int gm_sys_mremap_to(void *from, size_t len, void *to);
 int gm_sys_mprotect(void *addr, size_t len, int prot);
 int gm_sys_madvise(void *addr, size_t len, int advice);
-/* The same for several stretches of this process (Linux 6.13 for what discards): bytes done. */
-ssize_t gm_sys_madvise_many(const struct iovec *iov, size_t nr, int advice);
+/* The same for several stretches of a process (of this one from Linux 6.13 on, if it discards): bytes done. */
+ssize_t gm_sys_madvise_many(int pidfd, const struct iovec *iov, size_t nr, int advice);
 int gm_sys_mlock(void *addr, size_t len, bool onfault);
 int gm_sys_munlock(void *addr, size_t len);
 /* @nodes: bit mask of @nr_words words; the kernel's off-by-one in maxnode is hidden here. */
