@@ -52,9 +52,13 @@ static void must(bool what)
 
 static uint8_t *map(uint64_t len, int fd)
 {
-	void *at = mmap(NULL, len, PROT_READ | PROT_WRITE,
-		(fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED) | MAP_NORESERVE, fd, 0);
+	const int prot = PROT_READ | PROT_WRITE;
+	void *at;
 
+	if (fd < 0)
+		at = mmap(NULL, len, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	else
+		at = mmap(NULL, len, prot, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	must(at != MAP_FAILED);
 	return at;
 }

@@ -343,6 +343,41 @@ static void a_child_has_the_same_bytes(void **state)
 	munmap(at, LEN);
 }
 
+/* A file is one for both, and what the parent wrote must not be filled again: the child gets no bytes, and no zeros. */
+static void a_child_cannot_fill_its_parents_file(void **state)
+{
+	int fd = memfd_create("fork", MFD_CLOEXEC);
+	uint8_t *at;
+	int fds[2];
+	int status;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(pipe(fds), 0);
+	assert_int_equal(ftruncate(fd, (off_t)LEN), 0);
+	at = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	start_pager(LEN);
+	assert_ok(gm_pager_add_range(pager, at, LEN,
+		AREA(.source = source, .flags = GM_PAGER_EVENTS | GM_PAGER_FILE, .fd = fd), NULL,
+		&err));
+	start_stepping();
+	at[0] = 1;
+	pid = fork();
+	if (pid == 0)
+		_exit(write(fds[1], at + PAGE, 8) == -1 && errno == EFAULT ? 0 : 1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(at[0], 1);
+	assert_true(has_words(at + PAGE, PAGE, 8 * PAGE));
+	stop_stepping();
+	assert_int_equal(told[0].kind, GM_PAGER_STRAY);
+	stop_pager();
+	close(fds[0]);
+	close(fds[1]);
+	munmap(at, LEN);
+	close(fd);
+}
+
 /* ---- errors ---- */
 
 static void bytes_that_cannot_be_read_are_poisoned(void **state)
@@ -489,6 +524,7 @@ int main(void)
 		cmocka_unit_test(what_was_given_back_is_zeros),
 		cmocka_unit_test(absent_pages_move_with_their_mapping),
 		cmocka_unit_test(a_child_has_the_same_bytes),
+		cmocka_unit_test(a_child_cannot_fill_its_parents_file),
 		cmocka_unit_test(bytes_that_cannot_be_read_are_poisoned),
 		cmocka_unit_test(it_is_not_destroyed_while_pages_are_absent),
 		cmocka_unit_test(refusals_say_why),

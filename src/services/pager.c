@@ -269,14 +269,16 @@ int gm_pager_area(struct gm_pager *pager, uint64_t id, struct gm_pager_area_info
 
 int gm_pager_stats(struct gm_pager *pager, struct gm_pager_stats *ret_stats)
 {
-	struct gm_pager_stats stats = {.size = ret_stats->size};
-	uint64_t *to = &stats.faults;
-	const uint64_t *from = &pager->stats.faults;
+	const uint64_t *from = (const uint64_t *)&pager->stats;
+	struct gm_pager_stats stats;
+	uint64_t *to = (uint64_t *)&stats;
 
+	_Static_assert(sizeof(size_t) == sizeof(uint64_t), "all members are words");
 	if (ret_stats->size < sizeof(stats))
 		return -EINVAL;
-	for (size_t i = 0; i < (sizeof(stats) - sizeof(size_t)) / sizeof(uint64_t); i++)
+	for (size_t i = 0; i < sizeof(stats) / sizeof(uint64_t); i++)
 		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+	stats.size = ret_stats->size;
 	*ret_stats = stats;
 	return 0;
 }

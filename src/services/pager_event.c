@@ -71,8 +71,12 @@ static void on_unmap(struct pager_area *area, uint64_t first, uint64_t nr)
 /* What the child has: the same bytes from the same sources. What was on its way did not arrive there. */
 static struct pager_area *copy_area(struct pager_area *from, struct pager_uffd *child)
 {
-	struct pager_area *area = gm_sys_alloc(sizeof(*area));
+	struct pager_area *area;
 
+	/* Its states would have to be one for both, as the file is: else what one has written is filled again. */
+	if (from->file)
+		return NULL;
+	area = gm_sys_alloc(sizeof(*area));
 	if (!area)
 		return NULL;
 	*area = *from;
@@ -110,7 +114,7 @@ static int copy_spots(struct pager_uffd *parent, struct pager_uffd *child)
 	return 0;
 }
 
-/* Without memory to follow it: nobody there reads zeros. */
+/* It cannot be followed: nobody there reads zeros. */
 static void poison_child(struct pager_uffd *parent, int fd)
 {
 	for (size_t i = 0; i < parent->nr_spots; i++) {
