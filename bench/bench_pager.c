@@ -50,15 +50,19 @@ static void must(bool what)
 		abort();
 }
 
-static uint8_t *map(uint64_t len, int fd)
+static uint8_t *map_own(uint64_t len)
 {
-	const int prot = PROT_READ | PROT_WRITE;
-	void *at;
+	void *at = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	if (fd < 0)
-		at = mmap(NULL, len, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	else
-		at = mmap(NULL, len, prot, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	must(at != MAP_FAILED);
+	return at;
+}
+
+static uint8_t *map_file(uint64_t len, int fd)
+{
+	void *at = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+
 	must(at != MAP_FAILED);
 	return at;
 }
@@ -187,7 +191,7 @@ static void fill_bare(void *ctx, uint64_t iters)
 	(void)iters;
 	uffd = bare_uffd(bare, LEN, UFFDIO_REGISTER_MODE_MISSING, 0);
 	if (ctx == file)
-		from = map(LEN, image);
+		from = map_file(LEN, image);
 	for (uint64_t off = 0; off < LEN; off += CHUNK) {
 		if (from) {
 			struct uffdio_copy copy = {.dst = (uintptr_t)bare + off,
@@ -323,15 +327,15 @@ static void make_all(void)
 	image = memfd_create("image", MFD_CLOEXEC);
 	shared_fd = memfd_create("shared", MFD_CLOEXEC);
 	must(ftruncate(image, LEN) == 0 && ftruncate(shared_fd, LEN) == 0 && pipe(stop_pipe) == 0);
-	memory = map(LEN, image);
+	memory = map_file(LEN, image);
 	memset(memory, 0x5a, LEN);
 	munmap(memory, LEN);
-	shared = map(LEN, shared_fd);
+	shared = map_file(LEN, shared_fd);
 	memset(shared, 0xa5, LEN);
-	memory = map(LEN, -1);
-	bare = map(LEN, -1);
-	idle = map(IDLE * PAGE, -1);
-	large = map(LARGE, -1);
+	memory = map_own(LEN);
+	bare = map_own(LEN);
+	idle = map_own(IDLE * PAGE);
+	large = map_own(LARGE);
 	/* Huge pages would be installed by one side only. */
 	must(madvise(memory, LEN, MADV_NOHUGEPAGE) == 0 &&
 		madvise(bare, LEN, MADV_NOHUGEPAGE) == 0);
