@@ -398,7 +398,6 @@ WRAP(int, gm_sys_eventfd, (void), ())
 WRAP(int, gm_sys_timerfd, (void), ())
 WRAP(int, gm_sys_timer_set, (int fd, uint64_t ns), (fd, ns), .fd = fd, .len = ns)
 WRAP(int, gm_sys_set_nonblock, (int fd), (fd), .fd = fd)
-
 WRAP(int, gm_sys_kvm_check, (int fd, unsigned int cap), (fd, cap), .fd = fd, .flags = cap)
 WRAP(int, gm_sys_kvm_enable, (int vm, unsigned int cap, uint64_t arg), (vm, cap, arg), .fd = vm,
 	.flags = cap, .len = arg)
@@ -626,29 +625,22 @@ ssize_t __wrap_gm_sys_recvmsg(int fd, struct msghdr *msg, int flags)
 	return rc;
 }
 
-/*
- * An error leaves in the kernel's field what the plan says (kernels differ). Falling short is what the kernel does when
- * an event becomes unread in the middle: what was done is counted, with -EAGAIN.
- */
+/* An error leaves in the kernel's field what the plan says. What falls short is counted, with -EAGAIN. */
 int __real_gm_sys_uffd_fill(int, enum gm_uffd_fill, uint64_t, uint64_t, uint64_t, int64_t *);
 int __wrap_gm_sys_uffd_fill(int, enum gm_uffd_fill, uint64_t, uint64_t, uint64_t, int64_t *);
 
 int __wrap_gm_sys_uffd_fill(
 	int fd, enum gm_uffd_fill how, uint64_t at, uint64_t from, uint64_t len, int64_t *ret_done)
 {
-	struct fault_event ev = EVENT(gm_sys_uffd_fill, .addr = at, .addr2 = from, .flags = how);
+	struct fault_event ev = EVENT(
+		gm_sys_uffd_fill, .fd = fd, .addr = at, .addr2 = from, .len = len, .flags = how);
 	size_t asked = len;
 	int rc = fault_before(&ev, &asked);
 
-	ev.fd = fd;
-	ev.len = len;
-	*ret_done = 0;
-	if (rc)
-		*ret_done = plan.field;
-	else
+	*ret_done = rc ? plan.field : 0;
+	if (!rc)
 		rc = __real_gm_sys_uffd_fill(fd, how, at, from, asked, ret_done);
-	if (ev.injected && rc == 0)
-		rc = -EAGAIN;
+	rc = ev.injected && !rc ? -EAGAIN : rc;
 	fault_after(&ev, rc);
 	return rc;
 }

@@ -36,6 +36,8 @@
 #include <guestmem/memmap.h>
 #include <guestmem/nbd.h>
 #include <guestmem/object.h>
+#include <guestmem/pager.h>
+#include <guestmem/pager_run.h>
 #include <guestmem/part.h>
 #include <guestmem/piece.h>
 #include <guestmem/policy.h>

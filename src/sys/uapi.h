@@ -95,8 +95,7 @@ struct procmap_query {
 
 #ifndef UFFDIO_POISON /* Linux 6.6 */
 #define UFFD_FEATURE_POISON (1 << 14)
-#define _UFFDIO_POISON (0x08)
-#define UFFDIO_POISON _IOWR(0xAA, _UFFDIO_POISON, struct uffdio_poison)
+#define UFFDIO_POISON _IOWR(0xAA, 0x08, struct uffdio_poison)
 
 struct uffdio_poison {
 	struct uffdio_range range;
