@@ -4,8 +4,8 @@
  *
  * usage: bench_snapshot [--json FILE] [--pairs N]
  *
- * Both sides write a new file, make it durable and give it the name of the one before. The directory is in /var/tmp, on a
- * disk; the disk's own noise is in the A/A ratio.
+ * Both sides write a new file, make it durable and give it the name of the one before. The directory is in /var/tmp,
+ * on a disk; the disk's own noise is in the A/A ratio.
  */
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fuzz_snapshot.c - any bytes as a file of saved memory: opened, verified, read in all ways, as they are and once more with the
- * sums of header and tables made right, which would keep the fuzzer out.
+ * fuzz_snapshot.c - any bytes as a file of saved memory: opened, verified, read in all ways, as they are and once
+ * more with the sums of header and tables made right, which would keep the fuzzer out.
  *
- * An input is shorter than its file: the first FRONT bytes are those of the header, whose rest is 0; then comes a page that raw
- * chunks may name, whose byte i is i % 251; then the rest of the input.
+ * An input is shorter than its file: the first FRONT bytes are those of the header, whose rest is 0; then comes a
+ * page that raw chunks may name, whose byte i is i % 251; then the rest of the input.
  */
 #include <guestmem/snapshot.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_pager_race.c - faulting threads, discards, prefetch, protection and slow sources at once, in each sort of memory:
- * a byte is the source's, what was written last, or zero where the page was given back; nobody hangs.
+ * test_pager_race.c - faulting threads, discards, prefetch, protection and slow sources at once, in each sort of
+ * memory: a byte is the source's, what was written last, or zero where the page was given back; nobody hangs.
  *
  * Pages are cut into lanes, one for each thread that writes and discards, so that each knows what its bytes have to be.
  * All threads read all lanes: there a word is right in itself.

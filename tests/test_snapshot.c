@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_snapshot.c - memory is saved and read back: all sorts of pages, of files and of spaces; differences, and what they
- * are laid on.
+ * test_snapshot.c - memory is saved and read back: all sorts of pages, of files and of spaces; differences, and what
+ * they are laid on.
  */
 #include "saved.h"
 
+#include <guestmem/pager.h>
+#include <guestmem/pager_run.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
 
@@ -371,6 +373,38 @@ static void differences_are_laid_on_their_base(void **state)
 	end_space();
 }
 
+/* What has not arrived is no zeros. */
+static void memory_that_a_pager_brings_has_to_be_there(void **state)
+{
+	static uint8_t bytes[64 * PAGE];
+	static uint8_t copy[SPACE_PAGES * PAGE];
+	struct gm_snapshot_info info = {.size = sizeof(info)};
+	struct gm_snapshot *snapshot;
+	struct gm_source *source;
+	struct gm_pager *pager;
+
+	(void)state;
+	make_space();
+	memset(bytes, 5, sizeof(bytes));
+	assert_ok(gm_source_memory(bytes, sizeof(bytes), &source, &err));
+	assert_ok(gm_pager_create(NULL, &pager, &err));
+	assert_ok(gm_pager_add_space(pager, space, 0, sizeof(bytes),
+		GM_OPTS(gm_pager_area_opts, .source = source), NULL, &err));
+	assert_fails(gm_snapshot_save(space, NULL, in_dir("a"), NULL, &info, &err), EBUSY,
+		"0x40000 bytes are absent yet");
+	assert_false(is_there("a"));
+	assert_ok(gm_pager_stop(pager, GM_PAGER_COMPLETE, 10000, &err));
+	assert_ok(gm_snapshot_save(space, NULL, in_dir("a"), NULL, &info, &err));
+	assert_ok(gm_pager_destroy(pager, &err));
+	look(copy);
+	assert_memory_equal(copy, bytes, sizeof(bytes));
+	snapshot = open_it("a");
+	assert_saved(&snapshot, 1, copy);
+	gm_snapshot_close(snapshot);
+	gm_source_destroy(source);
+	end_space();
+}
+
 static void memory_that_the_host_lost_is_recorded(void **state)
 {
 	struct gm_snapshot_info info = {.size = sizeof(info)};
@@ -566,6 +600,7 @@ int main(void)
 		TEST(a_space_is_saved_with_its_regions),
 		TEST(what_was_never_touched_stays_so),
 		TEST(differences_are_laid_on_their_base),
+		TEST(memory_that_a_pager_brings_has_to_be_there),
 		TEST(memory_that_the_host_lost_is_recorded),
 		TEST(any_number_of_threads_reads),
 		TEST(what_cannot_be_saved_is_refused),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_snapshot_bad.c - saved memory when things go wrong: each byte flipped, each length cut, a full disk, a process that is
- * killed at each call, each call failing in turn.
+ * test_snapshot_bad.c - saved memory when things go wrong: each byte flipped, each length cut, a full disk, a process
+ * that is killed at each call, each call failing in turn.
  */
 #include "saved.h"
 

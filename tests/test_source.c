@@ -68,20 +68,22 @@ struct asked {
 	int done;
 	struct gm_source *source;
 	unsigned long left; /* to start from done() */
-	uintptr_t lowest;   /* address of a local variable in done() */
+	uintptr_t lowest;   /* frame of done() */
 	int stepped;
 	int waited;
 };
 
 static void answered(struct gm_source_read *read, int rc)
 {
+	/* Not the address of a variable: the address sanitizer has these elsewhere. */
+	uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
 	struct asked *asked = read->ctx;
 	uint8_t byte;
 
 	asked->rc = rc;
 	asked->done++;
-	if (!asked->lowest || (uintptr_t)&byte < asked->lowest)
-		asked->lowest = (uintptr_t)&byte;
+	if (!asked->lowest || frame < asked->lowest)
+		asked->lowest = frame;
 	if (!asked->source)
 		return;
 	asked->stepped = gm_source_step(asked->source);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* convert.c - "guestmem convert": saved memory and raw files into each other, differences laid on what they are from. */
+/*
+ * convert.c - "guestmem convert": saved memory and raw files into each other, differences laid on what they are from.
+ */
 #include "snapshot.h"
 
 #include <errno.h>

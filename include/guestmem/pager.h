@@ -57,8 +57,8 @@ struct gm_pager_event {
  * @size:        sizeof(struct gm_pager_opts)
  * @flags:       0
  * @requests:    under way at once with sources that wait, 1 to 4096; default 16
- * @request_len: bytes of one, and of an installation, at most; a power of two, 64 KiB to 1 GiB; default 2 MiB. Pages of an
- *               area that is copied into are not larger
+ * @request_len: bytes of one, and of an installation, at most; a power of two, 64 KiB to 1 GiB; default 2 MiB. Pages
+ *               of an area that is copied into are not larger
  * @parked:      ranges that can wait for another try, 16 to 65536; default 256
  * @ranges:      ranges that can wait to be prefetched, 1 to 2^20; default 1024
  * @retry_ns:    until a refused installation is tried again; default 250 us

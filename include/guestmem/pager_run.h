@@ -102,7 +102,8 @@ enum gm_pager_end {
  * @timeout_ms: negative: none
  * @err:        optional
  *
- * Return: 0; -ETIMEDOUT: it goes on as before, call it again or step; -EINVAL, -EBUSY, or what a system call failed with.
+ * Return: 0; -ETIMEDOUT: it goes on as before, call it again or step; -EINVAL, -EBUSY, or what a system call failed
+ * with.
  * Threads: the one that steps. Since: 0.1.
  */
 GM_API int gm_pager_stop(

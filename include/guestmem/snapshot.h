@@ -30,8 +30,8 @@ enum gm_snapshot_codec {
 };
 
 /*
- * gm_snapshot_opts.flags: what cannot be read (-EIO, -EBADMSG) is recorded as lost, and is no error. Failed memory, and what is
- * recorded as lost in a file that is read (-EHWPOISON), always is.
+ * gm_snapshot_opts.flags: what cannot be read (-EIO, -EBADMSG) is recorded as lost, and is no error. Failed memory,
+ * and what is recorded as lost in a file that is read (-EHWPOISON), always is.
  */
 #define GM_SNAPSHOT_LOST 0x1u
 
@@ -73,7 +73,8 @@ struct gm_snapshot_label {
  * @size:      sizeof(struct gm_snapshot_opts)
  * @identity:  16 random bytes that name it; zeros: they are made of its contents
  * @base:      identity of the file that this one differs from; zeros: it is whole
- * @dirty:     with @base: which pages are in it: bit i % 64 of word i / 64 is page i, of 4096 bytes, of the source; NULL: all
+ * @dirty:     with @base: which pages are in it: bit i % 64 of word i / 64 is page i, of 4096 bytes, of the source;
+ *             NULL: all
  * @labels:    borrowed, @nr_labels of them
  * @nr_labels: number
  * @codec:     enum gm_snapshot_codec
@@ -139,9 +140,9 @@ struct gm_snapshot_info {
  * @err:      optional; its gpa is the first address that it is about
  *
  * On failure whatever @path names is as before. Buffers take a few MiB and 40 bytes for each chunk.
- * Returns 0; -EINVAL (options, regions, or @path is the raw file that the source reads); -ERANGE (a region does not lie in the
- * source); -EBUSY (another one writes there); -ENOTSUP (a codec, or any of it, that the library was built without); -ECANCELED;
- * -EFBIG, -ENOMEM, what the source or a system call failed with.
+ * Returns 0; -EINVAL (options, regions, or @path is the raw file that the source reads); -ERANGE (a region does not
+ * lie in the source); -EBUSY (another one writes there); -ENOTSUP (a codec, or any of it, that the library was built
+ * without); -ECANCELED; -EFBIG, -ENOMEM, what the source or a system call failed with.
  * Threads: any, one for a source. Since: 0.1.
  */
 GM_API int gm_snapshot_write(struct gm_source *source, const struct gm_snapshot_region *regions,
@@ -157,10 +158,12 @@ GM_API int gm_snapshot_write(struct gm_source *source, const struct gm_snapshot_
  * @ret_info: as above
  * @err:      as above
  *
- * All memory that shows and is plugged: RAM, ROM, in rising order of addresses. Of files and of anonymous memory what was never
- * touched is not looked at. Memory that somebody still fills on demand (userfaultfd) must be complete: what has not arrived would be saved as zeros.
- * Returns as gm_snapshot_write(); -EINVAL also if @path is a file that is memory of the space; -ENOTSUP also for memory that is
- * private to the guest or not mapped here; -ENOENT (there is no memory).
+ * All memory that shows and is plugged: RAM, ROM, in rising order of addresses. Of files and of anonymous memory what
+ * was never touched is not looked at. Memory that a pager (pager.h) has not brought yet is refused. What others fill on
+ * demand (another process's userfaultfd) must be complete: what has not arrived would be saved as zeros.
+ * Returns as gm_snapshot_write(); -EBUSY also if a pager has absent pages of the space; -EINVAL also if @path is a file
+ * that is memory of the space; -ENOTSUP also for memory that is private to the guest or not mapped here; -ENOENT (there
+ * is no memory).
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_snapshot_save(struct gm_space *space, struct gm_log *log, const char *path,
@@ -173,8 +176,8 @@ GM_API int gm_snapshot_save(struct gm_space *space, struct gm_log *log, const ch
  * @ret_snapshot: the caller's, for gm_snapshot_close()
  * @err:          optional
  *
- * Its chunks are checked when they are read. Returns 0; -EPROTO (no such file, truncated, or tables that cannot be); -EBADMSG
- * (a sum is wrong); -ENOTSUP (another version, or the library was built without xxHash); -ENOMEM, or what a
+ * Its chunks are checked when they are read. Returns 0; -EPROTO (no such file, truncated, or tables that cannot be);
+ * -EBADMSG (a sum is wrong); -ENOTSUP (another version, or the library was built without xxHash); -ENOMEM, or what a
  * system call failed with.
  * Threads: any. Since: 0.1.
  */
@@ -229,10 +232,10 @@ GM_API int gm_snapshot_label(
  * @ret_source: the caller's
  * @err:        optional
  *
- * Each chunk is verified before its bytes are handed on; what is lost is -EHWPOISON. If the first one is a difference, what is in none of them is
- * GM_SOURCE_ABSENT, and -ENODATA when it is read.
- * Returns 0; -EINVAL; -ESTALE (a difference does not lie on the file in front of it, or has other memory); -ENOTSUP (chunks of a codec
- * that the library was built without); -ENOMEM, or what a system call failed with.
+ * Each chunk is verified before its bytes are handed on; what is lost is -EHWPOISON. If the first one is a
+ * difference, what is in none of them is GM_SOURCE_ABSENT, and -ENODATA when it is read.
+ * Returns 0; -EINVAL; -ESTALE (a difference does not lie on the file in front of it, or has other memory); -ENOTSUP
+ * (chunks of a codec that the library was built without); -ENOMEM, or what a system call failed with.
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_snapshot_source(struct gm_snapshot *const *snapshots, size_t nr, uint32_t flags,
@@ -241,7 +244,8 @@ GM_API int gm_snapshot_source(struct gm_snapshot *const *snapshots, size_t nr, u
 /**
  * gm_snapshot_verify() - reads all chunks of a file and compares their sums
  * @snapshot: borrowed
- * @bad:      optional: told each chunk that is wrong, by the offset and length of its memory and an errno value; other than 0 ends it
+ * @bad:      optional: told each chunk that is wrong, by the offset and length of its memory and an errno value;
+ *            other than 0 ends it
  * @progress: optional: as in struct gm_snapshot_opts
  * @ctx:      passed to both
  * @err:      optional: of the first that is wrong
@@ -262,7 +266,8 @@ GM_API int gm_snapshot_verify(struct gm_snapshot *snapshot,
  * @ret_info:  as for gm_snapshot_write()
  * @err:       optional
  *
- * With GM_SNAPSHOT_LOST it saves what can be saved of a damaged file. Returns as gm_snapshot_source() and gm_snapshot_write().
+ * With GM_SNAPSHOT_LOST it saves what can be saved of a damaged file. Returns as gm_snapshot_source() and
+ * gm_snapshot_write().
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_snapshot_merge(struct gm_snapshot *const *snapshots, size_t nr, const char *path,

@@ -2,8 +2,8 @@
 /*
  * source.h - where the bytes of missing memory come from: files, servers, other memory.
  *
- * A source is a number of bytes. It tells what kind of bytes lie at an offset, and reads them: all that was asked for, or
- * an error. What it hands on has been verified, if it has checksums.
+ * A source is a number of bytes. It tells what kind of bytes lie at an offset, and reads them: all that was asked
+ * for, or an error. What it hands on has been verified, if it has checksums.
  *
  * Sources whose bytes are at hand read, in any number of threads at once. Sources that wait for somebody take requests:
  * these lie in the caller's storage from gm_source_start() to their done(), which is called in gm_source_start() or
@@ -171,9 +171,9 @@ struct gm_source_layer {
  * @ret_source: the caller's
  * @err:        optional
  *
- * A layer has what is not GM_SOURCE_ABSENT there, nor a hole that shows what lies below. Whether they belong together nobody knows; files
- * of saved memory do (gm_snapshot_source()). It reads, also if a layer waits. Return: 0, -EINVAL, -ERANGE (one is longer than
- * the lowest), -ENOMEM.
+ * A layer has what is not GM_SOURCE_ABSENT there, nor a hole that shows what lies below. Whether they belong together
+ * nobody knows; files of saved memory do (gm_snapshot_source()). It reads, also if a layer waits. Return: 0, -EINVAL,
+ * -ERANGE (one is longer than the lowest), -ENOMEM.
  * Threads: any; its reads as those of the layers. Since: 0.1.
  */
 GM_API int gm_source_layers(const struct gm_source_layer *layers, size_t nr,

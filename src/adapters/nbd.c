@@ -188,7 +188,7 @@ static int start(void *ctx, struct gm_source_read *read)
 		return s->ended;
 	if (!gm_is_aligned(read->offset, block) || !gm_is_aligned(read->len, block))
 		return -EINVAL;
-	if (s->nr == UNDER_WAY_MAX * s->opts.connections)
+	if (s->nr == (uint64_t)UNDER_WAY_MAX * s->opts.connections)
 		return -EAGAIN;
 	*pending(read) = (struct pending){0};
 	/* From nothing to something: time matters now. */

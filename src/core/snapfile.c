@@ -90,7 +90,7 @@ uint64_t gm_snapfile_sum(const uint8_t *bytes)
 
 int gm_snapfile_look(const uint8_t *bytes, uint32_t *ret_version, const char **ret_why)
 {
-	if (memcmp(bytes, magic, sizeof(magic)))
+	if (memcmp(bytes, magic, sizeof(magic)) != 0)
 		return no(ret_why, "no file of saved memory");
 	*ret_version = get_32(bytes + 8);
 	if (*ret_version == GM_SNAPFILE_VERSION)

@@ -34,10 +34,11 @@ struct gm_space {
 	uint64_t nr_iommus;         /* and regions of IOMMUs that it ever had: never all three */
 	uint64_t timeout_ns;
 	struct gm_reclaim reclaim;
-	pthread_mutex_t lock; /* busy, nodes, exchange of the view */
-	bool busy;            /* a transaction is open, or something is being reclaimed */
-	bool granted;         /* a grant's, which alone changes it */
-	bool controlled;      /* __atomic: a guest's requests change its mappings (gm_control) */
+	pthread_mutex_t lock;      /* busy, nodes, exchange of the view */
+	bool busy;                 /* a transaction is open, or something is being reclaimed */
+	bool granted;              /* a grant's, which alone changes it */
+	struct gm_filler *fillers; /* who brings absent pages; with the lock */
+	bool controlled; /* __atomic: a guest's requests change its mappings (gm_control) */
 	struct gm_nodes nodes;
 	struct gm_node *root;          /* a container of all addresses */
 	struct gm_listener *listeners; /* by rising priority; changed by who holds the space */

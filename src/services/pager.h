@@ -2,8 +2,8 @@
 /*
  * pager.h - what the files of the pager share.
  *
- * Locks: the pager's (lists of areas, ranges to prefetch), then a userfaultfd's (where areas lie, installations, events).
- * None is held while a source is read or an embedder is called.
+ * Locks: the pager's (lists of areas, ranges to prefetch), then a userfaultfd's (where areas lie, installations,
+ * events). None is held while a source is read or an embedder is called.
  */
 #ifndef GM_SERVICES_PAGER_H
 #define GM_SERVICES_PAGER_H

@@ -3,8 +3,8 @@
  * pager_install.c - putting bytes into memory: what the kernel answers and what that means, in one place.
  *
  * The lock of the userfaultfd is held from the look at a page's state until it is changed, and events take the same
- * lock: what was removed while its bytes were on their way stays removed. Whoever waits for a page that is passed over is
- * woken, faults again and is told what holds by then.
+ * lock: what was removed while its bytes were on their way stays removed. Whoever waits for a page that is passed
+ * over is woken, faults again and is told what holds by then.
  *
  * answer                          meaning
  * 0                               done
@@ -252,7 +252,10 @@ int gm_pager_install(
 	return rc;
 }
 
-/* Pages that are loading, or were dropped meanwhile, become @to, or what they have to be. Returns those that became @to. */
+/*
+ * Pages that are loading, or were dropped meanwhile, become @to, or what they have to be. Returns those that became
+ * @to.
+ */
 static uint64_t end_loading(const struct pager_run *run, enum gm_pagestate to)
 {
 	struct pager_area *area = run->area;

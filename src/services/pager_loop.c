@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pager_loop.c - one turn: what the kernel reports, what sources have, what is to be tried again, then a bounded step of
- * filling ahead, if nobody waits.
+ * pager_loop.c - one turn: what the kernel reports, what sources have, what is to be tried again, then a bounded step
+ * of filling ahead, if nobody waits.
  *
  * The eventfd stays readable while there is something to fill, so that an outer loop comes back.
  */
@@ -178,7 +178,10 @@ static bool next_of_all(struct gm_pager *pager, struct pager_ahead *ret)
 	return false;
 }
 
-/* Bytes that the rate allows now: what was not used of a tenth of a second, a page or a step at least, may be used later. */
+/*
+ * Bytes that the rate allows now: what was not used of a tenth of a second, a page or a step at least, may be used
+ * later.
+ */
 static uint64_t allowed(struct gm_pager *pager, uint64_t page)
 {
 	uint64_t now;

@@ -12,10 +12,12 @@
 #include <inttypes.h>
 
 #include "core/error.h"
+#include "memory/filler.h"
 #include "memory/reach.h"
 #include "services/pager.h"
 
 struct gm_pager_space {
+	struct gm_filler filler;
 	struct gm_pager_space *next;
 	struct gm_pager *pager;
 	struct gm_space *space;
@@ -51,6 +53,18 @@ static uint64_t absent_in(const struct pager_area *area, uint64_t first, uint64_
 	gm_pagestate_count(area->states, first, nr, counts);
 	return counts[GM_PAGE_ABSENT] + counts[GM_PAGE_LOADING] + counts[GM_PAGE_FILLED] +
 	       counts[GM_PAGE_DROPPED];
+}
+
+static uint64_t absent_of_space(const struct gm_filler *filler)
+{
+	const struct gm_pager_space *s = (const void *)filler;
+	uint64_t bytes = 0;
+
+	for (const struct pager_area *area = first_area(s); area; area = area->next) {
+		if (area->space == s->space)
+			bytes += absent_in(area, 0, area->nr) * area->page;
+	}
+	return bytes;
 }
 
 static int on_prepare(void *ctx, const struct gm_change *changes, size_t nr, struct gm_error *err)
@@ -242,6 +256,8 @@ static int listen_to(struct gm_pager *pager, struct gm_space *space, struct gm_e
 		gm_sys_free(s);
 		return rc;
 	}
+	s->filler.absent = absent_of_space;
+	gm_filler_add(space, &s->filler);
 	s->next = pager->spaces;
 	pager->spaces = s;
 	return 0;
@@ -282,6 +298,7 @@ int gm_pager_spaces_end(struct gm_pager *pager, struct gm_error *err)
 
 		if (rc)
 			return rc;
+		gm_filler_remove(s->space, &s->filler);
 		pager->spaces = s->next;
 		gm_sys_free(s);
 	}

@@ -42,8 +42,8 @@ struct gm_desk *gm_desk_create(struct gm_snapshot *const *snapshots, size_t nr);
 void gm_desk_destroy(struct gm_desk *desk);
 
 /*
- * The memory of a chunk that has some, to @to or, if that is NULL, to the desk; verified. 0, -EBADMSG, -ENODATA (the file
- * became shorter), or what reading failed with.
+ * The memory of a chunk that has some, to @to or, if that is NULL, to the desk; verified. 0, -EBADMSG, -ENODATA (the
+ * file became shorter), or what reading failed with.
  */
 int gm_desk_load(struct gm_desk *desk, const struct gm_snapshot *snapshot, size_t index, void *to,
 	struct gm_error *err);

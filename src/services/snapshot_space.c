@@ -2,9 +2,9 @@
 /*
  * snapshot_space.c - the memory of a space as a source: its pieces one behind the other, in rising order of addresses.
  *
- * Each piece is pinned. One that is shared and has a file is read through that: the file tells its holes, and reading one makes no
- * page. Anonymous memory is looked at by PAGEMAP_SCAN and read where it is mapped, under the guard if that is installed,
- * else by the kernel on our behalf; so is what is neither, all of it.
+ * Each piece is pinned. One that is shared and has a file is read through that: the file tells its holes, and reading
+ * one makes no page. Anonymous memory is looked at by PAGEMAP_SCAN and read where it is mapped, under the guard if
+ * that is installed, else by the kernel on our behalf; so is what is neither, all of it.
  */
 #include <guestmem/guard.h>
 #include <guestmem/snapshot.h>
@@ -18,6 +18,7 @@
 #include "core/range.h"
 #include "core/snapfile.h"
 #include "memory/block.h"
+#include "memory/filler.h"
 #include "memory/reach.h"
 #include "services/newfile.h"
 #include "services/pagemap.h"
@@ -395,6 +396,7 @@ int gm_snapshot_save(struct gm_space *space, struct gm_log *log, const char *pat
 	struct gm_error *err)
 {
 	static const uint8_t none[16];
+	uint64_t absent;
 	struct saving s = {.space = space,
 		.path = path,
 		.err = err,
@@ -408,6 +410,12 @@ int gm_snapshot_save(struct gm_space *space, struct gm_log *log, const char *pat
 	if (opts.dirty || (log && !memcmp(opts.base, none, 16)))
 		return gm_error_set(err, -EINVAL, 0, 0,
 			"saving a space: pages are those of a log, for a difference with a base");
+	absent = gm_filler_absent(space);
+	if (absent)
+		return gm_error_set(err, -EBUSY, 0, absent,
+			"%s: 0x%" PRIx64
+			" bytes are absent yet: a pager has to bring them before they are saved",
+			space->name, absent);
 	opts.flags |= GM_SNAPSHOT_LOST;
 	/* Without it all is looked at. */
 	s.pagemap = gm_sys_open("/proc/self/pagemap", O_RDONLY, 0);

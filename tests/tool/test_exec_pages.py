@@ -12,7 +12,7 @@ from common import (MIB, PAGE, THP, TOOL, Case, as_nobody, guestmem, main, need_
 FIELDS = {"command", "exit_status", "exit_signal", "wall_seconds", "size", "name", "numa", "populate",
           "page_size_requested", "page_size_effective", "page_size_achieved", "faults_minor", "faults_major",
           "guest_faults", "guest_faults_lost", "guest_faults_reason", "allocated_bytes", "peak_allocated_bytes",
-          "present_bytes", "present_by_page_size", "peak_present_bytes", "page_table_bytes", "peak_page_table_bytes",
+          "present_bytes", "present_by_page_size", "limit", "peak_present_bytes", "page_table_bytes", "peak_page_table_bytes",
           "not_seen", "surviving_pids", "warnings", "interval_seconds", "samples"}
 
 
