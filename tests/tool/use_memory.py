@@ -88,11 +88,12 @@ def stopped(at, fd, size, touched):
 
 def signals(args):
     """Prints the name of each signal that comes."""
-    for name in args:
-        signal.signal(getattr(signal, "SIG" + name), lambda n, _: print(signal.Signals(n).name, flush=True))
+    wanted = {getattr(signal, "SIG" + name) for name in args}
+    # Waited for, not handled: one that comes just before pause() would not be told before the next.
+    signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
     print("ready", flush=True)
     while True:
-        signal.pause()
+        print(signal.sigwait(wanted).name, flush=True)
 
 
 if __name__ == "__main__":
