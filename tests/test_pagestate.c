@@ -149,8 +149,10 @@ static void *race(void *arg)
 	uint8_t *mine = arg;
 
 	for (unsigned int at = 0; at < RACE_PAGES;) {
-		uint64_t got = gm_pagestate_claim(
-			race_words, at, 1 + at % 7, GM_PAGE_ABSENT, GM_PAGE_LOADING);
+		unsigned int left = RACE_PAGES - at;
+		unsigned int nr = 1 + at % 7 < left ? 1 + at % 7 : left;
+		uint64_t got =
+			gm_pagestate_claim(race_words, at, nr, GM_PAGE_ABSENT, GM_PAGE_LOADING);
 
 		memset(mine + at, 1, got);
 		at += got ? (unsigned int)got : 1;

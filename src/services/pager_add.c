@@ -352,6 +352,18 @@ static int add_own(struct gm_pager *pager, const struct pager_place *place,
 	return gm_pager_add(pager, u, place, opts, ret_area, err);
 }
 
+/* What the caller says of a place goes before what was found out. */
+static void apply(struct pager_place *place, const struct gm_pager_area_opts *opts)
+{
+	if (opts->page_size)
+		place->page = opts->page_size;
+	place->huge = place->page > gm_sys_page_size();
+	if (opts->flags & GM_PAGER_FILE) {
+		place->fd = opts->fd;
+		place->fd_off = opts->fd_off;
+	}
+}
+
 int gm_pager_add_range(struct gm_pager *pager, void *addr, uint64_t len,
 	const struct gm_pager_area_opts *opts, uint64_t *ret_area, struct gm_error *err)
 {
@@ -366,13 +378,7 @@ int gm_pager_add_range(struct gm_pager *pager, void *addr, uint64_t len,
 		return gm_error_set(err, rc, 0, len,
 			"pager: what is mapped at %p is not known, nor its page size: %s", addr,
 			gm_error_word(rc));
-	if (copy.page_size)
-		place.page = copy.page_size;
-	place.huge = place.page > gm_sys_page_size();
-	if (copy.flags & GM_PAGER_FILE) {
-		place.fd = copy.fd;
-		place.fd_off = copy.fd_off;
-	}
+	apply(&place, &copy);
 	if (copy.way == GM_PAGER_MAP)
 		return gm_pager_map(pager, &place, &copy, ret_area, err);
 	return add_own(pager, &place, &copy, ret_area, err);
@@ -416,13 +422,7 @@ int gm_pager_add_mapping(struct gm_pager *pager, uint64_t uffd, uint64_t addr, u
 			"pager: no userfaultfd %" PRIu64 ", or not this way", uffd);
 	if (rc)
 		return rc;
-	if (copy.page_size)
-		place.page = copy.page_size;
-	place.huge = place.page > gm_sys_page_size();
-	if (copy.flags & GM_PAGER_FILE) {
-		place.fd = copy.fd;
-		place.fd_off = copy.fd_off;
-		place.shared = true;
-	}
+	apply(&place, &copy);
+	place.shared = copy.flags & GM_PAGER_FILE;
 	return gm_pager_add(pager, u, &place, &copy, ret_area, err);
 }

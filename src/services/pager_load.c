@@ -121,22 +121,30 @@ static int go_on(const struct pager_run *run)
 	}
 }
 
-/* The source's bytes of a run that is loading are at hand: in @buf, or in the file. */
-static int finish(const struct pager_run *run, const void *buf)
+/* Installs a run that is loading; what cannot be is put back. */
+static int install(const struct pager_run *run, enum pager_how how, const void *buf)
 {
 	struct pager_run rest = *run;
 	uint64_t done;
+	int rc = gm_pager_install(run, how, buf, &done);
+
+	rest.first += done;
+	rest.nr -= done;
+	if (rest.nr)
+		gm_pager_unload(&rest);
+	return rc;
+}
+
+/* The source's bytes of a run that is loading are at hand: in @buf, or in the file. */
+static int finish(const struct pager_run *run, const void *buf)
+{
 	int rc;
 
 	if (run->area->way == GM_PAGER_CONTINUE) {
 		gm_pager_filled(run);
 		rc = go_on(run);
 	} else {
-		rc = gm_pager_install(run, PAGER_DATA, buf, &done);
-		rest.first += done;
-		rest.nr -= done;
-		if (rest.nr)
-			gm_pager_unload(&rest);
+		rc = install(run, PAGER_DATA, buf);
 	}
 	if (!rc)
 		note(run);
@@ -258,16 +266,10 @@ static int start(const struct pager_run *run)
 static int load(const struct pager_run *run, bool zero, uint8_t *buf)
 {
 	const struct pager_area *area = run->area;
-	struct pager_run rest = *run;
-	uint64_t done;
-	int rc;
 
 	if (zero) {
-		rc = gm_pager_install(run, PAGER_BLANK, NULL, &done);
-		rest.first += done;
-		rest.nr -= done;
-		if (rest.nr)
-			gm_pager_unload(&rest);
+		int rc = install(run, PAGER_BLANK, NULL);
+
 		if (!rc)
 			note(run);
 		return rc;
