@@ -488,27 +488,37 @@ static void what_cannot_be_is_refused(void **state)
 	stop_server();
 }
 
-static int scenario(void *ctx)
+static int attempt(void)
 {
 	uint8_t page[4096];
 	int rc;
 
-	(void)ctx;
 	source = NULL;
-	/* A server that is busy with the end of the connections before may reset one. */
-	for (int i = 0; i < 20; i++) {
-		rc = OPEN(.connections = 2, .retry_ms = 100);
-		if (rc != -ECONNRESET || fault_hits())
-			break;
-		usleep(10000);
-	}
+	rc = OPEN(.connections = 2, .retry_ms = 100);
 	if (rc)
 		return rc;
 	rc = gm_source_read(source, 8192, page, sizeof(page), &err);
 	if (!rc)
 		assert_pattern(page, 8192, sizeof(page));
-	fault_disarm();
 	gm_source_destroy(source);
+	return rc;
+}
+
+static int scenario(void *ctx)
+{
+	int rc = attempt();
+
+	(void)ctx;
+	/* nbdkit 1.32 may die of connections that end while they are made: then another one is asked. */
+	for (int i = 0; i < 20 && rc && !fault_hits(); i++) {
+		usleep(10000);
+		if (waitpid(server, NULL, WNOHANG) == server) {
+			unlink(path);
+			NBDKIT("pattern", "64M");
+		}
+		rc = attempt();
+	}
+	fault_disarm();
 	return rc;
 }
 
