@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * bench_kvm.c - the KVM adapter against KVM's own calls: harvests of 1 GiB, and a slot that comes and goes.
+ * bench_kvm.c - the KVM adapter against KVM's own calls: harvests of 1 GiB, and a slot that comes and goes; a watch
+ * beside KVM against the kernel's scan.
  *
  * usage: bench_kvm [--json FILE]
  *
@@ -10,11 +11,13 @@
 #include <fcntl.h>
 #include <guestmem/guestmem.h>
 #include <linux/kvm.h>
+#include <linux/userfaultfd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "bench.h"
@@ -117,6 +120,72 @@ static void harvest_by_hand(void *ctx, uint64_t iters)
 	}
 }
 
+/* ---- asynchronous write protection ---- */
+
+/* linux/fs.h of Linux 6.7; the 6.1 headers have it not. */
+struct scan {
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, inverted, mask, any,
+		ret;
+};
+
+#define SCAN _IOWR('f', 16, struct scan)
+#define SCAN_PROTECT 1u
+#define SCAN_WRITTEN 2u
+#define FEATURE_ASYNC (UINT64_C(1) << 15)
+#define FEATURE_UNPOPULATED (UINT64_C(1) << 13)
+
+static struct gm_watch *watch;
+static int pagemap;
+
+static void watched(void *ctx, uint64_t iters)
+{
+	for (uint64_t i = 0; i < iters; i++) {
+		uint64_t bytes;
+
+		if (ctx)
+			write_pages(&with);
+		if (gm_watch_harvest(watch, &bytes, NULL) || (ctx && bytes < WRITES * 4096))
+			abort();
+	}
+}
+
+static void watched_by_hand(void *ctx, uint64_t iters)
+{
+	static uint64_t found[1024][3];
+	uint64_t first = (uintptr_t)memory;
+
+	for (uint64_t i = 0; i < iters; i++) {
+		struct scan scan = {.size = sizeof(scan),
+			.flags = SCAN_PROTECT,
+			.start = first,
+			.end = first + LEN,
+			.vec = (uintptr_t)found,
+			.vec_len = 1024,
+			.mask = SCAN_WRITTEN,
+			.ret = SCAN_WRITTEN};
+
+		if (ctx)
+			write_pages(&by_hand);
+		if (ioctl(pagemap, SCAN, &scan) < (ctx ? (int)WRITES : 0))
+			abort();
+	}
+}
+
+static void protect_by_hand(void)
+{
+	struct uffdio_api api = {.api = UFFD_API, .features = FEATURE_ASYNC | FEATURE_UNPOPULATED};
+	struct uffdio_register reg = {
+		.range = {(uintptr_t)memory, LEN}, .mode = UFFDIO_REGISTER_MODE_WP};
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+
+	need(fd, "userfaultfd");
+	need(ioctl(fd, UFFDIO_API, &api), "UFFDIO_API");
+	need(ioctl(fd, UFFDIO_REGISTER, &reg), "UFFDIO_REGISTER");
+	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	need(pagemap, "pagemap");
+	watched_by_hand(NULL, 1);
+}
+
 static void write_only(void *ctx, uint64_t iters)
 {
 	(void)ctx;
@@ -165,6 +234,13 @@ static const struct bench_row rows[] = {
 /* Without logging: a slot that is logged is moved before it goes. */
 static const struct bench_row slot_row = {"slot of 2 MiB comes and goes", plug, NULL,
 	"mmap, KVM twice, munmap", plug_by_hand, NULL, 0, 1.5, NULL};
+
+static const struct bench_row watch_rows[] = {
+	{"watch 1 GiB, nothing written", watched, NULL, "PAGEMAP_SCAN that protects",
+		watched_by_hand, NULL, 0, 1.1, NULL},
+	{"write 128 pages, watch 1 GiB", watched, bits, "the same, PAGEMAP_SCAN", watched_by_hand,
+		bits, 0, 1.1, NULL},
+};
 
 /* ---- machines ---- */
 
@@ -236,6 +312,11 @@ int main(int argc, char **argv)
 	bench_rows(rows, NR_ROWS);
 	need(gm_kvm_track(kvm, GM_KVM_TRACK_NONE, NULL), "track");
 	bench_run(&slot_row);
+	set_slot(0, 0, 0, LEN, memory);
+	protect_by_hand();
+	need(gm_watch_create(space, &watch, NULL), "watch");
+	bench_rows(watch_rows, sizeof(watch_rows) / sizeof(watch_rows[0]));
+	gm_watch_destroy(watch, NULL);
 	gm_kvm_destroy(kvm, NULL);
 	gm_log_destroy(log_, NULL);
 	gm_block_put(hot);

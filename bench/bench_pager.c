@@ -23,18 +23,32 @@
 #define LEN (32u << 20)
 #define CHUNK (2u << 20)
 #define FAULTS 512u
-#define IDLE 1000u
 #define LARGE (UINT64_C(64) << 30)
+
+#ifndef UFFDIO_MOVE /* Linux 6.8 */
+#define UFFD_FEATURE_MOVE (1 << 16)
+#define UFFDIO_MOVE _IOWR(0xAA, 0x05, struct uffdio_move)
+
+struct uffdio_move {
+	__u64 dst;
+	__u64 src;
+	__u64 len;
+	__u64 mode;
+	__s64 move;
+};
+#endif
 
 static int image; /* LEN of bytes */
 static struct gm_source *file;
 static struct gm_source *zeros;
-static uint8_t *memory; /* LEN, private: the pager's */
-static uint8_t *bare;   /* the same, the other side's */
+static uint8_t *memory;   /* LEN, private: the pager's */
+static uint8_t *bare;     /* the same, the other side's */
+static uint8_t *moved[2]; /* LEN each, at a multiple of CHUNK: ours, the other side's */
+static uint8_t *staging;  /* CHUNK */
+static struct gm_source *made;
 static uint8_t *large;
 static int shared_fd;
 static uint8_t *shared;
-static uint8_t *idle; /* IDLE pages */
 
 static struct gm_pager *pager;
 static uint64_t area;
@@ -138,6 +152,8 @@ static void end(void)
 		close(uffd);
 	uffd = -1;
 	must(madvise(memory, LEN, MADV_DONTNEED) == 0 && madvise(bare, LEN, MADV_DONTNEED) == 0);
+	must(madvise(moved[0], LEN, MADV_DONTNEED) == 0 &&
+		madvise(moved[1], LEN, MADV_DONTNEED) == 0);
 }
 
 static void begin(uint8_t *at, uint64_t len, struct gm_source *from, uint32_t flags, int fd)
@@ -147,14 +163,6 @@ static void begin(uint8_t *at, uint64_t len, struct gm_source *from, uint32_t fl
 
 	must(gm_pager_create(NULL, &pager, NULL) == 0);
 	must(gm_pager_add_range(pager, at, len, &opts, &area, NULL) == 0);
-}
-
-static void add_idle(void)
-{
-	struct gm_pager_area_opts opts = {.size = sizeof(opts), .source = file};
-
-	for (uint64_t i = 0; i < IDLE; i++)
-		must(gm_pager_add_range(pager, idle + i * PAGE, PAGE, &opts, NULL, NULL) == 0);
 }
 
 static void run_handler(bool by_us)
@@ -210,6 +218,48 @@ static void fill_bare(void *ctx, uint64_t iters)
 		munmap(from, LEN);
 }
 
+/* ---- by huge pages ---- */
+
+static uint8_t *map_huge(uint64_t len)
+{
+	uint8_t *at = map_own(len + CHUNK);
+
+	at += -(uintptr_t)at & (CHUNK - 1);
+	must(madvise(at, len, MADV_HUGEPAGE) == 0);
+	return at;
+}
+
+static void fill_moved(void *ctx, uint64_t iters)
+{
+	struct gm_pager_area_opts opts = {
+		.size = sizeof(opts), .source = made, .way = *(uint32_t *)ctx};
+	struct gm_pager_stats stats = {.size = sizeof(stats)};
+	uint8_t *at = opts.way == GM_PAGER_MOVE ? moved[0] : memory;
+
+	(void)iters;
+	must(gm_pager_create(NULL, &pager, NULL) == 0);
+	must(gm_pager_add_range(pager, at, LEN, &opts, &area, NULL) == 0);
+	must(gm_pager_prefetch(pager, area, 0, LEN) == 0);
+	while (stats.bytes_ahead < LEN) {
+		must(gm_pager_step(pager, 0) >= 0);
+		must(gm_pager_stats(pager, &stats) == 0);
+	}
+}
+
+static void move_bare(void *ctx, uint64_t iters)
+{
+	(void)ctx;
+	(void)iters;
+	uffd = bare_uffd(moved[1], LEN, UFFDIO_REGISTER_MODE_MISSING, UFFD_FEATURE_MOVE);
+	for (uint64_t off = 0; off < LEN; off += CHUNK) {
+		struct uffdio_move move = {
+			.dst = (uintptr_t)moved[1] + off, .src = (uintptr_t)staging, .len = CHUNK};
+
+		memset(staging, 0x5a, CHUNK);
+		must(ioctl(uffd, UFFDIO_MOVE, &move) == 0);
+	}
+}
+
 /* ---- on demand ---- */
 
 static void touch(const uint8_t *at)
@@ -222,8 +272,7 @@ static void demand_before(void *ctx)
 {
 	end();
 	begin(memory, LEN, file, 0, -1);
-	if (ctx)
-		add_idle();
+	(void)ctx;
 	uffd = bare_uffd(bare, LEN, UFFDIO_REGISTER_MODE_MISSING, 0);
 }
 
@@ -301,6 +350,33 @@ static void arm(void *ctx, uint64_t iters)
 	begin(large, LARGE, zeros, 0, -1);
 }
 
+/* ---- taking over ---- */
+
+static int states;
+
+static void takeover_before(void *ctx)
+{
+	(void)ctx;
+	end();
+	uffd = bare_uffd(large, LARGE, UFFDIO_REGISTER_MODE_MISSING, 0);
+}
+
+/* What a handler does in the place of one that was killed, until it can serve. */
+static void take_over(void *ctx, uint64_t iters)
+{
+	struct gm_pager_area_opts opts = {.size = sizeof(opts),
+		.source = zeros,
+		.flags = GM_PAGER_STATES | GM_PAGER_TAKEOVER,
+		.states = states};
+	uint64_t id;
+
+	(void)ctx;
+	(void)iters;
+	must(gm_pager_create(NULL, &pager, NULL) == 0);
+	must(gm_pager_add_uffd(pager, uffd, 0, &id, NULL) == 0);
+	must(gm_pager_add_mapping(pager, id, (uintptr_t)large, LARGE, &opts, &area, NULL) == 0);
+}
+
 /* ---- rows ---- */
 
 static int no_bytes(void *ctx, uint64_t offset, void *buf, size_t len, struct gm_error *err)
@@ -309,6 +385,15 @@ static int no_bytes(void *ctx, uint64_t offset, void *buf, size_t len, struct gm
 	(void)offset;
 	(void)err;
 	memset(buf, 0, len);
+	return 0;
+}
+
+static int made_bytes(void *ctx, uint64_t offset, void *buf, size_t len, struct gm_error *err)
+{
+	(void)ctx;
+	(void)offset;
+	(void)err;
+	memset(buf, 0x5a, len);
 	return 0;
 }
 
@@ -335,68 +420,91 @@ static void make_all(void)
 	memset(shared, 0xa5, LEN);
 	memory = map_own(LEN);
 	bare = map_own(LEN);
-	idle = map_own(IDLE * PAGE);
 	large = map_own(LARGE);
 	/* Huge pages would be installed by one side only. */
 	must(madvise(memory, LEN, MADV_NOHUGEPAGE) == 0 &&
 		madvise(bare, LEN, MADV_NOHUGEPAGE) == 0);
 	must(gm_source_file(image, 0, 0, &file, NULL) == 0);
 	must(gm_source_create(&ops, &zeros, NULL) == 0);
+	ops = (struct gm_source_ops){.size = sizeof(ops), .len = LEN, .read = made_bytes};
+	must(gm_source_create(&ops, &made, NULL) == 0);
+	states = memfd_create("states", MFD_CLOEXEC);
+	must(ftruncate(states, (off_t)gm_pager_states_len(LARGE / PAGE)) == 0);
+	moved[0] = map_huge(LEN);
+	moved[1] = map_huge(LEN);
+	staging = map_huge(CHUNK);
 }
+
+static bool yes = true;
+static bool no = false;
+static uint32_t by_moving = GM_PAGER_MOVE;
+static uint32_t by_copying = GM_PAGER_COPY;
+static struct bench_row ahead[] = {
+	{.name = "32 MiB ahead, from a file",
+		.ours = fill_ours,
+		.against = "mmap, UFFDIO_COPY of 2 MiB",
+		.other = fill_bare,
+		.goal = 1.05,
+		.before = bulk_before,
+		.iters = 1},
+	{.name = "32 MiB ahead, zeros",
+		.ours = fill_ours,
+		.against = "UFFDIO_ZEROPAGE of 2 MiB",
+		.other = fill_bare,
+		.goal = 1.1,
+		.before = bulk_before,
+		.iters = 1},
+	{.name = "32 MiB ahead, moved",
+		.ours = fill_moved,
+		.ours_ctx = &by_moving,
+		.against = "memset, UFFDIO_MOVE of 2 MiB",
+		.other = move_bare,
+		.goal = 1.2,
+		.before = bulk_before,
+		.iters = 1},
+	{.name = "32 MiB ahead, moved",
+		.ours = fill_moved,
+		.ours_ctx = &by_moving,
+		.against = "the same, copied",
+		.other = fill_moved,
+		.other_ctx = &by_copying,
+		.goal = 0.7,
+		.before = bulk_before,
+		.iters = 1},
+	{.name = "512 faults on demand",
+		.ours = demand_ours,
+		.against = "epoll, read, pread, UFFDIO_COPY",
+		.other = demand_bare,
+		.goal = 1.05,
+		.before = demand_before,
+		.iters = 1},
+	{.name = "a pager of 64 GiB until it can be touched",
+		.ours = arm,
+		.against = "1 ms",
+		.limit_ns = 1e6,
+		.goal = 1,
+		.before = bulk_before,
+		.iters = 1},
+	{.name = "taking over 64 GiB from a killed handler",
+		.ours = take_over,
+		.against = "5 ms",
+		.limit_ns = 5e6,
+		.goal = 1,
+		.before = takeover_before,
+		.iters = 1},
+};
+static const struct bench_row in_thread = {.name = "512 faults in the thread itself, continued",
+	.ours = thread_touch,
+	.ours_ctx = &yes,
+	.against = "SIGBUS, UFFDIO_CONTINUE",
+	.other = thread_touch,
+	.other_ctx = &no,
+	.goal = 1.1,
+	.before = thread_before,
+	.iters = 1};
 
 int main(int argc, char **argv)
 {
-	static bool yes = true;
-	static bool no = false;
-	static struct bench_row ahead[] = {
-		{.name = "32 MiB ahead, from a file",
-			.ours = fill_ours,
-			.against = "mmap, UFFDIO_COPY of 2 MiB",
-			.other = fill_bare,
-			.goal = 1.05,
-			.before = bulk_before,
-			.iters = 1},
-		{.name = "32 MiB ahead, zeros",
-			.ours = fill_ours,
-			.against = "UFFDIO_ZEROPAGE of 2 MiB",
-			.other = fill_bare,
-			.goal = 1.1,
-			.before = bulk_before,
-			.iters = 1},
-		{.name = "512 faults on demand",
-			.ours = demand_ours,
-			.against = "epoll, read, pread, UFFDIO_COPY",
-			.other = demand_bare,
-			.goal = 1.05,
-			.before = demand_before,
-			.iters = 1},
-		{.name = "512 faults beside 1000 idle userfaultfds",
-			.ours = demand_ours,
-			.against = "epoll, read, pread, UFFDIO_COPY",
-			.other = demand_bare,
-			.goal = 1.1,
-			.before = demand_before,
-			.before_ctx = &yes,
-			.iters = 1},
-		{.name = "a pager of 64 GiB until it can be touched",
-			.ours = arm,
-			.against = "1 ms",
-			.limit_ns = 1e6,
-			.goal = 1,
-			.before = bulk_before,
-			.iters = 1},
-	};
-	static const struct bench_row in_thread = {
-		.name = "512 faults in the thread itself, continued",
-		.ours = thread_touch,
-		.ours_ctx = &yes,
-		.against = "SIGBUS, UFFDIO_CONTINUE",
-		.other = thread_touch,
-		.other_ctx = &no,
-		.goal = 1.1,
-		.before = thread_before,
-		.iters = 1};
-
 	bench_begin(argc, argv);
 	make_all();
 	ahead[0].ours_ctx = file;

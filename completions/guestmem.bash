@@ -65,7 +65,7 @@ _guestmem() {
 	local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} ret
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
-		mapfile -t COMPREPLY < <(compgen -W 'convert doctor exec inspect map run snapshot tables verify walk --help --version' -- "$current")
+		mapfile -t COMPREPLY < <(compgen -W 'convert doctor exec inspect keep map restore run serve snapshot tables verify walk wset --help --version' -- "$current")
 		return
 	fi
 	if [ "${COMP_WORDS[1]}" = exec ] && _guestmem_command_index; then
@@ -84,7 +84,7 @@ _guestmem() {
 	exec:--page-size | exec:-p)
 		mapfile -t COMPREPLY < <(compgen -W 'base thp 2M 1G' -- "$current")
 		;;
-	run:--pages | run:-p)
+	run:--pages | run:-p | restore:--pages | restore:-p)
 		mapfile -t COMPREPLY < <(compgen -W 'default sparse base 16K 32K 64K 128K 256K 512K 1M thp 2M 1G' -- "$current")
 		;;
 	run:--guest-pages | run:-g)
@@ -93,10 +93,10 @@ _guestmem() {
 	run:--engine | run:-e)
 		mapfile -t COMPREPLY < <(compgen -W 'kvm thread auto' -- "$current")
 		;;
-	run:--backing)
+	run:--backing | restore:--backing)
 		mapfile -t COMPREPLY < <(compgen -f -W 'anon shared memfd' -- "$current")
 		;;
-	exec:--numa | run:--numa)
+	exec:--numa | run:--numa | restore:--numa)
 		mapfile -t COMPREPLY < <(compgen -W \
 			'bind: preferred: preferred-many: interleave: weighted-interleave:' -- "$current")
 		;;
@@ -106,8 +106,26 @@ _guestmem() {
 	walk:--guest | walk:-g | walk:--host | walk:-H | walk:--tables | walk:-t)
 		mapfile -t COMPREPLY < <(compgen -W '4K 64K thp 2M 1G' -- "$current")
 		;;
+	restore:--fill | restore:-f)
+		mapfile -t COMPREPLY < <(compgen -W 'none all' -- "$current")
+		;;
+	serve:--fill | serve:-f)
+		mapfile -t COMPREPLY < <(compgen -W 'none ranges all' -- "$current")
+		;;
+	serve:--format)
+		mapfile -t COMPREPLY < <(compgen -W 'saved raw mapped-ram' -- "$current")
+		;;
+	serve:--at-end | serve:-e)
+		mapfile -t COMPREPLY < <(compgen -W 'complete poison handover' -- "$current")
+		;;
+	keep:--then | keep:-t)
+		mapfile -t COMPREPLY < <(compgen -W 'poison kill hold' -- "$current")
+		;;
 	convert:--to | convert:-t)
-		mapfile -t COMPREPLY < <(compgen -W 'saved raw' -- "$current")
+		mapfile -t COMPREPLY < <(compgen -W 'saved raw sparse diff' -- "$current")
+		;;
+	convert:--from | convert:-f)
+		mapfile -t COMPREPLY < <(compgen -W 'saved raw mapped-ram' -- "$current")
 		;;
 	snapshot:--codec | snapshot:-c)
 		mapfile -t COMPREPLY < <(compgen -W 'best raw zstd lz4' -- "$current")
@@ -124,21 +142,29 @@ _guestmem() {
 	walk:--paging | walk:-P)
 		mapfile -t COMPREPLY < <(compgen -W 'native nested shadow' -- "$current")
 		;;
+	vhost-user:--interval | vhost-user:-i | blk:--fd | blk:--queues | blk:-q | blk:--queue-size | blk:--block-size | blk:--serial | blk:--poll) ;;
+	wset:--to | wset:-t)
+		mapfile -t COMPREPLY < <(compgen -f -- "$current")
+		;;
+	wset:--least | wset:-n)
+		mapfile -t COMPREPLY < <(compgen -W '1 2 all' -- "$current")
+		;;
 	walk:--pid | walk:-p)
 		mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [0-9]*)" -- "$current")
 		;;
-	*:--json | *:-j | *:--heatmap | *:--svg | run:--data | run:-d)
+	blk:--socket-path | blk:-s | blk:--blk-file | blk:-b | *:--json | *:-j | *:--heatmap | *:--svg | exec:--from | exec:-f | run:--snapshot | restore:--memory | restore:-m | restore:--events | serve:--snapshot | serve:--working-set | serve:-w | serve:--record | serve:-R | serve:-s | serve:--control | serve:-c | serve:--keeper | serve:-k | run:--data | run:-d)
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
 		;;
-	exec:--size | exec:-s | exec:--limit | tables:--root | tables:-r | tables:--low | snapshot:--low | snapshot:--level | snapshot:-l | snapshot:--label | snapshot:-L | exec:--name | exec:--interval | exec:-i | inspect:--range | inspect:-r | inspect:--count | inspect:-n | walk:--size | walk:-s | walk:--tlb | walk:--rounds) ;;
+	exec:--size | exec:-s | exec:--limit | tables:--root | tables:-r | tables:--low | snapshot:--low | snapshot:--level | snapshot:-l | snapshot:--label | snapshot:-L | exec:--name | exec:--interval | exec:-i | inspect:--range | inspect:-r | inspect:--count | inspect:-n | walk:--size | walk:-s | walk:--tlb | walk:--rounds | wset:--last | wset:-l) ;;
 	run:--size | run:-s | run:--vcpus | run:-c | run:--seed | run:--time | run:-t | run:--timeout | run:--restart | run:--control-rate) ;;
+	run:--snapshot-at | restore:--rate | restore:-r | restore:--time | restore:-t | restore:--timeout | serve:--rate | serve:-r | serve:--guests | serve:-g | serve:--uid | serve:-u | serve:--deadline | serve:-d | keep:--wait | keep:-w) ;;
 	run:--control) mapfile -t COMPREPLY < <(compgen -W 'safe all' -- "$current") ;;
 	*)
 		case ${COMP_WORDS[1]}:$current in
 		*:-*) mapfile -t COMPREPLY < <(compgen -W "$(_guestmem_options "${COMP_WORDS[1]}")" -- "$current") ;;
 		exec:*) mapfile -t COMPREPLY < <(compgen -c -- "$current") ;;
 		run:*) mapfile -t COMPREPLY < <(compgen -f -W 'touch chase stream store stamp replay control' -- "$current") ;;
-		map:* | tables:* | snapshot:* | verify:* | convert:*) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
+		map:* | tables:* | keep:* | restore:* | serve:* | snapshot:* | verify:* | convert:* | wset:*) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
 		inspect:*) mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [0-9]*)" -- "$current") ;;
 		esac
 		;;

@@ -48,9 +48,12 @@ WRAP(int, gm_sys_stat, (const char *path, struct stat *ret), (path, ret), .fd = 
 WRAP(int, gm_sys_lock, (int fd), (fd), .fd = fd)
 WRAP(int, gm_sys_write_behind, (int fd, uint64_t off, uint64_t len), (fd, off, len), .fd = fd,
 	.off = off, .len = len)
+WRAP(int, gm_sys_will_need, (int fd, uint64_t off, uint64_t len), (fd, off, len), .fd = fd,
+	.off = off, .len = len)
 WRAP(int64_t, gm_sys_seek, (int fd, uint64_t off, int whence), (fd, off, whence), .fd = fd,
 	.off = off, .flags = (uint64_t)whence)
 WRAP(int, gm_sys_poll_in, (int fd, int timeout_ms), (fd, timeout_ms), .fd = fd)
+WRAP(int, gm_sys_poll_out, (int fd, int timeout_ms), (fd, timeout_ms), .fd = fd)
 WRAP(int, gm_sys_sync, (int fd, bool data_only), (fd, data_only), .fd = fd, .flags = data_only)
 WRAP(int, gm_sys_direct_align, (int fd, uint32_t *ret_mem, uint32_t *ret_off),
 	(fd, ret_mem, ret_off), .fd = fd)
@@ -74,7 +77,11 @@ WRAP(int, gm_sys_thread_create, (pthread_t * ret, void *(*run)(void *), void *ar
 	.addr = 0)
 WRAP(int, gm_sys_thread_join, (pthread_t thread), (thread), .addr = 0)
 WRAP(int, gm_sys_set_affinity, (const void *cpus, size_t len), (cpus, len), .len = len)
+WRAP(int, gm_sys_peek_from_start, (int fd), (fd), .fd = fd)
 WRAP(int, gm_sys_peer_uid, (int fd, uid_t *ret), (fd, ret), .fd = fd)
+WRAP(int, gm_sys_unix_connect, (const char *path), (path), .fd = -1)
+WRAP(int, gm_sys_socketpair, (int ret_fds[2]), (ret_fds), .fd = -1)
+WRAP(int, gm_sys_accept, (int fd), (fd), .fd = fd)
 WRAP(int, gm_sys_socket_kind, (int fd, int *ret_domain, int *ret_type), (fd, ret_domain, ret_type),
 	.fd = fd)
 WRAP(int, gm_sys_sigaction, (int sig, const struct sigaction *act, struct sigaction *ret_old),
@@ -99,6 +106,7 @@ WRAP(int, gm_sys_eventfd, (void), ())
 WRAP(int, gm_sys_timerfd, (void), ())
 WRAP(int, gm_sys_timer_set, (int fd, uint64_t ns), (fd, ns), .fd = fd, .len = ns)
 WRAP(int, gm_sys_set_nonblock, (int fd), (fd), .fd = fd)
+WRAP(int, gm_sys_set_direct, (int fd, bool on), (fd, on), .fd = fd, .flags = on)
 WRAP(int, gm_sys_kvm_check, (int fd, unsigned int cap), (fd, cap), .fd = fd, .flags = cap)
 WRAP(int, gm_sys_kvm_enable, (int vm, unsigned int cap, uint64_t arg), (vm, cap, arg), .fd = vm,
 	.flags = cap, .len = arg)

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "support.h"
+#include "sys/sys.h"
 
 #define PAGE UINT64_C(4096)
 #define AREA(...) GM_OPTS(gm_pager_area_opts, __VA_ARGS__)
@@ -83,16 +84,29 @@ static inline int extent_of_words(void *ctx, uint64_t offset, struct gm_source_e
 }
 
 static struct gm_pager_event told[64];
+static _Atomic unsigned int nr_begun;
 static _Atomic unsigned int nr_told;
 
+/* Several threads may tell at once, and tell after a page was resolved. */
 static inline void on_told(void *ctx, const struct gm_pager_event *event)
 {
-	unsigned int at = nr_told;
+	unsigned int at = nr_begun++;
 
 	(void)ctx;
 	if (at < 64)
 		told[at] = *event;
-	nr_told = at + 1;
+	nr_told++;
+}
+
+static inline void wait_told(unsigned int nr)
+{
+	uint64_t until = gm_sys_now_ns() + UINT64_C(30000000000);
+
+	while (nr_told < nr) {
+		if (gm_sys_now_ns() > until)
+			fail_msg("%u events instead of %u", nr_told, nr);
+		sched_yield();
+	}
 }
 
 static inline void start_pager_with(uint64_t len, struct gm_pager_opts opts)
@@ -105,6 +119,7 @@ static inline void start_pager_with(uint64_t len, struct gm_pager_opts opts)
 	};
 
 	memset(&of_source, 0, sizeof(of_source));
+	nr_begun = 0;
 	nr_told = 0;
 	opts.size = sizeof(opts);
 	opts.told = on_told;

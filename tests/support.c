@@ -188,5 +188,7 @@ unsigned long support_scale(unsigned long n)
 	const char *text = getenv("GM_TEST_SCALE");
 	double scale = text ? strtod(text, NULL) : 1.0;
 
-	return scale > 0 ? (unsigned long)((double)n * scale) : n;
+	if (scale <= 0 || n == 0)
+		return n;
+	return (double)n * scale < 1 ? 1 : (unsigned long)((double)n * scale);
 }

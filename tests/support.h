@@ -55,7 +55,7 @@ long long support_smaps(const void *addr, const char *key);
 /* True if the VmFlags of the mapping that holds @addr have the two-letter word. */
 bool support_vmflag(const void *addr, const char *flag);
 
-/* Numbers scaled by GM_TEST_SCALE in the environment. */
+/* A number scaled by GM_TEST_SCALE in the environment, at least 1 if it was. */
 unsigned long support_scale(unsigned long n);
 
 #endif

@@ -249,15 +249,55 @@ static void descriptors_come_once(void **state)
 	close(uffd);
 }
 
-static int scenario(void *ctx)
+/* Any number of looks, in any number of pieces, and it is all there for whoever receives it. */
+static void a_message_can_be_looked_at(void **state)
 {
-	int *uffd = ctx;
+	static const char text[] = "[" ONE "]";
+	int uffd = new_uffd();
+	size_t before = fault_open_fds();
+	int got;
+
+	(void)state;
+	open_pair(SOCK_STREAM);
+	assert_fails(gm_firecracker_look(ends[0], maps, MAX, &nr, &got, &err), EAGAIN, "0 bytes");
+	for (size_t at = 0; at < sizeof(text) - 1; at++) {
+		nr = 77;
+		if (at)
+			assert_fails(gm_firecracker_look(ends[0], maps, MAX, &nr, &got, &err),
+				EAGAIN, "nothing can be received after");
+		assert_int_equal(nr, at ? 77 : nr);
+		send_text(text + at, 1, &uffd, at == 0);
+	}
+	for (int i = 0; i < 3; i++) {
+		assert_ok(gm_firecracker_look(ends[0], maps, MAX, &nr, &got, &err));
+		assert_int_equal(nr, 1);
+		assert_int_equal(maps[0].offset, 4096);
+		close(got);
+	}
+	/* Nor is it lost when the monitor has gone. */
+	close(ends[1]);
+	ends[1] = -1;
+	assert_ok(gm_firecracker_look(ends[0], maps, MAX, &nr, &got, &err));
+	close(got);
+	assert_ok(receive(&got));
+	close(got);
+	assert_fails(gm_firecracker_look(ends[0], maps, MAX, &nr, &got, &err), EPIPE, "closed");
+	close_pair();
+	assert_fails(gm_firecracker_look(-1, maps, MAX, &nr, &got, &err), EBADF, "fd -1");
+	assert_int_equal(fault_open_fds(), before);
+	close(uffd);
+}
+
+/* By the function that takes the message, or by the one that looks at it. */
+static int scenario_of(int *uffd, bool look)
+{
 	int got = -1;
 	int rc;
 
 	open_pair(SOCK_STREAM);
 	send_text("[" ONE "]", strlen("[" ONE "]"), uffd, 1);
-	rc = gm_firecracker_recv(ends[0], maps, MAX, &nr, &got, NULL);
+	rc = look ? gm_firecracker_look(ends[0], maps, MAX, &nr, &got, NULL)
+		  : gm_firecracker_recv(ends[0], maps, MAX, &nr, &got, NULL);
 	fault_disarm();
 	assert_int_equal(got >= 0, rc == 0);
 	if (got >= 0)
@@ -266,11 +306,23 @@ static int scenario(void *ctx)
 	return rc;
 }
 
+static int scenario(void *ctx)
+{
+	return scenario_of(ctx, false);
+}
+
+static int look_scenario(void *ctx)
+{
+	return scenario_of(ctx, true);
+}
+
 static void every_failing_call_leaves_nothing(void **state)
 {
 	int uffd = new_uffd();
 
 	(void)state;
+	assert_int_equal(look_scenario(&uffd), 0);
+	assert_true(fault_sweep(look_scenario, &uffd) > 3);
 	assert_int_equal(scenario(&uffd), 0);
 	assert_true(fault_sweep(scenario, &uffd) > 3);
 	close(uffd);
@@ -284,6 +336,7 @@ int main(void)
 		cmocka_unit_test(pieces_are_put_together),
 		cmocka_unit_test(bad_peers_leave_nothing_open),
 		cmocka_unit_test(descriptors_come_once),
+		cmocka_unit_test(a_message_can_be_looked_at),
 		cmocka_unit_test(every_failing_call_leaves_nothing),
 	};
 

@@ -518,6 +518,34 @@ static void test_mapping_ahead(void **state)
 	stop_guest();
 }
 
+/* ---- page tables of the guest ---- */
+
+static void test_tables_of_a_vcpu_are_found(void **state)
+{
+	struct gm_guest_tables_opts opts = {.size = sizeof(opts)};
+	struct gm_heat blocks[4];
+	uint64_t root = 0;
+	size_t nr = 0;
+	int fd;
+
+	(void)state;
+	START(1);
+	assert_int_equal(guest_load_u64(0), *(uint64_t *)region(ram).hva);
+	assert_ok(gm_kvm_root(guest.cpus[0].fd, &root, &opts.levels, &err));
+	assert_int_equal(opts.levels, 4);
+	assert_ok(gm_guest_tables_find(space, &root, 1, &opts, blocks, 4, &nr, &err));
+	assert_int_equal(nr, 1);
+	assert_int_equal(blocks[0].gpa, 0);
+	assert_true(blocks[0].heat >= 2 * 3); /* three levels at least */
+	/* One that has not begun. */
+	fd = ioctl(guest.vm, KVM_CREATE_VCPU, 1UL);
+	assert_true(fd >= 0);
+	assert_fails(gm_kvm_root(fd, &root, &opts.levels, &err), ENOTSUP, "long mode");
+	close(fd);
+	assert_fails(gm_kvm_root(guest.vm, &root, &opts.levels, &err), ENOTTY, "registers");
+	stop_guest();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -537,6 +565,7 @@ int main(void)
 		cmocka_unit_test(test_guest_memfd_that_is_mapped),
 		cmocka_unit_test(test_private_memory),
 		cmocka_unit_test(test_mapping_ahead),
+		cmocka_unit_test(test_tables_of_a_vcpu_are_found),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

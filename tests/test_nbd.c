@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "fault.h"
+#include "nbd_server.h"
 #include "random.h"
 #include "support.h"
 #include "sys/sys.h"
@@ -30,72 +31,8 @@
 
 static struct gm_error err;
 static struct gm_source *source;
-static char dir[32];
-static char path[64];
-static char uri[96];
-static pid_t server;
 
-static int make_dir(void **state)
-{
-	(void)state;
-	strcpy(dir, "/tmp/gm-test-nbd-XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	snprintf(path, sizeof(path), "%s/socket", dir);
-	snprintf(uri, sizeof(uri), "nbd+unix:///?socket=%s", path);
-	return 0;
-}
-
-static int remove_dir(void **state)
-{
-	(void)state;
-	if (server > 0) {
-		kill(server, SIGKILL);
-		waitpid(server, NULL, 0);
-		server = 0;
-	}
-	unlink(path);
-	return rmdir(dir);
-}
-
-static bool is_listening(void)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	bool is;
-
-	strcpy(addr.sun_path, path);
-	is = connect(sock, (const struct sockaddr *)&addr, sizeof(addr)) == 0;
-	close(sock);
-	return is;
-}
-
-static void start_server(char *const argv[])
-{
-	server = fork();
-	if (server == 0) {
-		int null = open("/dev/null", O_RDWR);
-
-		dup2(null, 0);
-		dup2(null, 2);
-		execvp(argv[0], argv);
-		_exit(127);
-	}
-	for (int i = 0; i < 1000 && !is_listening(); i++)
-		usleep(10000);
-	assert_true(is_listening());
-}
-
-/* The bytes of its exports are their offsets, in words of 8 bytes, big-endian. */
-#define NBDKIT(...)                                                                                \
-	start_server((char *const[]){"nbdkit", "-f", "-r", "-U", path, __VA_ARGS__, NULL})
-
-static void stop_server(void)
-{
-	assert_int_equal(kill(server, SIGKILL), 0);
-	assert_int_equal(waitpid(server, NULL, 0), server);
-	server = 0;
-	unlink(path);
-}
+#include "source_jobs.h"
 
 #define OPEN(...)                                                                                  \
 	gm_source_nbd(                                                                             \
@@ -116,42 +53,6 @@ static void assert_pattern(const uint8_t *buf, uint64_t offset, uint64_t len)
 }
 
 /* ---- many requests at once ---- */
-
-static struct job {
-	struct gm_source_read read;
-	uint8_t *buf;
-	int rc;
-	bool busy;
-} jobs[NR];
-
-static unsigned int finished;
-
-static void on_done(struct gm_source_read *read, int rc)
-{
-	struct job *job = read->ctx;
-
-	assert_true(job->busy);
-	job->busy = false;
-	job->rc = rc;
-	finished++;
-}
-
-static int begin(struct job *job, uint64_t offset, uint64_t len)
-{
-	int rc;
-
-	job->buf = malloc(len);
-	memset(job->buf, 0xee, len);
-	job->read = (struct gm_source_read){
-		.offset = offset, .len = len, .buf = job->buf, .done = on_done, .ctx = job};
-	job->busy = true;
-	rc = gm_source_start(source, &job->read);
-	if (rc) {
-		job->busy = false;
-		free(job->buf);
-	}
-	return rc;
-}
 
 /* What fails has to fail with @expected. */
 static void end(struct job *job, int expected)
@@ -181,8 +82,7 @@ static void many(struct rng *rng, unsigned int nr)
 	for (unsigned int i = 0; i < nr; i++) {
 		uint64_t len = (1 + rng_below(rng, 64)) * 4096;
 
-		assert_int_equal(
-			begin(&jobs[i], rng_below(rng, (SIZE - len) / 4096) * 4096, len), 0);
+		assert_int_equal(ask(&jobs[i], rng_below(rng, (SIZE - len) / 4096) * 4096, len), 0);
 	}
 	wait_for(nr);
 	for (unsigned int i = 0; i < nr; i++)
@@ -231,13 +131,13 @@ static void there_is_an_end_to_what_is_under_way(void **state)
 	NBDKIT("--filter=delay", "pattern", "64M", "rdelay=200ms");
 	assert_ok(OPEN(.connections = 1));
 	finished = 0;
-	while (nr < NR && begin(&jobs[nr], nr * 4096, 4096) == 0)
+	while (nr < NR && ask(&jobs[nr], nr * 4096, 4096) == 0)
 		nr++;
 	assert_int_equal(nr, NR);
 	{
 		struct job more = {0};
 
-		assert_int_equal(begin(&more, 0, 4096), -EAGAIN);
+		assert_int_equal(ask(&more, 0, 4096), -EAGAIN);
 	}
 	wait_for(nr);
 	for (unsigned int i = 0; i < nr; i++)
@@ -333,7 +233,7 @@ static void a_server_that_comes_back_is_used_again(void **state)
 		assert_ok(OPEN(.connections = 4));
 		finished = 0;
 		for (unsigned int i = 0; i < NR; i++)
-			assert_int_equal(begin(&jobs[i], i * MIB(1), 65536), 0);
+			assert_int_equal(ask(&jobs[i], i * MIB(1), 65536), 0);
 		assert_int_equal(gm_source_step(source), 0);
 		assert_true(finished < NR);
 		stop_server();
@@ -355,7 +255,7 @@ static void one_that_does_not_is_an_error(void **state)
 	assert_ok(OPEN(.connections = 2, .retry_ms = 300));
 	finished = 0;
 	for (unsigned int i = 0; i < 10; i++)
-		assert_int_equal(begin(&jobs[i], i * 4096, 4096), 0);
+		assert_int_equal(ask(&jobs[i], i * 4096, 4096), 0);
 	stop_server();
 	wait_for(10);
 	for (unsigned int i = 0; i < 10; i++)
@@ -373,12 +273,12 @@ static void another_export_in_its_place_is_refused(void **state)
 	NBDKIT("--filter=delay", "pattern", "64M", "rdelay=5000ms");
 	assert_ok(OPEN(.connections = 2));
 	finished = 0;
-	assert_int_equal(begin(&jobs[0], 0, 4096), 0);
+	assert_int_equal(ask(&jobs[0], 0, 4096), 0);
 	stop_server();
 	NBDKIT("pattern", "32M");
 	wait_for(1);
 	end(&jobs[0], -ESTALE);
-	assert_int_equal(begin(&jobs[0], 0, 4096), -ESTALE);
+	assert_int_equal(ask(&jobs[0], 0, 4096), -ESTALE);
 	gm_source_destroy(source);
 	stop_server();
 }
@@ -393,7 +293,7 @@ static void a_server_that_says_nothing_is_lost(void **state)
 	/* Each of its threads. */
 	assert_int_equal(waitpid(server, NULL, WUNTRACED), server);
 	finished = 0;
-	assert_int_equal(begin(&jobs[0], 0, 4096), 0);
+	assert_int_equal(ask(&jobs[0], 0, 4096), 0);
 	wait_for(1);
 	end(&jobs[0], -ETIMEDOUT);
 	assert_fails(gm_source_nbd(&(struct gm_nbd_opts){.size = sizeof(struct gm_nbd_opts),

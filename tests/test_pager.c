@@ -13,6 +13,7 @@
 #include "one_pager.h"
 
 #define LEN MIB(4)
+#define GB_PAGES (30u << 26) /* MFD_HUGE_1GB */
 
 /* ---- sorts of memory ---- */
 
@@ -139,6 +140,54 @@ static void huge_pages_are_brought_whole(void **state)
 	}
 	check_huge(true);
 	check_huge(false);
+}
+
+/* R20: of one that is 1 GiB nothing is brought before all of it can be. */
+static void a_page_of_a_gigabyte_is_brought_whole(void **state)
+{
+	const uint64_t huge = GIB(1);
+	const uint64_t places[] = {0, GIB(1) / 2 + 5 * PAGE, GIB(1) - PAGE};
+	int image = memfd_create("image", MFD_CLOEXEC);
+	int fd = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | GB_PAGES);
+	struct gm_source *file;
+	uint64_t words[512];
+	uint8_t *at;
+	uint64_t area;
+
+	(void)state;
+	if (fd < 0 || !support_pool(30, 1)) {
+		printf("skipped: no page of 1 GiB\n");
+		skip();
+	}
+	assert_int_equal(ftruncate(fd, (off_t)huge), 0);
+	assert_int_equal(ftruncate(image, (off_t)huge), 0);
+	for (size_t i = 0; i < 3; i++) {
+		fill_words(words, places[i], PAGE);
+		assert_int_equal(pwrite(image, words, PAGE, (off_t)places[i]), PAGE);
+	}
+	at = mmap(NULL, huge, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_true(at != MAP_FAILED);
+	start_pager(LEN);
+	assert_ok(gm_source_file(image, 0, 0, &file, &err));
+	assert_fails(gm_pager_add_range(pager, at, huge, AREA(.source = file, .way = GM_PAGER_COPY),
+			     &area, &err),
+		EINVAL, "request_len");
+	assert_ok(gm_pager_add_range(pager, at, huge,
+		AREA(.source = file, .flags = GM_PAGER_FILE, .fd = fd), &area, &err));
+	assert_int_equal(area_info(area).page_size, huge);
+	start_stepping();
+	assert_true(has_words(at + places[1], places[1], PAGE));
+	for (size_t i = 0; i < 3; i++)
+		assert_true(has_words(at + places[i], places[i], PAGE));
+	assert_true(has_zeros(at + PAGE, PAGE));
+	stop_stepping();
+	assert_int_equal(stats().faults, 1);
+	assert_int_equal(area_info(area).present, huge);
+	stop_pager();
+	gm_source_destroy(file);
+	munmap(at, huge);
+	close(fd);
+	close(image);
 }
 
 static void a_raw_file_is_mapped(void **state)
@@ -403,8 +452,7 @@ static void bytes_that_cannot_be_read_are_poisoned(void **state)
 	assert_int_equal(word, word_at(9 * PAGE));
 	assert_int_equal(gm_read(gm_reader_enter(reader), 10 * PAGE, &word, 8, NULL), -EIO);
 	gm_reader_leave(reader);
-	while (nr_told == 0)
-		sched_yield();
+	wait_told(1);
 	assert_int_equal(told[0].kind, GM_PAGER_POISONED);
 	assert_int_equal(told[0].off, 10 * PAGE);
 	/* It does not heal, and what lies around it can be had. */
@@ -516,6 +564,7 @@ int main(void)
 		cmocka_unit_test(a_memfd_keeps_what_was_written),
 		cmocka_unit_test(a_clone_shares_the_pages_of_a_file),
 		cmocka_unit_test(huge_pages_are_brought_whole),
+		cmocka_unit_test(a_page_of_a_gigabyte_is_brought_whole),
 		cmocka_unit_test(a_raw_file_is_mapped),
 		cmocka_unit_test(a_file_that_becomes_shorter_is_an_error),
 		cmocka_unit_test(zeros_are_not_read),

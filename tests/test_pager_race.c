@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_pager_race.c - faulting threads, discards, prefetch, protection and slow sources at once, in each sort of
- * memory: a byte is the source's, what was written last, or zero where the page was given back; nobody hangs.
+ * test_pager_race.c - faulting threads, discards, prefetch of ranges and sets, recording and slow sources at once, in
+ * each sort of memory: a byte is the source's, what was written last, or zero where the page was given back; nobody
+ * hangs.
  *
  * Pages are cut into lanes, one for each thread that writes and discards, so that each knows what its bytes have to be.
  * All threads read all lanes: there a word is right in itself.
  */
 #include <fcntl.h>
+#include <guestmem/clone.h>
 #include <guestmem/discard.h>
 #include <guestmem/guard.h>
+#include <guestmem/wset.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -82,6 +85,45 @@ static void give_back(struct lane *l, uint64_t page)
 	l->known[page] = ZERO;
 }
 
+static struct gm_wset_recorder *recorder;
+static struct gm_wset *set;
+static uint64_t recorded; /* pages, of all rounds */
+
+/* Every page but the third, the last one first. */
+static void begin_sets(void)
+{
+	const uint8_t name[16] = {1};
+	struct gm_wset_run runs[PAGES];
+	size_t nr = 0;
+
+	for (uint64_t page = PAGES; page-- > 0;) {
+		if (page % 3)
+			runs[nr++] = (struct gm_wset_run){.off = page * PAGE, .len = PAGE};
+	}
+	assert_ok(gm_wset_create(runs, nr, LEN, name, &set, &err));
+	assert_ok(gm_wset_recorder_create(
+		GM_OPTS(gm_wset_recorder_opts, .len = LEN), &recorder, &err));
+	assert_ok(gm_pager_record(pager, 0, recorder, &err));
+}
+
+/* What was recorded holds together: each page once. */
+static void end_sets(void)
+{
+	const uint8_t name[16] = {1};
+	struct gm_wset_info info = {.size = sizeof(info)};
+	struct gm_wset *seen;
+
+	assert_ok(gm_wset_recorder_take(recorder, name, &seen, &err));
+	gm_wset_info(seen, &info);
+	/* All may have been brought before anybody asked. */
+	assert_true(info.pages <= PAGES);
+	recorded += info.pages;
+	assert_int_equal(info.ordered, info.pages);
+	gm_wset_destroy(seen);
+	gm_wset_destroy(set);
+	gm_wset_recorder_destroy(recorder);
+}
+
 static void *race(void *arg)
 {
 	struct lane *l = arg;
@@ -103,6 +145,10 @@ static void *race(void *arg)
 			l->known[mine] = WRITTEN;
 			break;
 		case 3:
+			/* A set is all of the memory, a plan of it lasts. */
+			if (rng_below(&l->rng, 64) == 0)
+				assert_int_equal(
+					gm_pager_prefetch_set(pager, 0, set, any % 2, NULL), 0);
 			gm_pager_prefetch(pager, l->area, any * PAGE,
 				(1 + rng_below(&l->rng, 32)) % (PAGES - any + 1) * PAGE);
 			break;
@@ -125,6 +171,7 @@ static struct lane lanes[LANES];
 static void race_once(
 	uint8_t *at, struct gm_space *space, uint64_t area, uint64_t ops, uint64_t seed)
 {
+	begin_sets();
 	start_stepping();
 	for (unsigned int i = 0; i < LANES; i++) {
 		lanes[i] = (struct lane){.number = i,
@@ -146,12 +193,15 @@ static void race_once(
 			check_own(&lanes[i], page);
 		assert_int_equal(lanes[i].wrong, 0);
 	}
+	end_sets();
 }
 
 #define OPS 6000u /* of a lane in a round */
 
 static void report(const char *what, unsigned long rounds)
 {
+	assert_true(recorded > 0);
+	recorded = 0;
 	if (getenv("GM_SOAK"))
 		printf("figure: pager-race-%s %lu\n", what, rounds * LANES * OPS);
 }
@@ -180,48 +230,69 @@ static void private_memory_with_messages(void **state)
 	report("messages", rounds);
 }
 
-static void race_space(bool shared, unsigned long rounds)
+enum sort { PRIVATE, SHARED, CLONE };
+
+static void race_space(enum sort sort, unsigned long rounds)
 {
+	const uint32_t flags[] = {0, GM_BLOCK_SHARE, GM_BLOCK_PRIVATE};
+
 	for (unsigned long round = 0; round < rounds; round++) {
 		struct gm_region_info info = {.size = sizeof(info)};
 		struct gm_space *space;
 		uint64_t area;
 		uint64_t id;
+		int fd = -1;
 
 		start_pager_with(LEN, (struct gm_pager_opts){.retry_ns = 20000});
+		if (sort == CLONE)
+			assert_ok(gm_clone_image(source, NULL, &fd, &err));
 		of_source.slow_ns = round % 3 == 1 ? 20000 : 0;
 		of_source.unit = round % 2 ? 4 * PAGE : 0;
 		assert_ok(
 			gm_space_create(GM_OPTS(gm_space_opts, .gpa_limit = GIB(1)), &space, &err));
 		assert_ok(gm_space_add(space,
-			GM_OPTS(gm_region_desc, .backing = GM_OPTS(gm_block_opts, .len = LEN,
-							.flags = shared ? GM_BLOCK_SHARE : 0)),
+			GM_OPTS(gm_region_desc,
+				.backing = GM_OPTS(gm_block_opts, .len = LEN, .flags = flags[sort],
+					.backing = sort == CLONE ? GM_BACKING_FD : GM_BACKING_ANON,
+					.fd = fd)),
 			&id, &err));
 		assert_int_equal(gm_space_region(space, id, &info), 0);
-		assert_ok(gm_pager_add_space(
-			pager, space, 0, LEN, AREA(.source = source), &area, &err));
-		assert_int_equal(area_info(area).way, shared ? GM_PAGER_CONTINUE : GM_PAGER_COPY);
+		assert_ok(gm_pager_add_space(pager, space, 0, LEN,
+			AREA(.source = sort == CLONE ? NULL : source,
+				.way = sort == CLONE ? GM_PAGER_CONTINUE : GM_PAGER_AUTO),
+			&area, &err));
+		assert_int_equal(
+			area_info(area).way, sort == PRIVATE ? GM_PAGER_COPY : GM_PAGER_CONTINUE);
 		if (round % 3 == 2)
 			gm_pager_fill(pager, GM_PAGER_FILL_ALL, 0);
 		race_once(info.hva, space, area, OPS, round + 1000);
 		assert_ok(gm_pager_destroy(pager, &err));
 		gm_source_destroy(source);
 		gm_space_destroy(space);
+		if (fd >= 0)
+			close(fd);
 	}
 }
 
 static void private_memory_of_a_space(void **state)
 {
 	(void)state;
-	race_space(false, support_scale(6));
+	race_space(PRIVATE, support_scale(6));
 	report("private", support_scale(6));
 }
 
 static void shared_memory_of_a_space(void **state)
 {
 	(void)state;
-	race_space(true, support_scale(6));
+	race_space(SHARED, support_scale(6));
 	report("shared", support_scale(6));
+}
+
+static void a_clone_in_a_space(void **state)
+{
+	(void)state;
+	race_space(CLONE, support_scale(6));
+	report("clone", support_scale(6));
 }
 
 int main(void)
@@ -230,6 +301,7 @@ int main(void)
 		cmocka_unit_test(private_memory_with_messages),
 		cmocka_unit_test(private_memory_of_a_space),
 		cmocka_unit_test(shared_memory_of_a_space),
+		cmocka_unit_test(a_clone_in_a_space),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -103,22 +103,6 @@ static void a_refusal_that_lasts_is_told(void **state)
 	munmap(at, LEN);
 }
 
-/* R2 */
-static void a_refused_userfaultfd_says_what_to_do(void **state)
-{
-	uint8_t *at = map_anon(LEN);
-
-	(void)state;
-	start_pager(LEN);
-	fault_set(&(struct fault_plan){.fn = FAULT_gm_sys_userfaultfd, .nth = 1, .error = EPERM});
-	/* The device comes first, and then the call is not made. */
-	assert_ok(gm_pager_add_range(pager, at, PAGE, AREA(.source = source), NULL, &err));
-	assert_int_equal(fault_hits(), access("/dev/userfaultfd", F_OK) ? 1 : 0);
-	fault_set(NULL);
-	stop_pager();
-	munmap(at, LEN);
-}
-
 static int make_and_fill(void *ctx)
 {
 	struct gm_source *bytes;
@@ -320,11 +304,12 @@ static void the_thread_that_faults_resolves(void **state)
 
 /* ---- other processes ---- */
 
-static int raw_uffd(uint8_t *at, uint64_t len, uint64_t features)
+static int raw_uffd(uint8_t *at, uint64_t len, bool shared)
 {
-	struct uffdio_api api = {.api = UFFD_API, .features = features};
-	struct uffdio_register reg = {
-		.range = {(uintptr_t)at, len}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+	struct uffdio_api api = {
+		.api = UFFD_API, .features = shared ? UFFD_FEATURE_MINOR_SHMEM : 0};
+	struct uffdio_register reg = {.range = {(uintptr_t)at, len},
+		.mode = UFFDIO_REGISTER_MODE_MISSING | (shared ? UFFDIO_REGISTER_MODE_MINOR : 0)};
 	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
 
 	assert_true(fd >= 0);
@@ -333,8 +318,8 @@ static int raw_uffd(uint8_t *at, uint64_t len, uint64_t features)
 	return fd;
 }
 
-/* A handler in a process of its own: until it is killed. */
-static pid_t start_handler(int uffd, const uint8_t *at, int states, uint32_t more)
+/* A handler in a process of its own: until it is killed. @file: -1, or what is behind the memory. */
+static pid_t start_handler(int uffd, const uint8_t *at, int states, int file, uint32_t more)
 {
 	pid_t pid = fork();
 	uint64_t id;
@@ -344,7 +329,8 @@ static pid_t start_handler(int uffd, const uint8_t *at, int states, uint32_t mor
 	start_pager(LEN);
 	if (gm_pager_add_uffd(pager, uffd, 0, &id, &err) ||
 		gm_pager_add_mapping(pager, id, (uintptr_t)at, LEN,
-			AREA(.source = source, .flags = GM_PAGER_STATES | more, .states = states),
+			AREA(.source = source, .states = states, .fd = file,
+				.flags = GM_PAGER_STATES | more | (file >= 0 ? GM_PAGER_FILE : 0)),
 			NULL, &err))
 		_exit(1);
 	gm_pager_run(pager);
@@ -352,63 +338,92 @@ static pid_t start_handler(int uffd, const uint8_t *at, int states, uint32_t mor
 }
 
 struct reader_of {
+	pthread_t thread;
 	uint8_t *at;
 	uint64_t seed;
 	_Atomic uint64_t wrong;
-	_Atomic bool stop;
 };
+
+/* Has the source's bytes, but for the first word, which whoever has read it inverts. */
+static bool is_right(uint8_t *page, uint64_t off)
+{
+	uint64_t first = __atomic_load_n((uint64_t *)page, __ATOMIC_RELAXED);
+
+	return (first == word_at(off) || first == ~word_at(off)) &&
+	       has_words(page + 8, off + 8, PAGE - 8);
+}
 
 static void *read_all(void *arg)
 {
 	struct reader_of *r = arg;
 
-	for (uint64_t page = 0; page < LEN / PAGE && !r->stop; page++) {
+	for (uint64_t page = 0; page < LEN / PAGE; page++) {
 		uint64_t off = (page * 77 + r->seed) % (LEN / PAGE) * PAGE;
 
-		if (!has_words(r->at + off, off, PAGE))
+		if (!is_right(r->at + off, off))
 			r->wrong++;
+		__atomic_store_n((uint64_t *)(r->at + off), ~word_at(off), __ATOMIC_RELAXED);
 		if (page % 8 == 0)
 			usleep(1);
 	}
 	return NULL;
 }
 
+/* Handlers are killed while two threads read and write all pages. Returns how many. */
+static unsigned int kill_handlers(uint8_t *at, int file, unsigned long round)
+{
+	int uffd = raw_uffd(at, LEN, file >= 0);
+	int states = memfd_create("states", MFD_CLOEXEC);
+	struct reader_of r[2] = {{.at = at, .seed = 1}, {.at = at, .seed = 131}};
+	unsigned int kills = 0;
+	pid_t pid;
+
+	assert_int_equal(ftruncate(states, (off_t)gm_pager_states_len(LEN / PAGE)), 0);
+	pid = start_handler(uffd, at, states, file, 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&r[i].thread, NULL, read_all, &r[i]), 0);
+	for (; kills < 3; kills++) {
+		usleep((useconds_t)(500 + round * 700 % 3000));
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		pid = start_handler(uffd, at, states, file, GM_PAGER_TAKEOVER);
+	}
+	for (int i = 0; i < 2; i++) {
+		pthread_join(r[i].thread, NULL);
+		assert_int_equal(r[i].wrong, 0);
+	}
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	/* What was written is not filled again. */
+	for (uint64_t off = 0; off < LEN; off += PAGE) {
+		assert_true(*(uint64_t *)(at + off) == ~word_at(off));
+		assert_true(has_words(at + off + 8, off + 8, PAGE - 8));
+	}
+	close(uffd);
+	close(states);
+	return kills;
+}
+
 /* R15: killed at any moment, and nobody sees a zero. */
 static void a_killed_handler_is_taken_over(void **state)
 {
-	unsigned long rounds = support_scale(12);
+	unsigned long rounds = support_scale(8);
 	unsigned int kills = 0;
 
 	(void)state;
 	for (unsigned long round = 0; round < rounds; round++) {
 		uint8_t *at = map_anon(LEN);
-		int uffd = raw_uffd(at, LEN, 0);
-		int states = memfd_create("states", MFD_CLOEXEC);
-		struct reader_of r[2] = {{.at = at, .seed = 1}, {.at = at, .seed = 131}};
-		pthread_t threads[2];
-		pid_t pid;
+		int file = memfd_create("memory", MFD_CLOEXEC);
 
-		assert_int_equal(ftruncate(states, (off_t)gm_pager_states_len(LEN / PAGE)), 0);
-		pid = start_handler(uffd, at, states, 0);
-		for (int i = 0; i < 2; i++)
-			assert_int_equal(pthread_create(&threads[i], NULL, read_all, &r[i]), 0);
-		for (int i = 0; i < 3; i++) {
-			usleep((useconds_t)(500 + round * 700 % 3000));
-			kill(pid, SIGKILL);
-			assert_int_equal(waitpid(pid, NULL, 0), pid);
-			kills++;
-			pid = start_handler(uffd, at, states, GM_PAGER_TAKEOVER);
-		}
-		for (int i = 0; i < 2; i++) {
-			pthread_join(threads[i], NULL);
-			assert_int_equal(r[i].wrong, 0);
-		}
-		kill(pid, SIGKILL);
-		waitpid(pid, NULL, 0);
-		assert_true(has_words(at, 0, LEN));
-		close(uffd);
-		close(states);
+		kills += kill_handlers(at, -1, round);
 		munmap(at, LEN);
+		/* Of a file: filled pages are continued. */
+		assert_int_equal(ftruncate(file, (off_t)LEN), 0);
+		at = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+		assert_true(at != MAP_FAILED);
+		kills += kill_handlers(at, file, round);
+		munmap(at, LEN);
+		close(file);
 	}
 	if (getenv("GM_SOAK"))
 		printf("figure: takeovers %u\n", kills);
@@ -429,7 +444,7 @@ static void a_process_that_is_gone_is_told(void **state)
 	/* Both have the fd: the memory is the child's. */
 	pid = fork();
 	if (pid == 0) {
-		int mine = raw_uffd(at, LEN, 0);
+		int mine = raw_uffd(at, LEN, false);
 
 		dup2(mine, 100);
 		(void)!write(fds[1], &mine, sizeof(mine));
@@ -466,7 +481,7 @@ static void a_process_that_is_gone_is_told(void **state)
 static void a_fault_outside_of_the_map_is_poisoned(void **state)
 {
 	uint8_t *at = map_anon(LEN);
-	int uffd = raw_uffd(at, LEN, 0);
+	int uffd = raw_uffd(at, LEN, false);
 	int fds[2];
 	uint64_t id;
 
@@ -499,7 +514,6 @@ int main(void)
 		cmocka_unit_test(an_unread_event_is_waited_for_in_both_encodings),
 		cmocka_unit_test(a_partial_copy_goes_on_behind),
 		cmocka_unit_test(a_refusal_that_lasts_is_told),
-		cmocka_unit_test(a_refused_userfaultfd_says_what_to_do),
 		cmocka_unit_test(every_failure_on_the_way_is_undone),
 		cmocka_unit_test(a_page_that_is_there_already_is_woken),
 		cmocka_unit_test(ranges_are_cut_where_mappings_end),

@@ -9,6 +9,9 @@
 #include <guestmem/pager_run.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
 
 #define PAGES 192
 
@@ -541,10 +544,49 @@ static void what_cannot_be_saved_is_refused(void **state)
 	assert_fails(WRITE(&all, 1, "", NULL), EISDIR, "no name of a file");
 	assert_false(is_there("c") || is_there(".c.part"));
 	assert_int_equal(mkdir(in_dir("c"), 0700), 0);
-	assert_fails(WRITE(&all, 1, "c", NULL), EISDIR, "cannot get its name");
+	assert_fails(WRITE(&all, 1, "c", NULL), EISDIR, "no name of a file");
 	assert_int_equal(rmdir(in_dir("c")), 0);
 	gm_source_destroy(source);
 	close(fd);
+}
+
+static void assert_kept(const char *path, mode_t type, const char *text)
+{
+	struct gm_snapshot_region all = {0, PAGE, 0, PAGE, GM_REGION_RAM, "all"};
+	static const uint8_t page[PAGE] = {1};
+	struct gm_source *source;
+	struct stat before;
+	struct stat after;
+
+	assert_ok(gm_source_memory(page, PAGE, &source, &err));
+	assert_int_equal(lstat(path, &before), 0);
+	assert_int_equal(before.st_mode & S_IFMT, type);
+	assert_fails(gm_snapshot_write(source, &all, 1, path, NULL, NULL, &err), EEXIST, text);
+	assert_int_equal(lstat(path, &after), 0);
+	assert_int_equal(after.st_mode, before.st_mode);
+	assert_int_equal(after.st_ino, before.st_ino);
+	gm_source_destroy(source);
+}
+
+/* Root could rename a file over /dev/null. */
+static void what_is_no_file_is_not_replaced(void **state)
+{
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	(void)state;
+	assert_int_equal(mkfifo(in_dir("c"), 0600), 0);
+	assert_kept(in_dir("c"), S_IFIFO, "it is a pipe");
+	unlink(in_dir("c"));
+	snprintf(name.sun_path, sizeof(name.sun_path), "%s", in_dir("c"));
+	assert_int_equal(bind(sock, (struct sockaddr *)&name, sizeof(name)), 0);
+	close(sock);
+	assert_kept(in_dir("c"), S_IFSOCK, "it is a socket");
+	unlink(in_dir("c"));
+	if (mknod(in_dir("c"), S_IFCHR | 0600, makedev(1, 3)) == 0)
+		assert_kept(in_dir("c"), S_IFCHR, "it is a device");
+	unlink(in_dir("c"));
+	assert_false(is_there(".c.part"));
 }
 
 /* ---- calls that fail ---- */
@@ -604,6 +646,7 @@ int main(void)
 		TEST(memory_that_the_host_lost_is_recorded),
 		TEST(any_number_of_threads_reads),
 		TEST(what_cannot_be_saved_is_refused),
+		TEST(what_is_no_file_is_not_replaced),
 		TEST(each_call_of_saving_a_space_may_fail),
 	};
 

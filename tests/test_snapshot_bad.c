@@ -415,6 +415,96 @@ static void each_call_may_fail(void **state)
 	}
 }
 
+/* ---- past the page cache ---- */
+
+#define LARGE (3u << 20)
+
+static uint8_t *large;
+
+static int save_large(uint32_t flags)
+{
+	const struct gm_snapshot_region all = {.len = LARGE, .page_size = 4096, .name = "ram"};
+	struct gm_source *source = NULL;
+	int rc;
+
+	err = (struct gm_error){.code = 0};
+	rc = gm_source_memory(large, LARGE, &source, &err);
+	if (!rc)
+		rc = gm_snapshot_write(source, &all, 1, in_dir("a"),
+			OPTS(.flags = flags, .codec = GM_SNAPSHOT_LZ4), NULL, &err);
+	gm_source_destroy(source);
+	return rc;
+}
+
+static void assert_large(void)
+{
+	static uint8_t bytes[LARGE];
+	struct gm_snapshot *snapshot;
+	struct gm_source *source;
+	int fd = open(in_dir("a"), O_RDONLY | O_CLOEXEC);
+
+	assert_ok(gm_snapshot_open(fd, &snapshot, &err));
+	assert_ok(gm_snapshot_source(&snapshot, 1, 0, &source, &err));
+	assert_ok(gm_source_read(source, 0, bytes, LARGE, &err));
+	assert_memory_equal(bytes, large, LARGE);
+	gm_source_destroy(source);
+	gm_snapshot_close(snapshot);
+	close(fd);
+}
+
+static int large_scenario(void *ctx)
+{
+	int rc = save_large(0);
+
+	(void)ctx;
+	assert_true(err.code == rc && (rc == 0 || err.text[0]));
+	fault_disarm();
+	if (!rc)
+		assert_large();
+	assert_false(is_there(".a.part"));
+	unlink(in_dir("a"));
+	return rc;
+}
+
+static void what_is_long_goes_past_the_page_cache(void **state)
+{
+	static const int errnos[] = {EINVAL};
+	const struct fault_sweep_opts opts = {.fn = FAULT_ANY, .errnos = errnos, .nr_errnos = 1};
+	struct rng rng = {test_seed(64)};
+	uint32_t mem;
+	uint32_t off;
+	int fd = open(dir, O_RDONLY | O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	bool can = fd >= 0 && !gm_sys_direct_align(fd, &mem, &off) && mem <= 4096 && off <= 4096;
+
+	(void)state;
+	close(fd);
+	large = malloc(LARGE);
+	for (size_t at = 0; at < LARGE; at += PAGE)
+		fill_page(large + at, rng_below(&rng, 9) ? NOISE : TEXT, &rng);
+	for (uint32_t flags = 0; flags <= GM_SNAPSHOT_CACHED; flags += GM_SNAPSHOT_CACHED) {
+		fault_set(NULL);
+		assert_int_equal(save_large(flags), 0);
+		/* On, and off again for what is behind the last page. */
+		assert_int_equal(fault_calls(FAULT_gm_sys_set_direct), can && !flags ? 2 : 0);
+		assert_large();
+	}
+	/* What falls short, or is refused, goes on through the cache. */
+	for (size_t len = 1000; len <= 4096; len += 3096) {
+		fault_set(&(struct fault_plan){
+			.fn = FAULT_gm_sys_pwrite, .nth = 2, .short_len = len});
+		assert_int_equal(save_large(0), 0);
+		assert_int_equal(fault_hits(), 1);
+		fault_set(NULL);
+		assert_large();
+	}
+	fault_set(&(struct fault_plan){.fn = FAULT_gm_sys_pwrite, .nth = 1, .error = EINVAL});
+	assert_int_equal(save_large(0), can ? 0 : -EINVAL);
+	assert_int_equal(fault_hits(), 1);
+	fault_set(NULL);
+	assert_true(fault_sweep_opts(large_scenario, NULL, &opts) >= 2 * 12);
+	free(large);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_dir, remove_dir)
 
 int main(void)
@@ -429,6 +519,7 @@ int main(void)
 		TEST(what_a_dead_writer_left_is_removed_and_a_living_one_kept),
 		TEST(a_killed_writer_leaves_the_old_or_the_new_file),
 		TEST(each_call_may_fail),
+		TEST(what_is_long_goes_past_the_page_cache),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,6 +13,7 @@
 #include "fault.h"
 #include "own_source.h"
 #include "random.h"
+#include "services/source.h"
 #include "support.h"
 
 #define PAGE UINT64_C(4096)
@@ -407,6 +408,38 @@ static void holes_of_a_file_are_zeros(void **state)
 	}
 }
 
+/* To find where data end a tmpfs goes through all of a file: that is done only for who has to know. */
+static void the_end_of_data_is_not_looked_for_in_vain(void **state)
+{
+	int fd = memfd_create("data", MFD_CLOEXEC);
+	struct gm_source_extent extent;
+	struct gm_source *source;
+
+	(void)state;
+	assert_int_equal(fallocate(fd, 0, 0, MIB(1)), 0);
+	assert_int_equal(pwrite(fd, "data", 4, 0), 4);
+	assert_ok(gm_source_file(fd, 0, 0, &source, &err));
+	fault_set(NULL);
+	assert_ok(gm_source_extent(source, PAGE, &extent));
+	assert_int_equal(extent.kind, GM_SOURCE_RAW);
+	assert_int_equal(extent.len, MIB(1) - PAGE);
+	assert_int_equal(fault_calls(FAULT_gm_sys_seek), 0);
+	assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, MIB(1)), 0);
+	for (uint64_t at = 0; at < 40 * PAGE; at += PAGE)
+		assert_int_equal(pwrite(fd, "data", 4, (off_t)at), 4);
+	fault_set(NULL);
+	assert_ok(gm_source_extent_within(source, PAGE, PAGE, &extent));
+	assert_int_equal(extent.kind, GM_SOURCE_RAW);
+	assert_int_equal(extent.len, PAGE);
+	assert_int_equal(fault_calls(FAULT_gm_sys_seek), 1);
+	assert_ok(gm_source_extent_within(source, 40 * PAGE, PAGE, &extent));
+	assert_int_equal(extent.kind, GM_SOURCE_ZERO);
+	assert_ok(gm_source_extent(source, PAGE, &extent));
+	assert_int_equal(extent.len, 39 * PAGE);
+	gm_source_destroy(source);
+	close(fd);
+}
+
 static void a_file_that_became_shorter_is_an_error(void **state)
 {
 	int fd = sparse_file(UINT64_MAX);
@@ -604,6 +637,7 @@ int main(void)
 		cmocka_unit_test(functions_go_together),
 		cmocka_unit_test(memory_is_read_under_the_guard),
 		cmocka_unit_test(holes_of_a_file_are_zeros),
+		cmocka_unit_test(the_end_of_data_is_not_looked_for_in_vain),
 		cmocka_unit_test(a_file_that_became_shorter_is_an_error),
 		cmocka_unit_test(files_that_are_none_are_refused),
 		cmocka_unit_test(layers_show_the_topmost_that_has_it),

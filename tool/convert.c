@@ -1,29 +1,33 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * convert.c - "guestmem convert": saved memory and raw files into each other, differences laid on what they are from.
+ * convert.c - "guestmem convert": memory in files of all formats into each other, and what differs from a base.
  */
 #include "snapshot.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include <guestmem/memfile.h>
+
 #include "json.h"
 #include "tool.h"
 
-#define FILES_MAX 64
 #define PAGE UINT64_C(4096)
-#define STEP (UINT64_C(1) << 20)
+
+enum to { TO_SAVED, TO_RAW, TO_SPARSE, TO_DIFF };
 
 static const struct tool_option options[] = {
-	{"to", 't', "FORMAT", "saved (default), or raw: memory as it is, zeros are holes"},
+	{"to", 't', "FORMAT", "saved (default), raw, sparse (zeros are holes), diff (a layer)"},
+	{"base", 'b', "FILE", "write what differs from FILE (saved, diff); again: a file on it"},
+	{"from", 'f', "FORMAT", "FROM is saved, raw or mapped-ram; otherwise that is seen"},
+	{"block", 'B', "NAME", "of mapped-ram: this RAM block only"},
+	{"salvage", 'S', NULL, "what is damaged is recorded as lost (saved)"},
 	{"json", 'j', "FILE", "write JSON to FILE instead of text; - is standard output"},
 	{NULL, 0, NULL, NULL},
 };
 
-enum { OPT_TO, OPT_JSON };
+enum { OPT_TO, OPT_BASE, OPT_FROM, OPT_BLOCK, OPT_SALVAGE, OPT_JSON };
 
 static const struct tool_usage usage = {
 	.command = "convert",
@@ -35,230 +39,232 @@ static const struct tool_usage usage = {
 };
 
 struct convert {
-	bool raw;
+	enum to to;
+	uint32_t from;
 	const char *json;
-	size_t nr;
-	struct gm_snapshot *saved[FILES_MAX];
-	struct gm_source *files[FILES_MAX];
+	const char *block;
+	bool salvage;
+	size_t nr_bases;
+	char *bases[GM_MEMFILE_FILES_MAX];
+	struct gm_memfile *memory;
+	struct gm_memfile *base;
+	uint64_t *dirty;
 	uint64_t data;
 };
+
+static bool take_to(struct convert *c, const char *value)
+{
+	static const char *const names[] = {"saved", "raw", "sparse", "diff"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(value, names[i]) == 0) {
+			c->to = (enum to)i;
+			return true;
+		}
+	}
+	return tool_bad_value("to", value, "is not saved, raw, sparse or diff");
+}
 
 static bool take_option(void *ctx, size_t option, const char *value)
 {
 	struct convert *c = ctx;
 
-	if (option == OPT_JSON)
+	switch (option) {
+	case OPT_TO:
+		return take_to(c, value);
+	case OPT_FROM:
+		return memory_format(value, &c->from) ||
+		       tool_bad_value("from", value, "is not saved, raw or mapped-ram");
+	case OPT_BASE:
+		if (c->nr_bases == GM_MEMFILE_FILES_MAX)
+			return tool_bad_value("base", value, "is one too many");
+		c->bases[c->nr_bases++] = (char *)(uintptr_t)value;
+		return true;
+	case OPT_BLOCK:
+		c->block = value;
+		return true;
+	case OPT_SALVAGE:
+		c->salvage = true;
+		return true;
+	default:
 		c->json = value;
-	if (option == OPT_TO) {
-		c->raw = strcmp(value, "raw") == 0;
-		return c->raw || strcmp(value, "saved") == 0 ||
-		       tool_bad_value("to", value, "is not saved or raw");
+		return true;
 	}
-	return true;
 }
 
 static int on_progress(void *ctx, uint64_t done, uint64_t total)
 {
-	(void)ctx;
-	saved_progress("guestmem: converting", done, total);
+	saved_progress(ctx ? ctx : "guestmem: converting", done, total);
 	return saved_was_stopped();
 }
 
-/* ---- reading ---- */
+/* ---- what differs ---- */
 
-static bool is_saved(int fd)
+/* The pages in which the memory differs from its base. */
+static bool compare(struct convert *c, struct gm_error *err)
 {
-	char magic[8];
+	struct gm_source *source = gm_memfile_source(c->memory);
+	size_t words = (size_t)(gm_source_len(source) / PAGE / 64 + 1);
 
-	return pread(fd, magic, sizeof(magic), 0) == (ssize_t)sizeof(magic) &&
-	       memcmp(magic, "\x89GMSAVE\n", 8) == 0;
+	c->dirty = tool_alloc(words, sizeof(*c->dirty));
+	return gm_memfile_compare(source, gm_memfile_source(c->base), c->dirty, on_progress,
+		       "guestmem: comparing", err) == 0;
 }
 
-static bool open_one(struct convert *c, const char *path)
+static bool open_all(struct convert *c, char **paths, size_t nr)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	struct gm_error err;
-	int rc;
+	struct gm_memfile_info of_base = {.size = sizeof(of_base)};
+	struct gm_memfile_opts opts = {.size = sizeof(opts), .format = c->from, .block = c->block};
 
-	if (fd < 0) {
-		tool_error("%s: %s", path, strerror(errno));
+	/* Differences without what they lie on become one, too. */
+	if (c->to == TO_SAVED && !c->nr_bases)
+		opts.flags = GM_MEMFILE_PART;
+	c->memory = memory_open((const char *const *)paths, nr, &opts);
+	if (!c->memory)
 		return false;
-	}
-	if (is_saved(fd))
-		rc = gm_snapshot_open(fd, &c->saved[c->nr], &err);
-	else
-		rc = gm_source_file(fd, 0, 0, &c->files[c->nr], &err);
-	close(fd);
-	if (rc) {
-		tool_error("%s: %s", path, err.text);
-		return false;
-	}
-	c->nr++;
-	if (!c->saved[0] == !c->saved[c->nr - 1])
+	if (!c->nr_bases)
 		return true;
-	tool_error("%s: saved and raw memory cannot be laid on each other", path);
+	c->base = memory_open((const char *const *)c->bases, c->nr_bases, NULL);
+	if (!c->base)
+		return false;
+	gm_memfile_info(c->base, &of_base);
+	if (c->to == TO_DIFF || of_base.format == GM_MEMFILE_SAVED)
+		return true;
+	tool_error("%s: a difference of saved memory lies on saved memory", c->bases[0]);
 	return false;
-}
-
-static int make_source(struct convert *c, struct gm_source **ret, struct gm_error *err)
-{
-	struct gm_source_layer layers[FILES_MAX] = {{.source = c->files[0]}};
-
-	if (c->saved[0])
-		return gm_snapshot_source(c->saved, c->nr, 0, ret, err);
-	for (size_t i = 1; i < c->nr; i++)
-		layers[i] = (struct gm_source_layer){
-			.source = c->files[i], .flags = GM_SOURCE_HOLES_SHOW};
-	return gm_source_layers(layers, c->nr, ret, err);
 }
 
 /* ---- writing ---- */
 
-static bool write_all(int fd, const char *bytes, size_t len, uint64_t at)
+static int write_saved(
+	struct convert *c, const char *path, struct gm_snapshot_info *info, struct gm_error *err)
 {
-	while (len) {
-		ssize_t nr = pwrite(fd, bytes, len, (off_t)at);
+	struct gm_snapshot_opts opts = {.size = sizeof(opts),
+		.progress = on_progress,
+		.dirty = c->dirty,
+		.flags = c->salvage ? GM_SNAPSHOT_LOST : 0};
+	struct gm_memfile_info of_base = {.size = sizeof(of_base)};
+	const struct gm_snapshot_region *regions;
+	struct gm_snapshot *const *saved;
+	struct gm_snapshot_label *labels = NULL;
+	size_t nr;
+	int rc;
 
-		if (nr < 0 && errno == EINTR)
-			continue;
-		if (nr <= 0)
-			return false;
-		bytes += nr;
-		at += (uint64_t)nr;
-		len -= (size_t)nr;
+	saved = gm_memfile_snapshots(c->memory, &nr);
+	if (nr && !c->base)
+		return gm_snapshot_merge(saved, nr, path, &opts, info, err);
+	if (c->base) {
+		gm_memfile_info(c->base, &of_base);
+		memcpy(opts.base, of_base.identity, 16);
 	}
-	return true;
-}
+	if (nr) {
+		struct gm_snapshot_info top = {.size = sizeof(top)};
 
-/* What is not zero of a piece, page by page. */
-static bool write_pages(struct convert *c, int fd, const char *bytes, size_t len, uint64_t at)
-{
-	static const char zeros[PAGE];
-	size_t end;
-
-	for (size_t i = 0; i < len; i = end) {
-		size_t n = len - i < PAGE ? len - i : PAGE;
-		bool zero = memcmp(bytes + i, zeros, n) == 0;
-
-		for (end = i + n; end < len; end += n) {
-			n = len - end < PAGE ? len - end : PAGE;
-			if ((memcmp(bytes + end, zeros, n) == 0) != zero)
-				break;
-		}
-		if (zero)
-			continue;
-		c->data += end - i;
-		if (!write_all(fd, bytes + i, end - i, at + i))
-			return false;
+		gm_snapshot_info(saved[nr - 1], &top);
+		labels = tool_alloc((size_t)top.labels + 1, sizeof(*labels));
+		for (size_t i = 0; i < top.labels; i++)
+			gm_snapshot_label(saved[nr - 1], i, &labels[i]);
+		opts.labels = labels;
+		opts.nr_labels = (size_t)top.labels;
 	}
-	return true;
-}
-
-/* 0, what the source failed with, or 1: writing failed. */
-static int copy(struct convert *c, struct gm_source *source, int fd, struct gm_error *err)
-{
-	uint64_t len = gm_source_len(source);
-	char *buf = tool_alloc(STEP, 1);
-	struct gm_source_extent extent;
-	int rc = 0;
-
-	for (uint64_t at = 0, nr; at < len && !rc; at += nr) {
-		rc = gm_source_extent(source, at, &extent);
-		nr = extent.len;
-		if (rc) {
-			snprintf(err->text, sizeof(err->text), "offset 0x%llx: %s",
-				(unsigned long long)at, strerror(-rc));
-		} else if (extent.kind != GM_SOURCE_ZERO) {
-			nr = nr < STEP ? nr : STEP;
-			rc = gm_source_read(source, at, buf, nr, err);
-			if (!rc && !write_pages(c, fd, buf, nr, at))
-				rc = 1;
-		}
-		if (!rc && on_progress(NULL, at + nr, len)) {
-			rc = -ECANCELED;
-			snprintf(err->text, sizeof(err->text), "canceled");
-		}
-	}
-	free(buf);
+	regions = gm_memfile_regions(c->memory, &nr);
+	rc = gm_snapshot_write(gm_memfile_source(c->memory), regions, nr, path, &opts, info, err);
+	free(labels);
 	return rc;
 }
 
-static bool write_raw(struct convert *c, struct gm_source *source, const char *path)
+static int write_raw(struct convert *c, const char *path, struct gm_error *err)
 {
-	struct tool_output out = {0};
-	struct gm_error err;
-	FILE *file;
-	bool well;
-	int rc;
+	const struct gm_memfile_raw_opts opts = {
+		.size = sizeof(opts),
+		.flags = c->to == TO_SPARSE ? GM_MEMFILE_HOLES : 0,
+		.dirty = c->dirty,
+		.progress = on_progress,
+	};
 
-	if (!tool_output_open(&out, path, false))
-		return false;
-	file = tool_output_begin(&out);
-	well = file != NULL;
-	if (well) {
-		int fd = fileno(file);
+	return gm_memfile_write_raw(gm_memfile_source(c->memory), path, &opts, &c->data, err);
+}
 
-		rc = ftruncate(fd, (off_t)gm_source_len(source)) ? 1 : copy(c, source, fd, &err);
-		if (rc == 0 && fsync(fd))
-			rc = 1;
-		if (rc > 0) {
-			tool_output_failed(&out, errno);
-		} else if (rc < 0) {
-			tool_error("%s", err.text);
-			out.failed = true;
-		}
-		well = rc == 0;
+static bool tell(struct convert *c, const char *path, const struct gm_snapshot_info *info,
+	struct tool_output *json)
+{
+	uint64_t len = gm_source_len(gm_memfile_source(c->memory));
+	char bytes[TOOL_UNIT_CAP];
+	json_t *found;
+
+	if (c->json) {
+		found = c->to == TO_SAVED
+				? saved_json(path, info)
+				: json_pack("{s:o, s:o, s:o}", "file", tool_json_text(path),
+					  "memory", tool_json_number(len), "data",
+					  tool_json_number(c->data));
+		return tool_json_write(found, json, false);
 	}
-	return tool_output_close(&out) && well;
+	if (c->to == TO_SAVED)
+		saved_show(path, info);
+	else
+		printf("%s: %s of memory %s\n", path, tool_bytes(c->data, bytes),
+			c->to == TO_RAW    ? "written"
+			: c->to == TO_DIFF ? "that differs"
+					   : "that is not zero");
+	return true;
 }
 
-static int write_saved(struct convert *c, struct gm_source *source, const char *path,
-	struct gm_snapshot_info *info, struct gm_error *err)
+/* What is wrong with the new file has its name in front; all else is about what is read. */
+static void tell_error(
+	const struct convert *c, char **from, size_t nr, const char *path, const char *text)
 {
-	const struct gm_snapshot_opts opts = {.size = sizeof(opts), .progress = on_progress};
-	const struct gm_snapshot_region all = {
-		.len = gm_source_len(source) & ~(PAGE - 1), .page_size = PAGE, .name = "memory"};
+	const char *all[2 * GM_MEMFILE_FILES_MAX];
+	char names[512];
 
-	if (c->saved[0])
-		return gm_snapshot_merge(c->saved, c->nr, path, &opts, info, err);
-	return gm_snapshot_write(source, &all, 1, path, &opts, info, err);
+	if (strncmp(text, path, strlen(path)) == 0) {
+		tool_error("%s", text);
+		return;
+	}
+	for (size_t i = 0; i < nr + c->nr_bases; i++)
+		all[i] = i < nr ? from[i] : c->bases[i - nr];
+	tool_error("%s: %s", memory_names(all, nr + c->nr_bases, names, sizeof(names)), text);
 }
 
-static bool convert(struct convert *c, const char *path, struct tool_output *json)
+static bool convert(
+	struct convert *c, char **from, size_t nr, const char *path, struct tool_output *json)
 {
 	struct gm_snapshot_info info = {.size = sizeof(info)};
-	char bytes[TOOL_UNIT_CAP];
-	struct gm_source *source;
 	struct gm_error err;
-	json_t *found;
-	bool well;
+	bool well = !c->base || compare(c, &err);
 
-	if (make_source(c, &source, &err)) {
-		tool_error("%s", err.text);
+	if (well)
+		well = (c->to == TO_SAVED ? write_saved(c, path, &info, &err)
+					  : write_raw(c, path, &err)) == 0;
+	if (well)
+		return tell(c, path, &info, json);
+	tell_error(c, from, nr, path, err.text);
+	return false;
+}
+
+static bool goes_together(const struct convert *c, int operands)
+{
+	if (operands < 2 || operands > (int)GM_MEMFILE_FILES_MAX + 1) {
+		tool_error("convert: FROM and FILE are wanted, at most %u (see guestmem convert "
+			   "--help)",
+			GM_MEMFILE_FILES_MAX);
 		return false;
 	}
-	if (!c->raw && !c->saved[0] && gm_source_len(source) % PAGE) {
-		tool_error("%llu bytes are no number of pages",
-			(unsigned long long)gm_source_len(source));
-		gm_source_destroy(source);
+	if (c->to == TO_DIFF && !c->nr_bases) {
+		tool_error("convert: --to diff takes --base (see guestmem convert --help)");
 		return false;
 	}
-	well = c->raw ? write_raw(c, source, path) : write_saved(c, source, path, &info, &err) == 0;
-	if (!well && !c->raw)
-		tool_error("%s", err.text);
-	if (well && c->json) {
-		found = c->raw ? json_pack("{s:o, s:o, s:o}", "file", tool_json_text(path),
-					 "memory", tool_json_number(gm_source_len(source)), "data",
-					 tool_json_number(c->data))
-			       : saved_json(path, &info);
-		well = tool_json_write(found, json, false);
-	} else if (well && c->raw) {
-		printf("%s: %s of memory that is not zero\n", path, tool_bytes(c->data, bytes));
-	} else if (well) {
-		saved_show(path, &info);
+	if (c->salvage && (c->to != TO_SAVED || c->nr_bases)) {
+		tool_error("convert: --salvage goes with --to saved, without --base (see guestmem "
+			   "convert --help)");
+		return false;
 	}
-	gm_source_destroy(source);
-	return well;
+	if ((c->to == TO_RAW || c->to == TO_SPARSE) && c->nr_bases) {
+		tool_error("convert: --base goes with --to saved or diff (see guestmem convert "
+			   "--help)");
+		return false;
+	}
+	return true;
 }
 
 int cmd_convert(int argc, char **argv)
@@ -267,26 +273,20 @@ int cmd_convert(int argc, char **argv)
 	struct tool_output json = {0};
 	int status;
 	int first = tool_options(&usage, argc, argv, take_option, &c, &status);
-	bool well = true;
+	bool well;
 
 	if (first < 0)
 		return status;
-	if (argc - first < 2 || argc - first > FILES_MAX + 1) {
-		tool_error("convert: FROM and FILE are wanted, at most %d (see guestmem convert "
-			   "--help)",
-			FILES_MAX);
+	if (!goes_together(&c, argc - first))
 		return EXIT_USAGE;
-	}
 	saved_catch_signals();
 	if (c.json && !tool_output_open(&json, c.json, false))
 		return EXIT_FAILED;
-	for (int i = first; i < argc - 1 && well; i++)
-		well = open_one(&c, argv[i]);
-	well = well && convert(&c, argv[argc - 1], &json);
-	for (size_t i = 0; i < c.nr; i++) {
-		gm_source_destroy(c.files[i]);
-		gm_snapshot_close(c.saved[i]);
-	}
+	well = open_all(&c, argv + first, (size_t)(argc - first) - 1) &&
+	       convert(&c, argv + first, (size_t)(argc - first) - 1, argv[argc - 1], &json);
+	gm_memfile_close(c.memory);
+	gm_memfile_close(c.base);
+	free(c.dirty);
 	if (!tool_output_close(&json))
 		well = false;
 	return well ? EXIT_OK : EXIT_FAILED;

@@ -22,6 +22,7 @@
 #include <guestmem/sparse.h>
 
 #include "heatmap.h"
+#include "image.h"
 #include "tool.h"
 
 enum exec_policy { EXEC_DEFAULT, EXEC_BASE, EXEC_THP, EXEC_2M, EXEC_1G };
@@ -33,6 +34,8 @@ struct exec_opts {
 	const char *numa_text; /* as it was given, or NULL */
 	struct gm_numa numa;
 	bool populate;
+	const char *from[IMAGE_FILES_MAX]; /* what it begins with */
+	size_t nr_from;
 	bool require;
 	bool quiet;
 	const char *name;
@@ -107,6 +110,10 @@ bool exec_host_allows(const struct exec_opts *o, const struct gm_host *host);
 bool exec_set_thp_switch(const struct exec_opts *o);
 /* The memory's fd, above the standard ones and close-on-exec. */
 int exec_make_memory(const struct exec_opts *o);
+
+/* ---- exec_fill.c ---- */
+/* Brings what it begins with into memory at @at; false after a message. */
+bool exec_fill(const struct exec_opts *o, void *at);
 
 /* ---- exec_watch.c ---- */
 void exec_watch_init(struct exec_watch *watch, int fd, const struct gm_host *host);

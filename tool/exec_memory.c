@@ -141,7 +141,7 @@ int exec_make_memory(const struct exec_opts *o)
 	/* The fd alone keeps pages, policy and reservation; our own mapping of it would only be in
 	 * the way. */
 	gm_block_info(block, &info);
-	fd = dup_high(info.fd);
+	fd = !o->nr_from || exec_fill(o, info.hva) ? dup_high(info.fd) : -1;
 	gm_block_put(block);
 	return fd;
 }

@@ -14,6 +14,9 @@ static const struct tool_option options[] = {
 		"bind, preferred, preferred-many, interleave or\n"
 		"weighted-interleave, and nodes such as 0 or 0-1,3"},
 	{"populate", 0, NULL, "fill it with pages before the command starts"},
+	{"from", 'f', "FILE",
+		"its first contents: saved, raw, an NBD URI; several\n"
+		"times: then differences on it"},
 	{"name", 0, "NAME", "shown in /proc/PID/maps (default: guestmem-exec)"},
 	{"json", 'j', "FILE", "write the report as JSON as well; - is standard output"},
 	{"heatmap", 0, "FILE", "draw what was present: FILE ends in .png or .svg"},
@@ -29,6 +32,7 @@ enum {
 	OPT_PAGE_SIZE,
 	OPT_NUMA,
 	OPT_POPULATE,
+	OPT_FROM,
 	OPT_NAME,
 	OPT_JSON,
 	OPT_HEATMAP,
@@ -91,6 +95,11 @@ static bool take_option(void *ctx, size_t option, const char *value)
 	case OPT_POPULATE:
 		o->populate = true;
 		break;
+	case OPT_FROM:
+		if (o->nr_from == IMAGE_FILES_MAX)
+			return tool_bad_value("from", value, "is one file too many");
+		o->from[o->nr_from++] = value;
+		break;
 	case OPT_NAME:
 		if (!value[0] || strlen(value) > 31)
 			return tool_bad_value("name", value, "is not 1 to 31 bytes long");
@@ -125,10 +134,10 @@ static bool limit_fits(const struct exec_opts *o, const struct gm_host *host)
 {
 	if (o->limit == 0)
 		return true;
-	if (o->policy > EXEC_BASE || o->populate || o->numa_text) {
-		tool_error(
-			"exec: --limit is for pages that come on touch: no --populate, no --numa, "
-			"no --page-size but base");
+	if (o->policy > EXEC_BASE || o->populate || o->numa_text || o->nr_from) {
+		tool_error("exec: --limit is for pages that come on touch: no --populate, no "
+			   "--numa, no --from, "
+			   "no --page-size but base");
 		return false;
 	}
 	if (o->limit > o->size || o->limit % host->base_page) {

@@ -196,7 +196,16 @@ static bool install_kick(struct machine *m)
 	struct sigaction kick = {.sa_handler = do_nothing};
 
 	m->kick_installed = sigaction(KICK, &kick, &m->old_kick) == 0;
+	if (m->kick_installed)
+		machine_lost_begin();
 	return m->kick_installed || say("sigaction");
+}
+
+static bool fill_low(struct machine *m)
+{
+	if (m->opts.restored)
+		return run_memory_add(m->memory, 0, RUN_LOW_LEN, "run-low");
+	return machine_low_fill(m) && machine_program_load(m) && make_tables(m);
 }
 
 bool machine_init(struct machine *m, struct run_memory *memory, const struct machine_opts *opts)
@@ -207,9 +216,8 @@ bool machine_init(struct machine *m, struct run_memory *memory, const struct mac
 	if (m->event < 0)
 		return say("eventfd");
 	m->vcpus = tool_alloc(opts->nr_vcpus, sizeof(*m->vcpus));
-	if (!install_kick(m) || !open_kvm(m) || !lay_out(m) || !machine_low_fill(m) ||
-		!machine_program_load(m) || !make_tables(m) || !machine_devices_init(m) ||
-		!make_vm(m))
+	if (!install_kick(m) || !open_kvm(m) || !lay_out(m) || !fill_low(m) ||
+		!machine_devices_init(m) || !make_vm(m))
 		return false;
 	for (uint32_t i = 0; i < opts->nr_vcpus; i++) {
 		if (!machine_vcpu_reset(&m->vcpus[i]))
@@ -226,8 +234,10 @@ void machine_fini(struct machine *m)
 		close(m->kvm_fd);
 	if (m->event >= 0)
 		close(m->event);
-	if (m->kick_installed)
+	if (m->kick_installed) {
+		machine_lost_end();
 		sigaction(KICK, &m->old_kick, NULL);
+	}
 	free(m->vcpus);
 	free(m->cpuid);
 	*m = (struct machine){.kvm_fd = -1, .vm_fd = -1, .event = -1};
@@ -373,4 +383,23 @@ bool machine_move(struct machine *m)
 		free(moved[i].bytes);
 	free(moved);
 	return well;
+}
+
+bool machine_save(const struct machine *m, uint32_t vcpu, struct machine_saved *ret)
+{
+	struct moved moved = {.bytes = NULL};
+
+	if (!save_vcpu(m, vcpu, &moved))
+		return false;
+	*ret = (struct machine_saved){moved.bytes, moved.len, moved.was.end, moved.was.status};
+	return true;
+}
+
+bool machine_restore(struct machine *m, uint32_t vcpu, const struct machine_saved *saved)
+{
+	struct moved moved = {.bytes = saved->bytes, .len = saved->len};
+
+	moved.was.end = saved->end;
+	moved.was.status = saved->status;
+	return restore_vcpu(m, vcpu, &moved);
 }

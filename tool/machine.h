@@ -47,7 +47,8 @@ struct machine_vcpu {
 	struct gm_reader *ports;
 	pthread_t thread;
 	bool started;
-	enum machine_end end; /* __atomic: written by its thread */
+	volatile sig_atomic_t lost; /* SIGBUS came in KVM_RUN: the host has lost a page */
+	enum machine_end end;       /* __atomic: written by its thread */
 	uint32_t status;
 	uint64_t exits_io;
 	uint64_t exits_mmio;
@@ -70,6 +71,7 @@ struct machine_opts {
 	struct machine_program program;
 	uint64_t control; /* GM_CONTROL_BIT()s that the guest may ask for; 0: no such registers */
 	uint64_t control_rate; /* requests a second, 0: any number */
+	bool restored; /* its memory is brought by others: low memory and tables are left empty */
 };
 
 /* The devices' registers and the console's line. */
@@ -136,6 +138,15 @@ bool machine_all_stopped(const struct machine *m);
  * bytes, and put into those of a new virtual machine. False after a message.
  */
 bool machine_move(struct machine *m);
+/* A vCPU of a stopped machine as bytes, and into one that has not run. */
+struct machine_saved {
+	uint8_t *bytes; /* freed by the caller */
+	size_t len;
+	enum machine_end end;
+	uint32_t status;
+};
+bool machine_save(const struct machine *m, uint32_t vcpu, struct machine_saved *ret);
+bool machine_restore(struct machine *m, uint32_t vcpu, const struct machine_saved *saved);
 /* Ticks of the guest's counter in a second; 0: not known. */
 double machine_ticks_per_second(const struct machine *m);
 
@@ -166,6 +177,9 @@ void machine_vcpu_fini(struct machine_vcpu *vcpu);
 bool machine_vcpu_reset(struct machine_vcpu *vcpu);
 /* Until it ends, or is stopped. In the thread that calls. */
 void machine_vcpu_run(struct machine_vcpu *vcpu);
+/* While a machine is there SIGBUS in KVM_RUN ends the vCPU; all other goes to whoever had it before. */
+void machine_lost_begin(void);
+void machine_lost_end(void);
 
 /* ---- machine_crash.c: fill in @why and the end ---- */
 __attribute__((format(printf, 2, 3))) void machine_crash(

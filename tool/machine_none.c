@@ -66,6 +66,22 @@ bool machine_move(struct machine *m)
 	return false;
 }
 
+bool machine_save(const struct machine *m, uint32_t vcpu, struct machine_saved *ret)
+{
+	(void)m;
+	(void)vcpu;
+	(void)ret;
+	return false;
+}
+
+bool machine_restore(struct machine *m, uint32_t vcpu, const struct machine_saved *saved)
+{
+	(void)m;
+	(void)vcpu;
+	(void)saved;
+	return false;
+}
+
 double machine_ticks_per_second(const struct machine *m)
 {
 	(void)m;

@@ -3,6 +3,7 @@
 #include "machine.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -222,6 +223,55 @@ static void answer(struct machine_vcpu *vcpu)
 	}
 }
 
+/* ---- a page that the host has lost ---- */
+
+/* Whose KVM_RUN runs in this thread. Volatile: the compiler believes that ioctl() calls nothing of ours. */
+static _Thread_local struct machine_vcpu *volatile in_kvm;
+static struct sigaction others; /* what SIGBUS was before */
+static unsigned int machines;
+
+/* KVM sends it for a page that is poisoned, and lets KVM_RUN return. */
+static void take_lost(int signo, siginfo_t *info, void *context)
+{
+	if (in_kvm && info->si_code > 0) {
+		in_kvm->lost = 1;
+		return;
+	}
+	if ((others.sa_flags & SA_SIGINFO) && others.sa_sigaction) {
+		others.sa_sigaction(signo, info, context);
+		return;
+	}
+	/* None of ours: the same instruction meets it again. */
+	sigaction(SIGBUS, &others, NULL);
+	if (info->si_code <= 0)
+		raise(signo);
+}
+
+void machine_lost_begin(void)
+{
+	const struct sigaction lost = {
+		.sa_sigaction = take_lost, .sa_flags = SA_SIGINFO | SA_NODEFER};
+
+	if (machines++ == 0)
+		sigaction(SIGBUS, &lost, &others);
+}
+
+void machine_lost_end(void)
+{
+	if (--machines == 0)
+		sigaction(SIGBUS, &others, NULL);
+}
+
+static int run_once(struct machine_vcpu *vcpu)
+{
+	int rc;
+
+	in_kvm = vcpu;
+	rc = ioctl(vcpu->fd, KVM_RUN, 0);
+	in_kvm = NULL;
+	return rc;
+}
+
 /*
  * What an exit has left to be done is done by the next KVM_RUN, so a vCPU stops in one that returns
  * EINTR only: then its state is whole.
@@ -232,7 +282,11 @@ void machine_vcpu_run(struct machine_vcpu *vcpu)
 	while (running(vcpu)) {
 		uint64_t lifted = machine_control_lifted(vcpu->machine);
 
-		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0)
+		int rc = run_once(vcpu);
+
+		if (vcpu->lost)
+			machine_crash_error(vcpu, EHWPOISON);
+		else if (rc == 0)
 			answer(vcpu);
 		else if (errno == EINTR &&
 			 __atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_ACQUIRE))

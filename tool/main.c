@@ -15,12 +15,16 @@ static const struct command {
 	{"doctor", cmd_doctor, "list what this host offers and lacks"},
 	{"exec", cmd_exec, "run a command on memory that is lent to it"},
 	{"inspect", cmd_inspect, "show what backs the guest memory of a process"},
+	{"keep", cmd_keep, "hold the guests of guestmem serve while that is replaced"},
 	{"map", cmd_map, "check a description of a memory map, show it, compare two"},
+	{"restore", cmd_restore, "let a saved guest of run go on, with pages as it touches them"},
 	{"run", cmd_run, "run a payload in a small virtual machine on memory of your choice"},
+	{"serve", cmd_serve, "bring the pages of guests that Firecracker restores"},
 	{"snapshot", cmd_snapshot, "save the memory of a guest in a file"},
 	{"tables", cmd_tables, "show the page tables that a guest has in its memory"},
 	{"verify", cmd_verify, "compare the checksums of saved memory"},
 	{"walk", cmd_walk, "show what sizes of pages cost: loads of a TLB miss, page tables"},
+	{"wset", cmd_wset, "show and merge recorded working sets"},
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -18,7 +18,7 @@ static bool check_trace(const struct run_opts *o, const struct run_memory *memor
 	struct trace_header h;
 	const char *why;
 
-	if (o->payload != RUN_REPLAY)
+	if (o->payload != RUN_REPLAY || o->restored)
 		return true;
 	why = trace_check((const void *)(uintptr_t)memory->data_hva, memory->data_len, &h);
 	if (why) {
@@ -55,7 +55,7 @@ static int report(struct run_report *r, struct run_engine *e, struct tool_output
 }
 
 static int run_in(const struct run_opts *o, const struct gm_host *host, struct run_engine *e,
-	int signals, struct tool_output *json)
+	int signals, struct tool_output *json, const struct run_hooks *hooks)
 {
 	struct run_memory memory = {0};
 	struct run_seen seen = {0};
@@ -71,42 +71,53 @@ static int run_in(const struct run_opts *o, const struct gm_host *host, struct r
 	int status = EXIT_FAILED;
 
 	if (run_memory_init(&memory, &o->memory) && check_trace(o, &memory) &&
-		run_engine_init(e, &memory)) {
+		run_engine_init(e, &memory) && (!hooks || hooks->bring(hooks->ctx, e))) {
 		run_measure(&seen.before);
 		if ((!o->background || run_behind_start(&behind, &memory)) &&
 			run_watch(e, signals, &result) && run_behind_end(&behind)) {
 			run_measure(&seen.after);
 			run_seen(&seen, e);
 			status = report(&r, e, json);
+			if (o->snapshot && result.outcome != RUN_OUT_CRASHED &&
+				!run_snapshot_save(e, o->snapshot))
+				status = EXIT_FAILED;
 		}
 	}
 	run_behind_end(&behind);
 	run_seen_fini(&seen);
 	run_engine_fini(e);
+	if (hooks)
+		hooks->end(hooks->ctx);
 	run_memory_fini(&memory);
+	return status;
+}
+
+int run_go(const struct run_opts *o, const struct run_hooks *hooks)
+{
+	struct tool_output json = {0};
+	struct gm_host host = {.size = sizeof(host)};
+	struct run_engine engine;
+	int status = EXIT_FAILED;
+	int signals = -1;
+
+	gm_host_probe(&host, NULL);
+	if (!sizes_fit(o, &host))
+		return EXIT_USAGE;
+	if (run_watch_signals(&signals) && (!o->json || tool_output_open(&json, o->json, false)) &&
+		run_engine_choose(&engine, o))
+		status = run_in(o, &host, &engine, signals, &json, hooks);
+	tool_output_close(&json);
+	if (signals >= 0)
+		close(signals);
 	return status;
 }
 
 int cmd_run(int argc, char **argv)
 {
-	struct tool_output json = {0};
-	struct gm_host host = {.size = sizeof(host)};
-	struct run_engine engine;
 	struct run_opts o;
-	int status = EXIT_FAILED;
-	int signals = -1;
+	int status;
 
 	if (!run_options(argc, argv, &o, &status))
 		return status;
-	gm_host_probe(&host, NULL);
-	if (!sizes_fit(&o, &host))
-		return EXIT_USAGE;
-	status = EXIT_FAILED;
-	if (run_watch_signals(&signals) && (!o.json || tool_output_open(&json, o.json, false)) &&
-		run_engine_choose(&engine, &o))
-		status = run_in(&o, &host, &engine, signals, &json);
-	tool_output_close(&json);
-	if (signals >= 0)
-		close(signals);
-	return status;
+	return run_go(&o, NULL);
 }

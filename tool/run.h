@@ -3,6 +3,7 @@
  * run.h - the parts of "guestmem run".
  *
  * run_options.c reads the command line, run_words.c what stands behind the payload's name;
+ * run_snapshot.c saves a guest, restore.c is "guestmem restore";
  * run_memory.c makes the memory, machine.h the machine, run_thread.c threads in its place;
  * run_engine.c makes one of both; run_watch.c waits for its end; run_behind.c fills the memory meanwhile;
  * run_measure.c looks at the host;
@@ -28,7 +29,13 @@ enum { EXIT_WRONG = 3, EXIT_CRASHED = 4, EXIT_TIMEOUT = 124, EXIT_SIGNAL = 128 }
 
 enum run_engine_kind { RUN_AUTO, RUN_KVM, RUN_THREAD };
 
-enum run_outcome { RUN_OUT_DONE, RUN_OUT_CRASHED, RUN_OUT_TIMEOUT, RUN_OUT_INTERRUPTED };
+enum run_outcome {
+	RUN_OUT_DONE,
+	RUN_OUT_CRASHED,
+	RUN_OUT_TIMEOUT,
+	RUN_OUT_INTERRUPTED,
+	RUN_OUT_SAVED
+};
 
 struct run_opts {
 	struct run_memory_opts memory;
@@ -41,6 +48,11 @@ struct run_opts {
 	double timeout; /* 0: none */
 	double restart; /* 0: never */
 	bool background;
+	const char
+		*snapshot; /* the guest is saved there at its end, or when it is stopped for that */
+	double snapshot_at; /* stop it then; 0: by a signal, or never */
+	bool restored;
+	uint64_t tables_used; /* of what is restored */
 	uint64_t seed;
 	const char *json;
 	bool quiet;
@@ -52,6 +64,20 @@ struct run_opts {
 	char **words; /* from the payload's name on */
 	uint32_t nr_words;
 };
+
+/* ---- run.c ---- */
+struct run_engine;
+
+struct run_hooks {
+	/* All is made and nothing runs: what is not there yet is brought, or will be. False after a message. */
+	bool (*bring)(void *ctx, struct run_engine *e);
+	/* Nothing runs any more; the memory is there until this returns. */
+	void (*end)(void *ctx);
+	void *ctx;
+};
+
+/* @hooks may be NULL. Returns a status to exit with. */
+int run_go(const struct run_opts *o, const struct run_hooks *hooks);
 
 /* ---- run_options.c ---- */
 /* False with a status to exit with. */
@@ -140,6 +166,10 @@ struct run_result {
 bool run_watch_signals(int *ret_fd);
 /* Starts the engine and waits for the end. False after a message: it could not be started. */
 bool run_watch(struct run_engine *e, int signals, struct run_result *ret);
+
+/* ---- run_snapshot.c ---- */
+/* Saves memory, vCPUs and what run needs to know of a guest that has stopped. False after a message. */
+bool run_snapshot_save(const struct run_engine *e, const char *path);
 
 /* ---- run_measure.c ---- */
 struct run_measure {

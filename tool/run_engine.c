@@ -35,7 +35,8 @@ bool run_engine_choose(struct run_engine *e, const struct run_opts *o)
 		choose_guest_pages(e);
 		return true;
 	}
-	if (o->engine == RUN_KVM || o->payload == RUN_PROGRAM || o->restart > 0 || o->control) {
+	if (o->engine == RUN_KVM || o->payload == RUN_PROGRAM || o->restart > 0 || o->control ||
+		o->snapshot || o->restored) {
 		tool_error("run: there is no KVM here: %s%s", e->reason,
 			o->payload == RUN_PROGRAM ? "; a program of your own needs it" : "");
 		return false;
@@ -108,14 +109,15 @@ static bool init_machine(struct run_engine *e)
 	struct machine_opts opts = {.nr_vcpus = o->vcpus,
 		.guest_log2 = e->guest_log2,
 		.control = o->control,
-		.control_rate = o->control_rate};
+		.control_rate = o->control_rate,
+		.restored = o->restored};
 	int fd = -1;
 	bool well;
 
 	opts.program.path = o->words[0];
 	opts.program.words = o->words;
 	opts.program.nr_words = o->nr_words;
-	if (o->payload == RUN_PROGRAM) {
+	if (o->payload == RUN_PROGRAM && !o->restored) {
 		fd = open(o->words[0], O_RDONLY | O_CLOEXEC);
 		if (fd < 0) {
 			tool_error("%s: %s", o->words[0], strerror(errno));
@@ -129,6 +131,8 @@ static bool init_machine(struct run_engine *e)
 	if (fd >= 0)
 		close(fd);
 	e->machine.opts.program = (struct machine_program){.fd = -1};
+	if (well && o->restored)
+		e->machine.tables_used = o->tables_used;
 	return well;
 }
 

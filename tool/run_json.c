@@ -10,6 +10,7 @@ static const char *const outcomes[] = {
 	[RUN_OUT_CRASHED] = "crashed",
 	[RUN_OUT_TIMEOUT] = "timeout",
 	[RUN_OUT_INTERRUPTED] = "interrupted",
+	[RUN_OUT_SAVED] = "saved",
 };
 
 static void set(json_t *json, const char *name, json_t *value)

@@ -50,13 +50,13 @@ static bool load_data(struct run_memory *m, const char *path, int fd)
 	struct gm_load_place place = {
 		.size = sizeof(place), .flags = GM_LOAD_AT, .first = m->data_gpa};
 	struct gm_region_info info = {.size = sizeof(info)};
-	struct gm_loaded loaded;
+	struct gm_loaded loaded = {.len = m->data_len};
 	struct gm_error err;
 
 	if (!run_memory_add(m, m->data_gpa, round_up(m->data_len, PAGE), "run-data"))
 		return false;
 	place.max_len = m->data_len;
-	if (gm_load_file(m->reader, fd, &place, &loaded, &err) < 0) {
+	if (fd >= 0 && gm_load_file(m->reader, fd, &place, &loaded, &err) < 0) {
 		tool_error("%s: %s", path, err.text);
 		return false;
 	}
@@ -126,11 +126,13 @@ bool run_memory_init(struct run_memory *m, const struct run_memory_opts *o)
 	}
 	if (o->data && !open_data(o->data, &fd, &m->data_len))
 		return false;
-	m->data_gpa = o->data ? m->gpa + round_up(o->size, GIB) : 0;
+	if (!o->data)
+		m->data_len = o->data_len;
+	m->data_gpa = m->data_len ? m->gpa + round_up(o->size, GIB) : 0;
 	m->free_gpa = m->gpa + round_up(o->size, GIB) + round_up(m->data_len, GIB);
 	well = m->data_len <= SIZE_MAX_BYTES &&
 	       make_space(m, m->free_gpa + room_for_tables(o->size)) && add_measured(m, o) &&
-	       (fd < 0 || load_data(m, o->data, fd));
+	       (!m->data_len || load_data(m, o->data, fd));
 	if (fd >= 0)
 		close(fd);
 	m->seconds = tool_now() - begun;

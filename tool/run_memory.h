@@ -17,8 +17,9 @@ struct run_memory_opts {
 	struct gm_numa numa;
 	bool share;
 	bool populate;
-	bool behind;      /* not when it is made: later, by somebody else */
-	const char *data; /* file, or NULL */
+	bool behind;       /* not when it is made: later, by somebody else */
+	const char *data;  /* file, or NULL */
+	uint64_t data_len; /* without a file: room for so much, which others fill */
 };
 
 struct run_memory {

@@ -24,6 +24,8 @@ static const struct tool_option options[] = {
 	{"restart", 0, "SECONDS", "then go on in another virtual machine"},
 	{"control", 0, "WHAT", "let the guest ask about its memory's backing: safe, all"},
 	{"control-rate", 0, "NUMBER", "requests a second that are done (default: any number)"},
+	{"snapshot", 0, "FILE", "save the guest there at its end, or when a signal comes"},
+	{"snapshot-at", 0, "SECONDS", "with --snapshot: stop and save it then"},
 	{"json", 'j', "FILE", "write the report as JSON as well; - is standard output"},
 	{"quiet", 'q', NULL, "no report on standard error"},
 	{NULL, 0, NULL, NULL},
@@ -47,6 +49,8 @@ enum {
 	OPT_RESTART,
 	OPT_CONTROL,
 	OPT_CONTROL_RATE,
+	OPT_SNAPSHOT,
+	OPT_SNAPSHOT_AT,
 	OPT_JSON,
 	OPT_QUIET,
 };
@@ -181,6 +185,11 @@ static bool take_option(void *ctx, size_t option, const char *value)
 	case OPT_CONTROL_RATE:
 		return tool_parse_number(value, UINT64_MAX, &o->control_rate) ||
 		       tool_bad_value("control-rate", value, "is not a number");
+	case OPT_SNAPSHOT:
+		o->snapshot = value;
+		return true;
+	case OPT_SNAPSHOT_AT:
+		return parse_seconds("snapshot-at", value, &o->snapshot_at);
 	case OPT_JSON:
 		o->json = value;
 		return true;
@@ -203,6 +212,20 @@ static bool control_fits(const struct run_opts *o)
 		tool_error("control: goes with --control all only");
 	else if (o->control_rate && !o->control)
 		tool_error("--control-rate: goes with --control only");
+	else
+		return true;
+	return false;
+}
+
+static bool snapshot_fits(const struct run_opts *o)
+{
+	if (o->snapshot_at > 0 && !o->snapshot)
+		tool_error("--snapshot-at: goes with --snapshot only");
+	else if (o->snapshot && o->engine == RUN_THREAD)
+		tool_error("--snapshot: there is no virtual machine with --engine thread");
+	else if (o->snapshot && o->control)
+		tool_error("--snapshot: what the guest has asked about its memory would be lost, "
+			   "so it does not go with --control");
 	else
 		return true;
 	return false;
@@ -258,5 +281,5 @@ bool run_options(int argc, char **argv, struct run_opts *ret, int *ret_status)
 		ret->control = GM_CONTROL_ALL;
 	/* Then not when it is made. */
 	ret->memory.behind = ret->background;
-	return options_fit(ret, argc - first) && control_fits(ret);
+	return options_fit(ret, argc - first) && control_fits(ret) && snapshot_fits(ret);
 }

@@ -20,6 +20,8 @@ static int status_of(const struct run_report *r)
 		return EXIT_TIMEOUT;
 	case RUN_OUT_INTERRUPTED:
 		return EXIT_SIGNAL + r->result->signal;
+	case RUN_OUT_SAVED:
+		return EXIT_OK;
 	case RUN_OUT_DONE:
 		break;
 	}
@@ -98,6 +100,7 @@ static void print_end(const struct run_report *r)
 		[RUN_OUT_CRASHED] = "crashed",
 		[RUN_OUT_TIMEOUT] = "ended by --timeout",
 		[RUN_OUT_INTERRUPTED] = "interrupted",
+		[RUN_OUT_SAVED] = "saved",
 	};
 
 	fprintf(stderr, "guestmem: %s after %.6f s", words[r->result->outcome], r->result->seconds);

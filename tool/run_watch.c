@@ -34,6 +34,7 @@ struct watch {
 	double ask; /* times of tool_now(), INFINITY: never */
 	double end;
 	double restart;
+	double save;
 	bool over;
 };
 
@@ -47,7 +48,9 @@ static void end_with(struct watch *w, enum run_outcome outcome)
 {
 	w->result->outcome = outcome;
 	w->over = true;
-	run_engine_ask(w->engine);
+	/* What is saved goes on elsewhere, and is told nothing. */
+	if (outcome != RUN_OUT_SAVED)
+		run_engine_ask(w->engine);
 }
 
 static void take_signal(struct watch *w)
@@ -59,7 +62,7 @@ static void take_signal(struct watch *w)
 	if (w->result->outcome == RUN_OUT_INTERRUPTED)
 		_exit(EXIT_SIGNAL + (int)info.ssi_signo);
 	w->result->signal = (int)info.ssi_signo;
-	end_with(w, RUN_OUT_INTERRUPTED);
+	end_with(w, w->engine->opts->snapshot ? RUN_OUT_SAVED : RUN_OUT_INTERRUPTED);
 }
 
 /* False after a message: then nothing runs any more. */
@@ -90,6 +93,8 @@ static bool take_time(struct watch *w, double now)
 {
 	if (now >= w->end) {
 		end_with(w, RUN_OUT_TIMEOUT);
+	} else if (now >= w->save) {
+		end_with(w, RUN_OUT_SAVED);
 	} else if (now >= w->restart) {
 		return restart(w);
 	} else if (now >= w->ask) {
@@ -106,7 +111,7 @@ static bool wait_for_end(struct watch *w)
 	while (!w->over && !run_engine_all_ended(w->engine)) {
 		struct pollfd fds[2] = {{.fd = run_engine_event(w->engine), .events = POLLIN},
 			{.fd = w->signals, .events = POLLIN}};
-		double next = fmin(fmin(w->ask, w->end), w->restart) - tool_now();
+		double next = fmin(fmin(w->ask, w->end), fmin(w->restart, w->save)) - tool_now();
 		int timeout = next > 1000 ? 1000000 : next > 0 ? (int)ceil(next * 1000) : 0;
 
 		if (poll(fds, 2, timeout) > 0) {
@@ -147,6 +152,7 @@ bool run_watch(struct run_engine *e, int signals, struct run_result *ret)
 	w.ask = at(&w, e->opts->time);
 	w.end = at(&w, e->opts->timeout);
 	w.restart = at(&w, e->opts->restart);
+	w.save = at(&w, e->opts->snapshot_at);
 	if (!run_engine_start(e))
 		return false;
 	well = wait_for_end(&w);

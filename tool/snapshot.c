@@ -128,7 +128,9 @@ static bool save(
 	}
 	len = gm_source_len(source);
 	if (len == 0 || len % PAGE) {
-		tool_error("%s: %llu bytes are no number of pages", from, (unsigned long long)len);
+		tool_error(len ? "%s: %llu bytes are no number of pages"
+			       : "%s: it is empty, %llu bytes",
+			from, (unsigned long long)len);
 		gm_source_destroy(source);
 		return false;
 	}

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include <guestmem/snapshot.h>
+#include <guestmem/memfile.h>
 #include <jansson.h>
 
 /* ---- snapshot_show.c ---- */
@@ -18,9 +18,17 @@ void saved_catch_signals(void);
 bool saved_was_stopped(void);
 void saved_show(const char *path, const struct gm_snapshot_info *info);
 json_t *saved_json(const char *path, const struct gm_snapshot_info *info);
-json_t *saved_json_regions(const struct gm_snapshot *snapshot);
-/* Opens a file of saved memory; NULL after a message. */
-struct gm_snapshot *saved_open(const char *path);
+json_t *saved_json_regions(const struct gm_memfile *memory);
+
+/* ---- memory_files.c ---- */
+/* "saved", "raw", "mapped-ram" to enum gm_memfile_format, and back. */
+bool memory_format(const char *word, uint32_t *ret);
+const char *memory_format_name(uint32_t format);
+/* Names with commas between them, for a message that may be about each. Returns @buf. */
+const char *memory_names(const char *const *paths, size_t nr, char *buf, size_t room);
+/* Opens memory in files on each other; NULL after a message. */
+struct gm_memfile *memory_open(
+	const char *const *paths, size_t nr, const struct gm_memfile_opts *opts);
 
 /* ---- snapshot_pid.c ---- */
 /* An fd of the largest memfd that a process has, -1 after a message. */

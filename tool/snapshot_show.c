@@ -92,13 +92,13 @@ json_t *saved_json(const char *path, const struct gm_snapshot_info *info)
 		tool_json_number(info->lost), "length", tool_json_number(info->file_len));
 }
 
-json_t *saved_json_regions(const struct gm_snapshot *snapshot)
+json_t *saved_json_regions(const struct gm_memfile *memory)
 {
 	const struct gm_snapshot_region *regions;
 	json_t *list = json_array();
 	size_t nr;
 
-	regions = gm_snapshot_regions(snapshot, &nr);
+	regions = gm_memfile_regions(memory, &nr);
 	for (size_t i = 0; i < nr; i++)
 		json_array_append_new(list, json_pack("{s:o, s:o, s:o, s:o, s:o}", "gpa",
 						    tool_json_number(regions[i].gpa), "length",
@@ -107,20 +107,4 @@ json_t *saved_json_regions(const struct gm_snapshot *snapshot)
 						    tool_json_number(regions[i].page_size), "name",
 						    tool_json_text(regions[i].name)));
 	return list;
-}
-
-struct gm_snapshot *saved_open(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	struct gm_snapshot *snapshot = NULL;
-	struct gm_error err;
-
-	if (fd < 0) {
-		tool_error("%s: %s", path, strerror(errno));
-		return NULL;
-	}
-	if (gm_snapshot_open(fd, &snapshot, &err))
-		tool_error("%s: %s", path, err.text);
-	close(fd);
-	return snapshot;
 }

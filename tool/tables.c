@@ -82,10 +82,12 @@ static void print_text(const struct tables *t)
 			tool_bytes(l->bytes, bytes), tool_bytes(l->memory, memory),
 			tool_bytes(l->present, present));
 	}
-	printf("page tables: %llu (%s)\n", (unsigned long long)t->nr_tables,
-		tool_bytes(t->nr_tables * 4096, bytes));
+	printf("page tables: %llu (%s), in %llu blocks of 2 MiB\n",
+		(unsigned long long)t->nr_tables, tool_bytes(t->nr_tables * 4096, bytes),
+		(unsigned long long)t->nr_blocks);
 	if (t->bad)
-		printf("outside of the memory: %llu tables\n", (unsigned long long)t->bad);
+		printf("entries that lead to tables outside of the memory: %llu\n",
+			(unsigned long long)t->bad);
 }
 
 static bool print_json(const struct tables *t, struct tool_output *out)
@@ -103,8 +105,9 @@ static bool print_json(const struct tables *t, struct tool_output *out)
 				tool_json_number(l->present)));
 	}
 	return tool_json_write(
-		json_pack("{s:o, s:o, s:o, s:o}", "levels", tool_json_number(t->levels), "tables",
-			tool_json_number(t->nr_tables), "outside", tool_json_number(t->bad),
+		json_pack("{s:o, s:o, s:o, s:o, s:o}", "levels", tool_json_number(t->levels),
+			"tables", tool_json_number(t->nr_tables), "blocks",
+			tool_json_number(t->nr_blocks), "outside", tool_json_number(t->bad),
 			"leaves", leaves),
 		out, false);
 }

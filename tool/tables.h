@@ -28,11 +28,13 @@ struct tables {
 	uint64_t root;
 	uint32_t levels;
 	struct tables_leaves leaves[TABLES_SIZES];
+	uint64_t *tables; /* bitmap of the file: pages that are tables */
 	uint64_t nr_tables;
-	uint64_t bad; /* tables that are not in the file */
+	uint64_t nr_blocks; /* of 2 MiB, that these lie in */
+	uint64_t bad;       /* entries that lead to tables outside of the file */
 };
 
-/* Fills in leaves, nr_tables, bad. False after a message. */
+/* Fills in leaves, nr_tables, nr_blocks, bad. False after a message. */
 bool tables_walk(struct tables *t);
 
 #endif

@@ -2,10 +2,10 @@
 /*
  * tables_walk.c - x86 page tables of a guest, read from the file that is its memory.
  *
- * The file is read, never mapped: a touch would take memory where there is none. The guest may have written anything:
- * what is walked is bounded by levels and by the number of tables; an address outside of the file is counted.
+ * The file is read, never mapped: a touch would take memory where there is none. An address outside of it is counted.
  */
 #include <errno.h>
+#include <guestmem/guest_tables.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,8 +15,6 @@
 
 #define PAGE UINT64_C(4096)
 #define ENTRIES 512u
-#define PRESENT UINT64_C(0x1)
-#define LARGE UINT64_C(0x80)
 #define ADDRESS UINT64_C(0x000ffffffffff000)
 #define GIB4 (UINT64_C(4) << 30)
 
@@ -43,10 +41,17 @@ static uint64_t together(const struct tables *t, uint64_t gpa, bool in_file, uin
 }
 
 /* Pages of the file; a leaf may reach over a hole in the guest's addresses. */
-static void note_leaf(struct tables *t, struct tables_leaves *leaves, uint64_t gpa, uint64_t size)
+static int note_leaf(void *ctx, const struct gm_guest_leaf *leaf)
 {
-	leaves->number++;
-	leaves->bytes += size;
+	struct tables *t = ctx;
+	struct tables_leaves *leaves = &t->leaves[leaf->len == PAGE             ? 0
+						  : leaf->len == PAGE * ENTRIES ? 1
+										: 2];
+	uint64_t gpa = leaf->gpa;
+	uint64_t size = leaf->len;
+
+	leaves->number += leaf->times;
+	leaves->bytes += size * leaf->times;
 	while (size > 0) {
 		uint64_t at = 0;
 		bool in_file = place(t, gpa, &at);
@@ -54,7 +59,7 @@ static void note_leaf(struct tables *t, struct tables_leaves *leaves, uint64_t g
 
 		len = len < size ? len : size;
 		if (!in_file)
-			leaves->elsewhere += len;
+			leaves->elsewhere += len * leaf->times;
 		for (uint64_t page = at / PAGE; in_file && page < at / PAGE + len / PAGE;) {
 			bool word = page % 64 == 0 && at / PAGE + len / PAGE - page >= 64;
 
@@ -64,35 +69,42 @@ static void note_leaf(struct tables *t, struct tables_leaves *leaves, uint64_t g
 		gpa += len;
 		size -= len;
 	}
+	return 0;
 }
 
-static bool walk_table(struct tables *t, uint64_t gpa, uint32_t level)
+static int read_table(void *ctx, uint64_t gpa, void *page)
 {
-	uint64_t entries[ENTRIES];
+	const struct tables *t = ctx;
 	uint64_t at;
 
-	if (!place(t, gpa, &at) || pread(t->fd, entries, PAGE, (off_t)at) != (ssize_t)PAGE) {
-		t->bad++;
-		return true;
-	}
-	/* A table that maps the tables lets each be met twice; more there cannot be. */
-	if (++t->nr_tables > 2 * (t->len / PAGE)) {
-		tool_error("more page tables than pages: the address is none of a page table");
-		return false;
-	}
-	for (uint32_t i = 0; i < ENTRIES; i++) {
-		const uint64_t size = PAGE << 9 * (level - 1);
-		uint64_t to = entries[i] & ADDRESS;
-
-		if (!(entries[i] & PRESENT))
-			continue;
-		if (level == 1 || (level <= TABLES_SIZES && (entries[i] & LARGE)))
-			note_leaf(t, &t->leaves[level - 1], to & ~(size - 1), size);
-		else if (!walk_table(t, to, level - 1))
-			return false;
-	}
-	return true;
+	return place(t, gpa, &at) && pread(t->fd, page, PAGE, (off_t)at) == (ssize_t)PAGE ? 0
+											  : -EFAULT;
 }
+
+static int note_table(void *ctx, uint64_t gpa, uint32_t level, uint64_t times)
+{
+	struct tables *t = ctx;
+	uint64_t at;
+
+	(void)level;
+	(void)times;
+	if (place(t, gpa, &at))
+		t->tables[at / PAGE / 64] |= UINT64_C(1) << at / PAGE % 64;
+	return 0;
+}
+
+static int note_wild(void *ctx, uint64_t gpa, uint32_t level, uint64_t times)
+{
+	struct tables *t = ctx;
+
+	(void)gpa;
+	(void)level;
+	t->bad += times;
+	return 0;
+}
+
+static const struct gm_guest_tables_ops ops = {
+	.read = read_table, .table = note_table, .leaf = note_leaf, .wild = note_wild};
 
 /* Counts the pages of a stretch of data. */
 static void note_present(struct tables_leaves *leaves, uint64_t first, uint64_t end)
@@ -126,9 +138,31 @@ static bool find_present(struct tables *t)
 	return true;
 }
 
+static uint64_t count(const uint64_t *bits, size_t words)
+{
+	uint64_t nr = 0;
+
+	for (size_t w = 0; w < words; w++)
+		nr += (uint64_t)__builtin_popcountll(bits[w]);
+	return nr;
+}
+
+/* Blocks of 2 MiB with a table: 8 words each. */
+static uint64_t count_blocks(const uint64_t *bits, size_t words)
+{
+	uint64_t nr = 0;
+
+	for (size_t w = 0; w < words; w += ENTRIES / 64)
+		nr += count(bits + w, words - w < ENTRIES / 64 ? words - w : ENTRIES / 64) > 0;
+	return nr;
+}
+
 bool tables_walk(struct tables *t)
 {
+	const struct gm_guest_tables_opts opts = {
+		.size = sizeof(opts), .levels = t->levels, .max = t->len / PAGE};
 	size_t words = (size_t)(t->len / PAGE / 64 + 1);
+	struct gm_error err = {0};
 	uint64_t at;
 	bool well;
 
@@ -140,17 +174,24 @@ bool tables_walk(struct tables *t)
 			(unsigned long long)t->low);
 		return false;
 	}
+	t->tables = tool_alloc(words, sizeof(uint64_t));
+	memset(t->tables, 0, words * sizeof(uint64_t));
 	for (int i = 0; i < TABLES_SIZES; i++) {
 		t->leaves[i].pages = tool_alloc(words, sizeof(uint64_t));
 		memset(t->leaves[i].pages, 0, words * sizeof(uint64_t));
 	}
-	well = walk_table(t, t->root & ADDRESS, t->levels) && find_present(t);
+	well = gm_guest_tables_walk(&t->root, 1, &opts, &ops, t, &err) == 0;
+	if (!well)
+		tool_error("page tables at 0x%llx: %s", (unsigned long long)t->root, err.text);
+	well = well && find_present(t);
 	for (int i = 0; i < TABLES_SIZES; i++) {
-		for (size_t w = 0; w < words; w++)
-			t->leaves[i].memory +=
-				PAGE * (uint64_t)__builtin_popcountll(t->leaves[i].pages[w]);
+		t->leaves[i].memory = PAGE * count(t->leaves[i].pages, words);
 		free(t->leaves[i].pages);
 		t->leaves[i].pages = NULL;
 	}
+	t->nr_tables = count(t->tables, words);
+	t->nr_blocks = count_blocks(t->tables, words);
+	free(t->tables);
+	t->tables = NULL;
 	return well;
 }

@@ -116,12 +116,16 @@ bool tool_bad_value(const char *option, const char *value, const char *why);
 int cmd_convert(int argc, char **argv);
 int cmd_exec(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
+int cmd_keep(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_map(int argc, char **argv);
+int cmd_restore(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_serve(int argc, char **argv);
 int cmd_snapshot(int argc, char **argv);
 int cmd_tables(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 int cmd_walk(int argc, char **argv);
+int cmd_wset(int argc, char **argv);
 
 #endif

@@ -74,6 +74,22 @@ GM_API int gm_firecracker_decode(const char *text, size_t len, struct gm_firecra
 GM_API int gm_firecracker_recv(int sock, struct gm_firecracker_mapping *ret, size_t max,
 	size_t *ret_nr, int *ret_uffd, struct gm_error *err);
 
+/**
+ * gm_firecracker_look() - looks at the message, and leaves it where it is
+ * @sock:     connected Unix socket, borrowed. It does not wait
+ * @ret:      room for @max mappings
+ * @max:      mappings
+ * @ret_nr:   their number
+ * @ret_uffd: the userfaultfd: the caller's on success
+ * @err:      optional
+ *
+ * Whoever holds a duplicate of the socket can look again: the message is there until the last one is closed. So a
+ * handler that dies after this has lost nothing. Return: as gm_firecracker_recv(); -EAGAIN: the message is not whole
+ * yet. Threads: one for a socket. Since: 0.1.
+ */
+GM_API int gm_firecracker_look(int sock, struct gm_firecracker_mapping *ret, size_t max,
+	size_t *ret_nr, int *ret_uffd, struct gm_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -16,6 +16,7 @@
 #include <guestmem/cache.h>
 #include <guestmem/chain.h>
 #include <guestmem/checksum.h>
+#include <guestmem/clone.h>
 #include <guestmem/control.h>
 #include <guestmem/control_message.h>
 #include <guestmem/counters.h>
@@ -26,6 +27,7 @@
 #include <guestmem/firecracker.h>
 #include <guestmem/grant.h>
 #include <guestmem/guard.h>
+#include <guestmem/guest_tables.h>
 #include <guestmem/host.h>
 #include <guestmem/iommu.h>
 #include <guestmem/kvm.h>
@@ -33,12 +35,15 @@
 #include <guestmem/listener.h>
 #include <guestmem/loader.h>
 #include <guestmem/log.h>
+#include <guestmem/mapped_ram.h>
+#include <guestmem/memfile.h>
 #include <guestmem/memmap.h>
 #include <guestmem/nbd.h>
 #include <guestmem/object.h>
 #include <guestmem/pager.h>
 #include <guestmem/pager_run.h>
 #include <guestmem/part.h>
+#include <guestmem/peer.h>
 #include <guestmem/piece.h>
 #include <guestmem/policy.h>
 #include <guestmem/residency.h>
@@ -46,6 +51,7 @@
 #include <guestmem/slice.h>
 #include <guestmem/slice_access.h>
 #include <guestmem/snapshot.h>
+#include <guestmem/snapshot_live.h>
 #include <guestmem/source.h>
 #include <guestmem/space.h>
 #include <guestmem/sparse.h>
@@ -58,5 +64,6 @@
 #include <guestmem/waste.h>
 #include <guestmem/watch.h>
 #include <guestmem/workingset.h>
+#include <guestmem/wset.h>
 
 #endif

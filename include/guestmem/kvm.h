@@ -254,6 +254,18 @@ GM_API int gm_kvm_remove_vcpu(struct gm_kvm *kvm, uint32_t id, struct gm_error *
 GM_API int gm_kvm_prefault(struct gm_kvm *kvm, int vcpu_fd, uint64_t gpa, uint64_t len,
 	uint64_t *ret_done, struct gm_error *err);
 
+/**
+ * gm_kvm_root() - where the page tables of a vCPU begin, for guest_tables.h
+ * @vcpu_fd:    borrowed; a vCPU that does not run
+ * @ret_root:   guest physical address of the uppermost table
+ * @ret_levels: 4 or 5
+ * @err:        optional
+ *
+ * Returns 0; -ENOTSUP (it has no tables of 4 or 5 levels now, or this is no x86-64); or what KVM answered.
+ * Threads: the vCPU's. Since: 0.1.
+ */
+GM_API int gm_kvm_root(int vcpu_fd, uint64_t *ret_root, uint32_t *ret_levels, struct gm_error *err);
+
 #ifdef __cplusplus
 }
 #endif

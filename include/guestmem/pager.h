@@ -24,6 +24,16 @@ enum gm_pager_way {
 	GM_PAGER_COPY, /* a page is copied in: any memory */
 	GM_PAGER_CONTINUE, /* written to the file by a second mapping, then mapped: memfds, shared huge pages */
 	GM_PAGER_MAP, /* the source's file is mapped in its place: the kernel pages. Own memory, private */
+	GM_PAGER_MOVE, /* read by 2 MiB into huge pages, which are moved in: own private memory, on request */
+	GM_PAGER_PROTECT, /* it is there already, and to be saved while it is used (snapshot_live.h). No source */
+};
+
+/* How who steps waits for the next fault, if it may wait at all. */
+enum gm_pager_wait {
+	GM_PAGER_WAIT_AUTO =
+		0, /* after a fault it looks for more for @spin_ns, as long as that pays; then it sleeps */
+	GM_PAGER_WAIT_BLOCK, /* sleeps at once */
+	GM_PAGER_WAIT_BUSY,  /* never sleeps: for a CPU of its own */
 };
 
 /* What an embedder is told. */
@@ -52,10 +62,14 @@ struct gm_pager_event {
 	uint64_t len;
 };
 
+/* gm_pager_opts.flags: @journal is where what was read from userfaultfds is kept until it has been applied. */
+#define GM_PAGER_JOURNAL 0x1u
+#define GM_PAGER_JOURNAL_LEN 4096u /* bytes of it */
+
 /**
  * struct gm_pager_opts - a pager; zero means default
  * @size:        sizeof(struct gm_pager_opts)
- * @flags:       0
+ * @flags:       GM_PAGER_JOURNAL
  * @requests:    under way at once with sources that wait, 1 to 4096; default 16
  * @request_len: bytes of one, and of an installation, at most; a power of two, 64 KiB to 1 GiB; default 2 MiB. Pages
  *               of an area that is copied into are not larger
@@ -63,8 +77,14 @@ struct gm_pager_event {
  * @ranges:      ranges that can wait to be prefetched, 1 to 2^20; default 1024
  * @retry_ns:    until a refused installation is tried again; default 250 us
  * @stuck_after: tries until GM_PAGER_STUCK is told; default 8
- * @told:        optional: called in the thread that steps or resolves, with no lock held
+ * @wait:        enum gm_pager_wait
+ * @spin_ns:     100 ns to 1 s; default 50 us
+ * @told:        optional: called in threads that step or resolve, several at once, with no lock held,
+ *               maybe after the page was resolved
  * @ctx:         passed to it
+ * @journal:     borrowed, mapped: a file of zeros for whoever takes over, or that of a pager that is gone: what it had
+ *               read and not applied is applied by the first step. All userfaultfds are added in the same order
+ * @journal_off: where in it, a multiple of the host's page size
  */
 struct gm_pager_opts {
 	size_t size;
@@ -75,8 +95,13 @@ struct gm_pager_opts {
 	uint32_t ranges;
 	uint32_t retry_ns;
 	uint32_t stuck_after;
+	uint32_t wait;
+	uint32_t spin_ns;
 	void (*told)(void *ctx, const struct gm_pager_event *event);
 	void *ctx;
+	int32_t journal;
+	uint32_t reserved;
+	uint64_t journal_off;
 };
 
 /* No message: who touches a missing page gets SIGBUS (KVM_RUN: EFAULT) and calls gm_pager_resolve(). */
@@ -93,6 +118,11 @@ struct gm_pager_opts {
 #define GM_PAGER_STATES 0x20u
 /* The states there are those of a pager that is gone: go on from them. */
 #define GM_PAGER_TAKEOVER 0x40u
+/*
+ * Of gm_pager_add_range(): GM_PAGER_AUTO may choose GM_PAGER_MAP. The source's files do not change, and nobody wants
+ * zeros where this memory is given back.
+ */
+#define GM_PAGER_MAY_MAP 0x1000u
 
 /**
  * struct gm_pager_area_opts - where an area's bytes come from; zero means default
@@ -198,8 +228,9 @@ GM_API int gm_pager_add_range(struct gm_pager *pager, void *addr, uint64_t len,
  * @err:      optional
  *
  * Discards of the space (discard.h) are followed: what is given back is zeros. A change of the map that would take
- * memory with absent pages is refused. Return: as gm_pager_add_range(); -EFAULT (nothing is there), -EBUSY.
- * Threads: any. Since: 0.1.
+ * memory with absent pages is refused. A block that is a private mapping of its file (GM_BLOCK_PRIVATE) needs no
+ * source: the kernel pages it (GM_PAGER_MAP, clone.h), unless another way or SIGBUS is asked for. Return: as
+ * gm_pager_add_range(); -EFAULT (nothing is there), -EBUSY. Threads: any. Since: 0.1.
  */
 GM_API int gm_pager_add_space(struct gm_pager *pager, struct gm_space *space, uint64_t gpa,
 	uint64_t len, const struct gm_pager_area_opts *opts, uint64_t *ret_area,

@@ -59,12 +59,31 @@ GM_API int gm_pager_fd(const struct gm_pager *pager);
 GM_API int gm_pager_resolve(struct gm_pager *pager, const void *addr);
 
 /**
+ * gm_pager_add_twin() - a second mapping of the memory of an area
+ * @pager:    borrowed
+ * @area:     number of the first: shared memory of this process that is continued, without GM_PAGER_EVENTS
+ * @addr:     the same bytes of the same file, mapped once more; as long, empty of page-table entries
+ * @flags:    GM_PAGER_SIGBUS, GM_PAGER_USER_ONLY
+ * @ret_area: optional: its number
+ * @err:      optional
+ *
+ * For KVM's mapping with GM_PAGER_SIGBUS, in which vCPUs resolve their faults themselves, and the devices' without, in
+ * which system calls wait. A page is filled once and mapped in each where it is touched. Return: 0, -ENOENT, -EINVAL,
+ * -ENOTSUP (not of this area), -EBUSY (it has one, or another userfaultfd has the memory), -EPERM, -ENOMEM, or what a
+ * system call failed with.
+ * Threads: any. Since: 0.1.
+ */
+GM_API int gm_pager_add_twin(struct gm_pager *pager, uint64_t area, void *addr, uint32_t flags,
+	uint64_t *ret_area, struct gm_error *err);
+
+/**
  * gm_pager_prefetch() - bytes that will be wanted
  * @pager: borrowed
  * @area:  number
  * @off:   byte of the area
  * @len:   bytes; whole pages around them are brought, in the order of the calls, after what is wanted now
  *
+ * GM_PAGER_FILL_NONE becomes GM_PAGER_FILL_RANGES by this call, and by gm_pager_prefetch_set() (wset.h).
  * Return: 0, -ENOENT, -ERANGE, -ENOSPC (too many ranges wait).
  * Threads: any. Since: 0.1.
  */
@@ -72,9 +91,10 @@ GM_API int gm_pager_prefetch(struct gm_pager *pager, uint64_t area, uint64_t off
 
 /* What is brought that nobody asked for. */
 enum gm_pager_ahead {
-	GM_PAGER_FILL_NONE = 0, /* nothing: the default */
-	GM_PAGER_FILL_RANGES,   /* what gm_pager_prefetch() was told */
-	GM_PAGER_FILL_ALL,      /* that, then all the rest in order */
+	GM_PAGER_FILL_NONE =
+		0, /* nothing: the default. What was told before waits until it is another */
+	GM_PAGER_FILL_RANGES, /* what gm_pager_prefetch() and gm_pager_prefetch_set() were told */
+	GM_PAGER_FILL_ALL,    /* that, then all the rest in order */
 };
 
 /**
@@ -111,6 +131,16 @@ GM_API int gm_pager_stop(
 
 #define GM_PAGER_BUCKETS 32u
 
+/* What a page was that a fault waited for: it says how long that should take. */
+enum gm_pager_class {
+	GM_PAGER_CLASS_ZERO = 0, /* zeros of the source */
+	GM_PAGER_CLASS_RAW,      /* bytes of a file as they are */
+	GM_PAGER_CLASS_PACKED,   /* bytes that were made here: decompressed, copied, put together */
+	GM_PAGER_CLASS_REMOTE,   /* from a source that waits */
+	GM_PAGER_CLASS_THERE,    /* no source: in the file behind the memory already */
+	GM_PAGER_CLASSES
+};
+
 /**
  * struct gm_pager_stats - counted since the pager was made
  * @size:       sizeof(struct gm_pager_stats), set by the caller
@@ -126,8 +156,11 @@ GM_API int gm_pager_stop(
  * @stray:      faults where no area is
  * @bytes_demand, @bytes_ahead: installed because of a fault, and ahead of one
  * @bytes_zero: of both, zeros
- * @latency:    faults answered in less than 2^i us from when they were read: bucket i, the last has all others
+ * @latency:    faults for which a page was brought (@loaded), answered in less than 2^i us from when they were read:
+ *              bucket i, the last has all others
  * @half_ns, @most_ns, @all_ns: from the first step until 50, 90 and 100 % were not absent; 0 = not yet
+ * @class_latency: @latency by enum gm_pager_class
+ * @class_ns:   sum of the times of these faults
  */
 struct gm_pager_stats {
 	size_t size;
@@ -148,6 +181,8 @@ struct gm_pager_stats {
 	uint64_t half_ns;
 	uint64_t most_ns;
 	uint64_t all_ns;
+	uint64_t class_latency[GM_PAGER_CLASSES][GM_PAGER_BUCKETS];
+	uint64_t class_ns[GM_PAGER_CLASSES];
 };
 
 /**

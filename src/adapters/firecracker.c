@@ -176,14 +176,14 @@ struct message {
 	char text[GM_FIRECRACKER_TEXT_MAX];
 };
 
-static int receive(struct message *m, int sock, struct gm_error *err)
+static int receive(struct message *m, int sock, int flags, struct gm_error *err)
 {
 	uint32_t wrong;
 	ssize_t nr;
 
 	do {
 		nr = gm_fds_recv(sock, m->text + m->len, sizeof(m->text) - m->len,
-			m->len ? NULL : &m->fds, &wrong);
+			m->len ? NULL : &m->fds, flags, &wrong);
 	} while (nr == -EINTR);
 	if (nr == 0 || nr == -ECONNRESET)
 		return gm_error_set(err, -EPIPE, 0, 0,
@@ -191,8 +191,9 @@ static int receive(struct message *m, int sock, struct gm_error *err)
 	if (nr < 0)
 		return gm_error_set(err, (int)nr, 0, 0,
 			"firecracker: nothing can be received after %zu bytes: %s", m->len,
-			nr == -EAGAIN ? "the deadline has passed (SO_RCVTIMEO)"
-				      : gm_error_word((int)nr));
+			nr != -EAGAIN      ? gm_error_word((int)nr)
+			: flags & MSG_PEEK ? "it is not whole yet"
+					   : "the deadline has passed (SO_RCVTIMEO)");
 	if (wrong)
 		return gm_error_set(err, -EPROTO, 0, 0,
 			"firecracker: descriptors at byte %zu, where none is expected, or more "
@@ -219,8 +220,8 @@ static int check_uffd(const struct message *m, struct gm_error *err)
 	return 0;
 }
 
-static int receive_all(struct message *m, int sock, struct gm_firecracker_mapping *ret, size_t max,
-	size_t *ret_nr, struct gm_error *err)
+static int receive_all(struct message *m, int sock, int flags, struct gm_firecracker_mapping *ret,
+	size_t max, size_t *ret_nr, struct gm_error *err)
 {
 	struct gm_error why;
 	int rc = -EAGAIN;
@@ -230,7 +231,7 @@ static int receive_all(struct message *m, int sock, struct gm_firecracker_mappin
 			return gm_error_set(err, -EMSGSIZE, 0, 0,
 				"firecracker: a message of more than %u bytes",
 				GM_FIRECRACKER_TEXT_MAX);
-		rc = receive(m, sock, err);
+		rc = receive(m, sock, flags, err);
 		if (!rc && i == 0)
 			rc = check_uffd(m, err);
 		if (rc)
@@ -245,7 +246,7 @@ static int receive_all(struct message *m, int sock, struct gm_firecracker_mappin
 	return rc;
 }
 
-int gm_firecracker_recv(int sock, struct gm_firecracker_mapping *ret, size_t max, size_t *ret_nr,
+static int take(int sock, int flags, struct gm_firecracker_mapping *ret, size_t max, size_t *ret_nr,
 	int *ret_uffd, struct gm_error *err)
 {
 	struct message *m = gm_sys_alloc(sizeof(*m));
@@ -253,11 +254,29 @@ int gm_firecracker_recv(int sock, struct gm_firecracker_mapping *ret, size_t max
 
 	if (!m)
 		return gm_error_set(err, -ENOMEM, 0, 0, "firecracker: out of memory");
-	rc = receive_all(m, sock, ret, max, ret_nr, err);
+	rc = receive_all(m, sock, flags, ret, max, ret_nr, err);
 	if (rc)
 		gm_fds_close(&m->fds);
 	else
 		*ret_uffd = m->fds.fd[0];
 	gm_sys_free(m);
 	return rc;
+}
+
+int gm_firecracker_recv(int sock, struct gm_firecracker_mapping *ret, size_t max, size_t *ret_nr,
+	int *ret_uffd, struct gm_error *err)
+{
+	return take(sock, 0, ret, max, ret_nr, ret_uffd, err);
+}
+
+int gm_firecracker_look(int sock, struct gm_firecracker_mapping *ret, size_t max, size_t *ret_nr,
+	int *ret_uffd, struct gm_error *err)
+{
+	int rc = gm_sys_peek_from_start(sock);
+
+	if (rc)
+		return gm_error_set(err, rc, 0, 0,
+			"firecracker: what comes from fd %d cannot be looked at: %s", sock,
+			gm_error_word(rc));
+	return take(sock, MSG_PEEK | MSG_DONTWAIT, ret, max, ret_nr, ret_uffd, err);
 }

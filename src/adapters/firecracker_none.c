@@ -24,3 +24,9 @@ int gm_firecracker_recv(int sock, struct gm_firecracker_mapping *ret, size_t max
 	(void)ret_uffd;
 	return gm_firecracker_decode("", 0, ret, max, ret_nr, err);
 }
+
+int gm_firecracker_look(int sock, struct gm_firecracker_mapping *ret, size_t max, size_t *ret_nr,
+	int *ret_uffd, struct gm_error *err)
+{
+	return gm_firecracker_recv(sock, ret, max, ret_nr, ret_uffd, err);
+}

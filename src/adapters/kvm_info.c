@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "adapters/kvm.h"
+#include "core/error.h"
+#include "sys/sys.h"
 #include "sys/uapi_kvm.h"
 
 #define SIZE_2M (UINT64_C(1) << 21)
@@ -81,3 +83,34 @@ int gm_kvm_slot(struct gm_kvm *kvm, uint64_t gpa, struct gm_kvm_slot *ret_slot)
 	pthread_mutex_unlock(&kvm->lock);
 	return rc;
 }
+
+#ifdef __x86_64__
+int gm_kvm_root(int vcpu_fd, uint64_t *ret_root, uint32_t *ret_levels, struct gm_error *err)
+{
+	const uint64_t efer_long = UINT64_C(1) << 10;
+	const uint64_t cr4_five = UINT64_C(1) << 12;
+	struct kvm_sregs sregs;
+	int rc;
+
+	do {
+		rc = gm_sys_ioctl(vcpu_fd, KVM_GET_SREGS, &sregs);
+	} while (rc == -EINTR);
+	if (rc < 0)
+		return gm_error_set(
+			err, rc, 0, 0, "registers of a vCPU cannot be read: %s", gm_error_word(rc));
+	if (!(sregs.efer & efer_long))
+		return gm_error_set(err, -ENOTSUP, 0, 0,
+			"the vCPU is not in long mode: it has no page tables of 4 or 5 levels");
+	*ret_root = sregs.cr3 & UINT64_C(0x000ffffffffff000);
+	*ret_levels = sregs.cr4 & cr4_five ? 5 : 4;
+	return 0;
+}
+#else
+int gm_kvm_root(int vcpu_fd, uint64_t *ret_root, uint32_t *ret_levels, struct gm_error *err)
+{
+	(void)vcpu_fd;
+	(void)ret_root;
+	(void)ret_levels;
+	return gm_error_set(err, -ENOTSUP, 0, 0, "page tables of this sort of guest are not known");
+}
+#endif

@@ -13,6 +13,7 @@
 #include <guestmem/loader.h>
 #include <stdbool.h>
 
+#include "core/bytes.h"
 #include "core/range.h"
 
 #define GM_IMAGE_HEAD_MAX 4096u /* bytes at the beginning of a file that are looked at */
@@ -44,15 +45,6 @@ int gm_image_bad(const struct gm_image *image, const char *field, uint64_t value
 	uint64_t limit);
 /* Is [off, off + len) in the file? Also with len 0. */
 bool gm_image_in_file(const struct gm_image *image, uint64_t off, uint64_t len);
-
-static inline uint64_t gm_get_le(const uint8_t *from, unsigned int bytes)
-{
-	uint64_t value = 0;
-
-	for (unsigned int i = 0; i < bytes; i++)
-		value |= (uint64_t)from[i] << (8 * i);
-	return value;
-}
 
 /* A text that says what the fault does; always terminated. */
 void gm_image_fault_text(const struct gm_image_fault *fault, char *buf, size_t cap);

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/bytes.h"
 #include "core/range.h"
 
 static const uint8_t magic[8] = {'G', 'M', 'L', 'A', 'Y', 'O', 'U', 'T'};
@@ -44,34 +45,6 @@ enum {
 _Static_assert(REGION_NAME + GM_WIRE_NAME_SIZE == GM_WIRE_REGION_SIZE, "the name is the last");
 _Static_assert(GM_WIRE_BODY_MAX < UINT32_MAX, "a length fits into its field");
 
-/* ---- numbers ---- */
-
-static void put32(uint8_t *buf, uint32_t value)
-{
-	for (unsigned int i = 0; i < 4; i++)
-		buf[i] = (uint8_t)(value >> (8 * i));
-}
-
-static void put64(uint8_t *buf, uint64_t value)
-{
-	for (unsigned int i = 0; i < 8; i++)
-		buf[i] = (uint8_t)(value >> (8 * i));
-}
-
-static uint32_t get32(const uint8_t *buf)
-{
-	uint32_t value = 0;
-
-	for (unsigned int i = 0; i < 4; i++)
-		value |= (uint32_t)buf[i] << (8 * i);
-	return value;
-}
-
-static uint64_t get64(const uint8_t *buf)
-{
-	return get32(buf) | (uint64_t)get32(buf + 4) << 32;
-}
-
 /* ---- encoding ---- */
 
 static uint32_t body_len(uint32_t nr_regions, uint32_t nr_files)
@@ -83,18 +56,18 @@ void gm_wire_put_head(uint8_t *buf, uint32_t nr_regions, uint32_t nr_files)
 {
 	memset(buf, 0, GM_WIRE_HEAD_SIZE);
 	memcpy(buf + HEAD_MAGIC, magic, sizeof(magic));
-	put32(buf + HEAD_VERSION, GM_WIRE_VERSION);
-	put32(buf + HEAD_FILE_SIZE, GM_WIRE_FILE_SIZE);
-	put32(buf + HEAD_REGION_SIZE, GM_WIRE_REGION_SIZE);
-	put32(buf + HEAD_NR_FILES, nr_files);
-	put32(buf + HEAD_NR_REGIONS, nr_regions);
-	put32(buf + HEAD_BODY_LEN, body_len(nr_regions, nr_files));
+	gm_put_le(buf + HEAD_VERSION, 4, GM_WIRE_VERSION);
+	gm_put_le(buf + HEAD_FILE_SIZE, 4, GM_WIRE_FILE_SIZE);
+	gm_put_le(buf + HEAD_REGION_SIZE, 4, GM_WIRE_REGION_SIZE);
+	gm_put_le(buf + HEAD_NR_FILES, 4, nr_files);
+	gm_put_le(buf + HEAD_NR_REGIONS, 4, nr_regions);
+	gm_put_le(buf + HEAD_BODY_LEN, 4, body_len(nr_regions, nr_files));
 }
 
 void gm_wire_put_file(uint8_t *buf, const struct gm_wire_file *file)
 {
 	memset(buf, 0, GM_WIRE_FILE_SIZE);
-	put64(buf + FILE_SIZE, file->size);
+	gm_put_le(buf + FILE_SIZE, 8, file->size);
 }
 
 static bool printable(uint8_t c)
@@ -105,12 +78,12 @@ static bool printable(uint8_t c)
 void gm_wire_put_region(uint8_t *buf, const struct gm_wire_region *region)
 {
 	memset(buf, 0, GM_WIRE_REGION_SIZE);
-	put64(buf + REGION_GPA, region->gpa);
-	put64(buf + REGION_LEN, region->len);
-	put64(buf + REGION_OFF, region->off);
-	put32(buf + REGION_FILE, region->file);
-	put32(buf + REGION_KIND, region->kind);
-	put32(buf + REGION_PERMS, region->perms);
+	gm_put_le(buf + REGION_GPA, 8, region->gpa);
+	gm_put_le(buf + REGION_LEN, 8, region->len);
+	gm_put_le(buf + REGION_OFF, 8, region->off);
+	gm_put_le(buf + REGION_FILE, 4, region->file);
+	gm_put_le(buf + REGION_KIND, 4, region->kind);
+	gm_put_le(buf + REGION_PERMS, 4, region->perms);
 	for (size_t i = 0; i + 1 < GM_WIRE_NAME_SIZE && region->name[i]; i++) {
 		uint8_t c = (uint8_t)region->name[i];
 
@@ -151,31 +124,31 @@ static size_t not_zero(const uint8_t *buf, size_t off, size_t end)
 int gm_wire_get_head(const uint8_t *buf, struct gm_wire_head *ret, struct gm_wire_fault *ret_fault)
 {
 	const struct place at = {.fault = ret_fault};
-	uint32_t nr_files = get32(buf + HEAD_NR_FILES);
-	uint32_t nr_regions = get32(buf + HEAD_NR_REGIONS);
-	uint32_t version = get32(buf + HEAD_VERSION);
+	uint32_t nr_files = gm_get_le32(buf + HEAD_NR_FILES);
+	uint32_t nr_regions = gm_get_le32(buf + HEAD_NR_REGIONS);
+	uint32_t version = gm_get_le32(buf + HEAD_VERSION);
 	size_t rest = not_zero(buf, HEAD_RESERVED, GM_WIRE_HEAD_SIZE);
 
 	if (memcmp(buf + HEAD_MAGIC, magic, sizeof(magic)) != 0)
-		return bad(&at, HEAD_MAGIC, "magic", "is not that of a layout", get64(buf));
+		return bad(&at, HEAD_MAGIC, "magic", "is not that of a layout", gm_get_le(buf, 8));
 	if (version != GM_WIRE_VERSION) {
 		bad(&at, HEAD_VERSION, "version", "is not 1", version);
 		return -ENOTSUP;
 	}
-	if (get32(buf + HEAD_FILE_SIZE) != GM_WIRE_FILE_SIZE)
+	if (gm_get_le32(buf + HEAD_FILE_SIZE) != GM_WIRE_FILE_SIZE)
 		return bad(&at, HEAD_FILE_SIZE, "size of a file entry", "is not 16",
-			get32(buf + HEAD_FILE_SIZE));
-	if (get32(buf + HEAD_REGION_SIZE) != GM_WIRE_REGION_SIZE)
+			gm_get_le32(buf + HEAD_FILE_SIZE));
+	if (gm_get_le32(buf + HEAD_REGION_SIZE) != GM_WIRE_REGION_SIZE)
 		return bad(&at, HEAD_REGION_SIZE, "size of a region entry", "is not 80",
-			get32(buf + HEAD_REGION_SIZE));
+			gm_get_le32(buf + HEAD_REGION_SIZE));
 	if (nr_files > GM_WIRE_FILES_MAX)
 		return bad(&at, HEAD_NR_FILES, "number of files", "is more than 253", nr_files);
 	if (nr_regions > GM_WIRE_REGIONS_MAX)
 		return bad(
 			&at, HEAD_NR_REGIONS, "number of regions", "is more than 4096", nr_regions);
-	if (get32(buf + HEAD_BODY_LEN) != body_len(nr_regions, nr_files))
+	if (gm_get_le32(buf + HEAD_BODY_LEN) != body_len(nr_regions, nr_files))
 		return bad(&at, HEAD_BODY_LEN, "length of the body", "does not fit the counts",
-			get32(buf + HEAD_BODY_LEN));
+			gm_get_le32(buf + HEAD_BODY_LEN));
 	if (rest < GM_WIRE_HEAD_SIZE)
 		return bad(&at, rest, "reserved byte", "is not 0", buf[rest]);
 	*ret = (struct gm_wire_head){
@@ -188,7 +161,7 @@ int gm_wire_get_head(const uint8_t *buf, struct gm_wire_head *ret, struct gm_wir
 
 static int get_file(const struct place *at, const uint8_t *buf, struct gm_wire_file *ret)
 {
-	uint64_t size = get64(buf + FILE_SIZE);
+	uint64_t size = gm_get_le(buf + FILE_SIZE, 8);
 	size_t rest = not_zero(buf, FILE_RESERVED, GM_WIRE_FILE_SIZE);
 
 	if (size > (uint64_t)INT64_MAX)
@@ -288,12 +261,12 @@ static int get_region(const struct place *at, const uint8_t *buf, struct gm_wire
 {
 	size_t rest = not_zero(buf, REGION_RESERVED, REGION_NAME);
 
-	ret->gpa = get64(buf + REGION_GPA);
-	ret->len = get64(buf + REGION_LEN);
-	ret->off = get64(buf + REGION_OFF);
-	ret->file = get32(buf + REGION_FILE);
-	ret->kind = get32(buf + REGION_KIND);
-	ret->perms = get32(buf + REGION_PERMS);
+	ret->gpa = gm_get_le(buf + REGION_GPA, 8);
+	ret->len = gm_get_le(buf + REGION_LEN, 8);
+	ret->off = gm_get_le(buf + REGION_OFF, 8);
+	ret->file = gm_get_le32(buf + REGION_FILE);
+	ret->kind = gm_get_le32(buf + REGION_KIND);
+	ret->perms = gm_get_le32(buf + REGION_PERMS);
 	if (rest < REGION_NAME)
 		return bad(at, rest, "reserved byte of region", "is not 0", buf[rest]);
 	if (ret->kind > GM_WIRE_RESERVED)

@@ -6,6 +6,8 @@
 #include <guestmem/memmap.h>
 #include <stdbool.h>
 
+#include "core/bytes.h"
+
 /* gm_memmap_check(); windows may also be holes and lie over RAM. @what: "entry", "window". */
 int gm_memmap_check_as(const struct gm_memmap_entry *map, size_t nr, const char *what,
 	uint32_t flags_known, struct gm_error *err);
@@ -30,11 +32,5 @@ uint32_t gm_memmap_flags(const struct gm_memmap_entry *entry);
 
 /* Class of entries in e820 tables: GM_E820_*. */
 gm_memmap_class gm_e820_type;
-
-static inline void gm_put_le(uint8_t *to, unsigned int bytes, uint64_t value)
-{
-	for (unsigned int i = 0; i < bytes; i++)
-		to[i] = (uint8_t)(value >> (8 * i));
-}
 
 #endif

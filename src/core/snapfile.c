@@ -2,51 +2,14 @@
 /* snapfile.c - see snapfile.h. */
 #include "core/snapfile.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
 
+#include "core/bytes.h"
 #include "core/range.h"
 
 static const uint8_t magic[8] = {0x89, 'G', 'M', 'S', 'A', 'V', 'E', '\n'};
-
-static void put_64(uint8_t *at, uint64_t value)
-{
-	value = htole64(value);
-	memcpy(at, &value, sizeof(value));
-}
-
-static void put_32(uint8_t *at, uint32_t value)
-{
-	value = htole32(value);
-	memcpy(at, &value, sizeof(value));
-}
-
-static uint64_t get_64(const uint8_t *at)
-{
-	uint64_t value;
-
-	memcpy(&value, at, sizeof(value));
-	return le64toh(value);
-}
-
-static uint32_t get_32(const uint8_t *at)
-{
-	uint32_t value;
-
-	memcpy(&value, at, sizeof(value));
-	return le32toh(value);
-}
-
-static bool all_zero(const uint8_t *bytes, size_t len)
-{
-	for (size_t i = 0; i < len; i++) {
-		if (bytes[i])
-			return false;
-	}
-	return true;
-}
 
 static int no(const char **ret_why, const char *why)
 {
@@ -60,39 +23,39 @@ void gm_snapfile_put_head(const struct gm_snapfile_head *head, uint8_t *bytes)
 {
 	memset(bytes, 0, GM_SNAPFILE_HEAD);
 	memcpy(bytes, magic, sizeof(magic));
-	put_32(bytes + 8, GM_SNAPFILE_VERSION);
-	put_32(bytes + 12, GM_SNAPFILE_HEAD);
+	gm_put_le(bytes + 8, 4, GM_SNAPFILE_VERSION);
+	gm_put_le(bytes + 12, 4, GM_SNAPFILE_HEAD);
 	memcpy(bytes + 16, head->identity, 16);
 	memcpy(bytes + 32, head->base, 16);
-	put_64(bytes + 48, head->len);
-	put_64(bytes + 56, head->meta_off);
-	put_64(bytes + 64, head->file_len);
-	put_64(bytes + 72, head->meta_sum);
-	put_64(bytes + 80, head->data);
-	put_64(bytes + 88, head->lost);
-	put_32(bytes + 96, head->nr_regions);
-	put_32(bytes + 100, head->labels_len);
-	put_64(bytes + 104, head->nr_chunks);
-	put_32(bytes + 112, GM_SNAPFILE_PAGE);
-	put_32(bytes + 116, GM_SNAPFILE_REGION);
-	put_32(bytes + 120, GM_SNAPFILE_CHUNK);
+	gm_put_le(bytes + 48, 8, head->len);
+	gm_put_le(bytes + 56, 8, head->meta_off);
+	gm_put_le(bytes + 64, 8, head->file_len);
+	gm_put_le(bytes + 72, 8, head->meta_sum);
+	gm_put_le(bytes + 80, 8, head->data);
+	gm_put_le(bytes + 88, 8, head->lost);
+	gm_put_le(bytes + 96, 4, head->nr_regions);
+	gm_put_le(bytes + 100, 4, head->labels_len);
+	gm_put_le(bytes + 104, 8, head->nr_chunks);
+	gm_put_le(bytes + 112, 4, GM_SNAPFILE_PAGE);
+	gm_put_le(bytes + 116, 4, GM_SNAPFILE_REGION);
+	gm_put_le(bytes + 120, 4, GM_SNAPFILE_CHUNK);
 }
 
 void gm_snapfile_put_sum(uint8_t *bytes, uint64_t sum)
 {
-	put_64(bytes + GM_SNAPFILE_HEAD_SUM, sum);
+	gm_put_le(bytes + GM_SNAPFILE_HEAD_SUM, 8, sum);
 }
 
 uint64_t gm_snapfile_sum(const uint8_t *bytes)
 {
-	return get_64(bytes + GM_SNAPFILE_HEAD_SUM);
+	return gm_get_le(bytes + GM_SNAPFILE_HEAD_SUM, 8);
 }
 
 int gm_snapfile_look(const uint8_t *bytes, uint32_t *ret_version, const char **ret_why)
 {
 	if (memcmp(bytes, magic, sizeof(magic)) != 0)
 		return no(ret_why, "no file of saved memory");
-	*ret_version = get_32(bytes + 8);
+	*ret_version = gm_get_le32(bytes + 8);
 	if (*ret_version == GM_SNAPFILE_VERSION)
 		return 0;
 	*ret_why = "another version";
@@ -104,11 +67,12 @@ static int check_head(const uint8_t *bytes, uint64_t file_len, const struct gm_s
 {
 	uint64_t room;
 
-	if (get_32(bytes + 12) != GM_SNAPFILE_HEAD || get_32(bytes + 112) != GM_SNAPFILE_PAGE ||
-		get_32(bytes + 116) != GM_SNAPFILE_REGION ||
-		get_32(bytes + 120) != GM_SNAPFILE_CHUNK)
+	if (gm_get_le32(bytes + 12) != GM_SNAPFILE_HEAD ||
+		gm_get_le32(bytes + 112) != GM_SNAPFILE_PAGE ||
+		gm_get_le32(bytes + 116) != GM_SNAPFILE_REGION ||
+		gm_get_le32(bytes + 120) != GM_SNAPFILE_CHUNK)
 		return no(ret_why, "sizes of records or of pages are not those of its version");
-	if (!all_zero(bytes + 124, GM_SNAPFILE_HEAD_SUM - 124))
+	if (!gm_bytes_are_zero(bytes + 124, GM_SNAPFILE_HEAD_SUM - 124))
 		return no(ret_why, "reserved bytes of the header are not 0");
 	if (head->file_len != file_len)
 		return no(ret_why, file_len < head->file_len ? "it is truncated"
@@ -139,15 +103,15 @@ int gm_snapfile_get_head(
 		return rc;
 	memcpy(ret->identity, bytes + 16, 16);
 	memcpy(ret->base, bytes + 32, 16);
-	ret->len = get_64(bytes + 48);
-	ret->meta_off = get_64(bytes + 56);
-	ret->file_len = get_64(bytes + 64);
-	ret->meta_sum = get_64(bytes + 72);
-	ret->data = get_64(bytes + 80);
-	ret->lost = get_64(bytes + 88);
-	ret->nr_regions = get_32(bytes + 96);
-	ret->labels_len = get_32(bytes + 100);
-	ret->nr_chunks = get_64(bytes + 104);
+	ret->len = gm_get_le(bytes + 48, 8);
+	ret->meta_off = gm_get_le(bytes + 56, 8);
+	ret->file_len = gm_get_le(bytes + 64, 8);
+	ret->meta_sum = gm_get_le(bytes + 72, 8);
+	ret->data = gm_get_le(bytes + 80, 8);
+	ret->lost = gm_get_le(bytes + 88, 8);
+	ret->nr_regions = gm_get_le32(bytes + 96);
+	ret->labels_len = gm_get_le32(bytes + 100);
+	ret->nr_chunks = gm_get_le(bytes + 104, 8);
 	return check_head(bytes, file_len, ret, ret_why);
 }
 
@@ -156,11 +120,11 @@ int gm_snapfile_get_head(
 void gm_snapfile_put_region(const struct gm_snapshot_region *region, uint8_t *bytes)
 {
 	memset(bytes, 0, GM_SNAPFILE_REGION);
-	put_64(bytes, region->gpa);
-	put_64(bytes + 8, region->len);
-	put_64(bytes + 16, region->off);
-	put_32(bytes + 24, region->page_size);
-	put_32(bytes + 28, region->kind);
+	gm_put_le(bytes, 8, region->gpa);
+	gm_put_le(bytes + 8, 8, region->len);
+	gm_put_le(bytes + 16, 8, region->off);
+	gm_put_le(bytes + 24, 4, region->page_size);
+	gm_put_le(bytes + 28, 4, region->kind);
 	memcpy(bytes + 32, region->name, strnlen(region->name, sizeof(region->name) - 1));
 }
 
@@ -170,15 +134,15 @@ int gm_snapfile_get_region(const uint8_t *bytes, const struct gm_snapfile_head *
 {
 	size_t name;
 
-	ret->gpa = get_64(bytes);
-	ret->len = get_64(bytes + 8);
-	ret->off = get_64(bytes + 16);
-	ret->page_size = get_32(bytes + 24);
-	ret->kind = get_32(bytes + 28);
+	ret->gpa = gm_get_le(bytes, 8);
+	ret->len = gm_get_le(bytes + 8, 8);
+	ret->off = gm_get_le(bytes + 16, 8);
+	ret->page_size = gm_get_le32(bytes + 24);
+	ret->kind = gm_get_le32(bytes + 28);
 	memcpy(ret->name, bytes + 32, sizeof(ret->name));
 	name = strnlen(ret->name, sizeof(ret->name));
 	if (name == sizeof(ret->name) ||
-		!all_zero(bytes + 32 + name, GM_SNAPFILE_REGION - 32 - name))
+		!gm_bytes_are_zero(bytes + 32 + name, GM_SNAPFILE_REGION - 32 - name))
 		return no(
 			ret_why, "the name of a region does not end, or reserved bytes are not 0");
 	if (ret->len == 0 || ret->off > head->len || ret->len > head->len - ret->off)
@@ -200,12 +164,12 @@ int gm_snapfile_get_region(const uint8_t *bytes, const struct gm_snapfile_head *
 void gm_snapfile_put_chunk(const struct gm_snapfile_chunk *chunk, uint8_t *bytes)
 {
 	memset(bytes, 0, GM_SNAPFILE_CHUNK);
-	put_64(bytes, chunk->off);
-	put_64(bytes + 8, chunk->file_off);
-	put_64(bytes + 16, chunk->sum);
-	put_32(bytes + 24, chunk->pages);
-	put_32(bytes + 28, chunk->stored);
-	put_32(bytes + 32, chunk->kind);
+	gm_put_le(bytes, 8, chunk->off);
+	gm_put_le(bytes + 8, 8, chunk->file_off);
+	gm_put_le(bytes + 16, 8, chunk->sum);
+	gm_put_le(bytes + 24, 4, chunk->pages);
+	gm_put_le(bytes + 28, 4, chunk->stored);
+	gm_put_le(bytes + 32, 4, chunk->kind);
 }
 
 static bool stored_well(const struct gm_snapfile_head *head, const struct gm_snapfile_chunk *chunk)
@@ -228,13 +192,13 @@ int gm_snapfile_get_chunk(const uint8_t *bytes, const struct gm_snapfile_head *h
 {
 	uint64_t len;
 
-	ret->off = get_64(bytes);
-	ret->file_off = get_64(bytes + 8);
-	ret->sum = get_64(bytes + 16);
-	ret->pages = get_32(bytes + 24);
-	ret->stored = get_32(bytes + 28);
-	ret->kind = get_32(bytes + 32);
-	if (ret->kind < GM_SNAPFILE_RAW || ret->kind > GM_SNAPFILE_LOST || get_32(bytes + 36))
+	ret->off = gm_get_le(bytes, 8);
+	ret->file_off = gm_get_le(bytes + 8, 8);
+	ret->sum = gm_get_le(bytes + 16, 8);
+	ret->pages = gm_get_le32(bytes + 24);
+	ret->stored = gm_get_le32(bytes + 28);
+	ret->kind = gm_get_le32(bytes + 32);
+	if (ret->kind < GM_SNAPFILE_RAW || ret->kind > GM_SNAPFILE_LOST || gm_get_le32(bytes + 36))
 		return no(ret_why, "a chunk is of no kind that its version has");
 	len = gm_snapfile_chunk_len(ret);
 	if (len == 0 || !gm_is_aligned(ret->off, GM_SNAPFILE_PAGE) || ret->off > head->len ||
@@ -261,7 +225,7 @@ size_t gm_snapfile_put_label(const char *key, const void *value, size_t len, uin
 {
 	size_t key_len = strlen(key);
 
-	put_32(bytes, (uint32_t)(key_len | len << 16));
+	gm_put_le(bytes, 4, (uint32_t)(key_len | len << 16));
 	memcpy(bytes + 4, key, key_len + 1);
 	if (len)
 		memcpy(bytes + 4 + key_len + 1, value, len);
@@ -276,8 +240,8 @@ size_t gm_snapfile_get_label(const uint8_t *bytes, size_t left, const char **ret
 
 	if (left < 5)
 		return 0;
-	key_len = get_32(bytes) & 0xffff;
-	len = get_32(bytes) >> 16;
+	key_len = gm_get_le32(bytes) & 0xffff;
+	len = gm_get_le32(bytes) >> 16;
 	if (key_len == 0 || key_len > 255 || left - 5 < key_len || left - 5 - key_len < len)
 		return 0;
 	*ret_key = (const char *)bytes + 4;

@@ -65,7 +65,7 @@ static int recv_all(struct receiver *recv, int sock, uint8_t *buf, size_t len, s
 	while (at < len) {
 		uint32_t wrong;
 		ssize_t nr = gm_fds_recv(
-			sock, buf + at, len - at, base + at == 0 ? &recv->fds : NULL, &wrong);
+			sock, buf + at, len - at, base + at == 0 ? &recv->fds : NULL, 0, &wrong);
 
 		if (nr == -EINTR)
 			continue;

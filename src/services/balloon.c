@@ -8,6 +8,7 @@
 
 #include <guestmem/piece.h>
 
+#include "core/bytes.h"
 #include "core/error.h"
 #include "core/sort.h"
 #include "memory/space.h"
@@ -369,15 +370,6 @@ void gm_balloon_set_poison(struct gm_balloon *balloon, uint32_t value, int poiso
 	pthread_mutex_unlock(&balloon->lock);
 }
 
-static uint64_t little(const uint8_t *bytes, size_t len)
-{
-	uint64_t value = 0;
-
-	while (len-- > 0)
-		value = value << 8 | bytes[len];
-	return value;
-}
-
 void gm_balloon_update_stats(struct gm_balloon *balloon, const void *bytes, size_t len)
 {
 	const uint8_t *at = bytes;
@@ -391,10 +383,10 @@ void gm_balloon_update_stats(struct gm_balloon *balloon, const void *bytes, size
 	s->valid = 0;
 	s->unknown = 0;
 	for (size_t i = 0; i < nr; i++, at += GM_BALLOON_STAT_LEN) {
-		uint64_t tag = little(at, 2);
+		uint64_t tag = gm_get_le(at, 2);
 
 		if (tag < GM_BALLOON_TAGS) {
-			s->values[tag] = little(at + 2, 8);
+			s->values[tag] = gm_get_le(at + 2, 8);
 			s->valid |= 1u << tag;
 		} else {
 			s->unknown++;

@@ -14,6 +14,7 @@
 
 #define SUFFIX ".part"
 #define TRIES 8
+#define PAGE 4096u
 
 static int failed(const struct gm_newfile *file, struct gm_error *err, int rc, const char *what)
 {
@@ -110,6 +111,25 @@ static int create(struct gm_newfile *file)
 	return rc;
 }
 
+/* Only a file or a link makes room: a device, pipe or socket would be gone for all who use it. */
+static int check_target(const struct gm_newfile *file, struct gm_error *err)
+{
+	struct stat there;
+	int rc = gm_sys_stat_at(file->dir, file->name, &there);
+
+	if (rc)
+		return rc == -ENOENT ? 0 : failed(file, err, rc, "it cannot be looked at");
+	if (S_ISREG(there.st_mode) || S_ISLNK(there.st_mode))
+		return 0;
+	if (S_ISDIR(there.st_mode))
+		return failed(file, err, -EISDIR, "it is no name of a file");
+	return gm_error_set(err, -EEXIST, 0, 0, "%s: it is a %s, and would be replaced by a file",
+		file->path,
+		S_ISFIFO(there.st_mode)   ? "pipe"
+		: S_ISSOCK(there.st_mode) ? "socket"
+					  : "device");
+}
+
 int gm_newfile_begin(struct gm_newfile *file, const char *path, struct gm_error *err)
 {
 	struct rlimit limit;
@@ -119,6 +139,11 @@ int gm_newfile_begin(struct gm_newfile *file, const char *path, struct gm_error 
 	rc = open_dir(file, err);
 	if (rc)
 		return rc;
+	rc = check_target(file, err);
+	if (rc) {
+		gm_sys_close(file->dir);
+		return rc;
+	}
 	rc = create(file);
 	if (rc == -EBUSY)
 		failed(file, err, rc, "somebody else writes it");
@@ -133,6 +158,22 @@ int gm_newfile_begin(struct gm_newfile *file, const char *path, struct gm_error 
 	return 0;
 }
 
+void gm_newfile_direct(struct gm_newfile *file)
+{
+	uint32_t mem;
+	uint32_t off;
+
+	file->direct = !gm_sys_direct_align(file->fd, &mem, &off) && mem && off && mem <= PAGE &&
+		       off <= PAGE && !gm_sys_set_direct(file->fd, true);
+}
+
+/* If it cannot, the write that follows says so. */
+static void end_direct(struct gm_newfile *file)
+{
+	file->direct = false;
+	gm_sys_set_direct(file->fd, false);
+}
+
 int gm_newfile_write(
 	struct gm_newfile *file, const void *bytes, size_t len, uint64_t at, struct gm_error *err)
 {
@@ -143,12 +184,19 @@ int gm_newfile_write(
 		return gm_error_set(err, -EFBIG, 0, 0,
 			"%s: 0x%zx bytes at 0x%" PRIx64 " are over the limit of a file, 0x%" PRIx64,
 			file->path, len, at, file->limit);
+	if (file->direct && !gm_is_aligned(at | len | (uintptr_t)bytes, PAGE))
+		end_direct(file);
 	while (done < len) {
 		ssize_t nr = gm_sys_pwrite(
 			file->fd, (const uint8_t *)bytes + done, len - done, at + done);
 
 		if (nr == -EINTR)
 			continue;
+		/* It fell short, or the file system takes less than it said. */
+		if (nr == -EINVAL && file->direct) {
+			end_direct(file);
+			continue;
+		}
 		if (nr <= 0)
 			return gm_error_set(err, nr ? (int)nr : -EIO, 0, 0,
 				"%s: 0x%zx bytes at 0x%" PRIx64 " cannot be written: %s",

@@ -18,16 +18,22 @@ struct gm_newfile {
 	int dir;
 	int fd;
 	uint64_t limit; /* RLIMIT_FSIZE */
+	bool direct;    /* past the page cache */
 	const char *path;
 	char name[NAME_MAX + 1];
 	char temp[NAME_MAX + 1];
 };
 
 /*
- * Begins, with @path borrowed. 0, -EBUSY (another one writes there), -EISDIR, -ENAMETOOLONG, or what a system call
- * failed with.
+ * Begins, with @path borrowed. 0, -EBUSY (another one writes there), -EISDIR, -EEXIST (what is there is neither file
+ * nor link), -ENAMETOOLONG, or what a system call failed with.
  */
 int gm_newfile_begin(struct gm_newfile *file, const char *path, struct gm_error *err);
+/*
+ * From here on what is written goes past the page cache where the file system can, as long as it is whole pages from
+ * memory that is aligned to them; the first that is not ends it.
+ */
+void gm_newfile_direct(struct gm_newfile *file);
 /* All of it, or an error. */
 int gm_newfile_write(
 	struct gm_newfile *file, const void *bytes, size_t len, uint64_t at, struct gm_error *err);

@@ -19,13 +19,15 @@ static int check(struct gm_pager_opts *opts, struct gm_error *err)
 {
 	if (opts->request_len == 0)
 		opts->request_len = 2u << 20;
-	if (opts->flags || set_default(&opts->requests, 16, 1, 4096) ||
+	if ((opts->flags & ~GM_PAGER_JOURNAL) || opts->reserved ||
+		set_default(&opts->requests, 16, 1, 4096) ||
 		set_default(&opts->parked, 256, 16, 65536) ||
 		set_default(&opts->ranges, 1024, 1, 1u << 20) ||
 		set_default(&opts->retry_ns, 250000, 1000, 1000000000) ||
 		set_default(&opts->stuck_after, 8, 1, UINT32_MAX) ||
-		!gm_is_pow2(opts->request_len) || opts->request_len < (64u << 10) ||
-		opts->request_len > (1u << 30))
+		set_default(&opts->spin_ns, 50000, 100, 1000000000) ||
+		opts->wait > GM_PAGER_WAIT_BUSY || !gm_is_pow2(opts->request_len) ||
+		opts->request_len < (64u << 10) || opts->request_len > (1u << 30))
 		return gm_error_set(err, -EINVAL, 0, 0,
 			"pager: an option is out of bounds, or a flag is unknown");
 	return 0;
@@ -39,15 +41,36 @@ static int map_buffers(struct gm_pager *pager)
 	void *at;
 	int rc;
 
-	pager->bufs_len = (2 + (uint64_t)pager->opts.requests) * pager->opts.request_len;
+	pager->bufs_len =
+		(2 + (uint64_t)pager->opts.requests) * pager->opts.request_len + PAGER_BLOCK;
 	rc = gm_sys_mmap(NULL, pager->bufs_len, prot, flags, -1, 0, &at);
 	if (rc)
 		return rc;
-	pager->bufs = at;
+	pager->bufs_map = at;
+	pager->bufs = (uint8_t *)at + (-(uintptr_t)at & (PAGER_BLOCK - 1));
 	rc = gm_sys_mmap(NULL, pager->opts.request_len, PROT_READ, flags, -1, 0, &at);
 	if (rc)
 		return rc;
 	pager->zeros = at;
+	return 0;
+}
+
+/* A message must not be lost because the page under it has to be brought back: if it may be locked, it is. */
+static int map_journal(struct gm_pager *pager)
+{
+	void *at;
+	int rc;
+
+	pager->journal = &pager->own;
+	if (!(pager->opts.flags & GM_PAGER_JOURNAL))
+		return 0;
+	_Static_assert(sizeof(struct pager_journal) <= GM_PAGER_JOURNAL_LEN, "it has room");
+	rc = gm_sys_mmap(NULL, GM_PAGER_JOURNAL_LEN, PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_POPULATE, pager->opts.journal, pager->opts.journal_off, &at);
+	if (rc)
+		return rc;
+	pager->journal = at;
+	gm_sys_mlock(at, GM_PAGER_JOURNAL_LEN, false);
 	return 0;
 }
 
@@ -98,6 +121,7 @@ static void close_fd(int fd)
 
 static void free_pager(struct gm_pager *pager)
 {
+	gm_pager_plans_end(pager);
 	while (pager->areas) {
 		struct pager_area *area = pager->areas;
 
@@ -119,13 +143,16 @@ static void free_pager(struct gm_pager *pager)
 	close_fd(pager->epoll);
 	close_fd(pager->kick);
 	close_fd(pager->timer);
-	if (pager->bufs)
-		gm_sys_munmap(pager->bufs, pager->bufs_len);
+	if (pager->journal && pager->journal != &pager->own)
+		gm_sys_munmap(pager->journal, GM_PAGER_JOURNAL_LEN);
+	if (pager->bufs_map)
+		gm_sys_munmap(pager->bufs_map, pager->bufs_len);
 	if (pager->zeros)
 		gm_sys_munmap((void *)(uintptr_t)pager->zeros, pager->opts.request_len);
 	gm_sys_free(pager->loads);
 	gm_sys_free(pager->parked);
 	gm_sys_free(pager->ahead);
+	pthread_mutex_destroy(&pager->mapping);
 	pthread_mutex_destroy(&pager->resolving);
 	pthread_mutex_destroy(&pager->lock);
 	gm_sys_free(pager);
@@ -153,9 +180,12 @@ int gm_pager_create(
 	pager->step_len = PAGER_STEP_LEN;
 	pthread_mutex_init(&pager->lock, NULL);
 	pthread_mutex_init(&pager->resolving, NULL);
+	pthread_mutex_init(&pager->mapping, NULL);
 	rc = open_fds(pager);
 	if (!rc)
 		rc = map_buffers(pager);
+	if (!rc)
+		rc = map_journal(pager);
 	if (!rc)
 		rc = make_lists(pager);
 	if (rc) {
@@ -176,7 +206,8 @@ uint64_t gm_pager_absent(const struct gm_pager *pager, uint64_t *ret_all)
 		area = area->next) {
 		uint64_t counts[GM_PAGE_STATES] = {0};
 
-		if (!area->uffd || __atomic_load_n(&area->uffd->dead, __ATOMIC_ACQUIRE))
+		if (!area->uffd || area->second ||
+			__atomic_load_n(&area->uffd->dead, __ATOMIC_ACQUIRE))
 			continue;
 		gm_pagestate_count(area->states, 0, area->nr, counts);
 		absent += (counts[GM_PAGE_ABSENT] + counts[GM_PAGE_LOADING] +
@@ -279,6 +310,11 @@ int gm_pager_stats(struct gm_pager *pager, struct gm_pager_stats *ret_stats)
 	for (size_t i = 0; i < sizeof(stats) / sizeof(uint64_t); i++)
 		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
 	stats.size = ret_stats->size;
+	/* Counted by class. */
+	for (size_t k = 0; k < GM_PAGER_CLASSES; k++) {
+		for (size_t i = 0; i < GM_PAGER_BUCKETS; i++)
+			stats.latency[i] += stats.class_latency[k][i];
+	}
 	*ret_stats = stats;
 	return 0;
 }

@@ -2,8 +2,8 @@
 /*
  * pager.h - what the files of the pager share.
  *
- * Locks: the pager's (lists of areas, ranges to prefetch), then a userfaultfd's (where areas lie, installations,
- * events). None is held while a source is read or an embedder is called.
+ * Locks: the pager's (lists of areas, ranges to prefetch), then a userfaultfd's (installations share it; events and
+ * where areas lie have it alone). None is held while a source is read or an embedder is called.
  */
 #ifndef GM_SERVICES_PAGER_H
 #define GM_SERVICES_PAGER_H
@@ -16,6 +16,7 @@
 #include "core/pagestate.h"
 #include "core/range.h"
 #include "memory/block.h"
+#include "services/wset.h"
 #include "sys/sys.h"
 #include "sys/uapi.h"
 
@@ -29,6 +30,8 @@
 		PAGER_IN(GM_PAGE_DROPPED))
 
 struct pager_uffd;
+struct pager_place;
+struct pager_taker;
 
 /* What is waited for begins with it. */
 enum pager_kind { PAGER_KICK, PAGER_TIMER, PAGER_UFFD, PAGER_SOURCE };
@@ -45,6 +48,7 @@ struct pager_source {
 struct pager_area {
 	struct pager_area *next;
 	struct pager_uffd *uffd; /* NULL: GM_PAGER_MAP */
+	struct gm_pager *pager;  /* of GM_PAGER_MAP */
 	uint64_t id;
 	struct pager_source *source; /* NULL: the bytes are in the file */
 	uint64_t offset;
@@ -59,18 +63,25 @@ struct pager_area {
 	uint64_t block_off;
 	uint32_t way;
 	uint32_t flags;
-	int fd; /* the file behind the memory, or -1 */
+	int fd; /* the file behind the memory, or -1; of GM_PAGER_MAP what watches it */
 	uint64_t fd_off;
-	uint8_t *file; /* second mapping, or NULL */
-	bool huge;     /* explicit huge pages */
+	uint8_t *file;             /* second mapping, or NULL */
+	bool huge;                 /* explicit huge pages */
+	bool wp;                   /* atomic: registered for write protection too */
+	struct pager_taker *taker; /* or NULL; with the userfaultfd's lock */
+	uint32_t taking;           /* atomic: calls of it that are under way */
 	bool shared;
-	bool borrowed;   /* file and fd are of the area that a fork copied */
-	uint64_t cursor; /* of filling all; who steps */
+	struct pager_area *twin; /* atomic: the same bytes, mapped once more; or NULL */
+	bool second;             /* states are the twin's */
+	bool borrowed;           /* file and fd are of the area that a fork copied */
+	uint64_t cursor;         /* of filling all; who steps */
+	bool gone; /* of GM_PAGER_MAP, with the pager's mapping lock: a commit took some of it */
 	/* The source's file, mapped, if it is one: copied from without reading. */
 	const uint8_t *raw;
 	int raw_fd;
-	uint64_t raw_off;               /* byte of the file at the area's first */
-	struct gm_source_extent extent; /* the last that who steps was told; len 0: none */
+	uint64_t raw_off;                /* byte of the file at the area's first */
+	struct gm_source_extent extent;  /* the last that who steps was told; len 0: none */
+	struct gm_wset_recorder *record; /* atomic; set once, a reference */
 	char why[128];
 };
 
@@ -89,11 +100,13 @@ struct pager_uffd {
 	int fd;
 	int pid;
 	uint64_t id;
-	bool local;    /* memory of this process */
-	bool sigbus;   /* no messages */
-	bool poison;   /* the kernel can */
-	uint32_t dead; /* atomic: its process is gone */
-	pthread_mutex_t lock;
+	bool local;            /* memory of this process */
+	bool sigbus;           /* no messages */
+	bool poison;           /* the kernel can */
+	bool wp;               /* it can write-protect */
+	bool wp_continue;      /* and continue pages protected */
+	uint32_t dead;         /* atomic: its process is gone */
+	pthread_rwlock_t lock; /* shared: installing; alone: events, and where areas lie */
 	struct pager_spot *spots;
 	size_t nr_spots;
 	size_t room;
@@ -109,6 +122,8 @@ struct pager_run {
 	uint64_t nr;
 	uint64_t since; /* ns, when the fault was read; 0: nobody waits */
 	bool raw;       /* all of it lies in the mapped file */
+	bool write;     /* its write protection is in somebody's way */
+	uint8_t sort;   /* enum gm_pager_class, when it is brought */
 };
 
 struct pager_load {
@@ -131,12 +146,24 @@ struct pager_ahead {
 	uint64_t nr;
 };
 
+/*
+ * What was last read. An event of it that has been applied is cleared, so whoever takes over a journal in a file knows
+ * what is still to be done: the kernel tells an event once.
+ */
+struct pager_journal {
+	uint64_t uffd; /* number */
+	uint64_t reserved;
+	struct uffd_msg msgs[PAGER_MSGS];
+};
+
 struct gm_pager {
 	struct gm_pager_opts opts;
 	pthread_mutex_t lock;
 	pthread_mutex_t resolving; /* the buffer of who resolves */
-	struct pager_uffd *uffds;  /* atomic; only grows */
-	struct pager_area *areas;  /* atomic; only grows */
+	pthread_mutex_t
+		mapping; /* what is done to a mapping of GM_PAGER_MAP, so that it stays meanwhile */
+	struct pager_uffd *uffds; /* atomic; only grows */
+	struct pager_area *areas; /* atomic; only grows */
 	struct pager_source *sources;
 	struct gm_pager_space *spaces;
 	uint64_t ids;
@@ -150,7 +177,8 @@ struct gm_pager {
 	uint32_t quit;     /* atomic */
 	bool stopped;
 	/* Of who steps: */
-	uint8_t *bufs; /* of step, resolve, then of each load */
+	void *bufs_map; /* with what aligns them */
+	uint8_t *bufs;  /* of step, resolve, then of each load */
 	uint64_t bufs_len;
 	const uint8_t *zeros;
 	struct pager_load *loads;
@@ -160,10 +188,17 @@ struct gm_pager {
 	uint64_t tokens; /* bytes that may be filled ahead */
 	uint64_t tokens_at;
 	uint64_t begun;
-	uint64_t now;     /* when faults were last read */
-	uint64_t look_at; /* when the rest is counted again */
-	bool filling;     /* the last step did some */
-	struct uffd_msg msgs[PAGER_MSGS];
+	uint64_t now;             /* when faults were last read */
+	uint64_t look_at;         /* when the rest is counted again */
+	bool look_armed;          /* the timer strikes then, or before */
+	bool filling;             /* the last step did some */
+	struct pager_uffd *burst; /* had the last fault; NULL: there was none in this turn */
+	uint32_t in_a_row;
+	uint32_t spin_skip; /* faults after which it is not looked for the next */
+	uint32_t spin_lost; /* how many it was when it was in vain last; 0: it was not */
+	uint32_t spin_credit;
+	struct pager_journal *journal; /* its own, or mapped */
+	struct pager_journal own;
 	/* With the lock: */
 	uint64_t timer_at; /* when it strikes, 0: never */
 	struct pager_parked *parked;
@@ -171,6 +206,7 @@ struct gm_pager {
 	struct pager_ahead *ahead;
 	uint32_t ahead_first;
 	uint32_t nr_ahead;
+	struct gm_pager_plan *plans; /* who steps has the first */
 	uint32_t fill;
 	uint64_t rate;
 	struct gm_pager_stats stats; /* relaxed */
@@ -179,6 +215,23 @@ struct gm_pager {
 static inline void pager_count(uint64_t *what, uint64_t n)
 {
 	__atomic_fetch_add(what, n, __ATOMIC_RELAXED);
+}
+
+/* The byte of the image, of which working sets are, at an area's first. */
+static inline uint64_t gm_pager_image_off(const struct pager_area *area)
+{
+	return area->source || area->way == GM_PAGER_MAP ? area->offset : area->fd_off;
+}
+
+/* Somebody wants the page of @run, at @addr. What was given back is no more the image's. */
+static inline void gm_pager_note(const struct pager_run *run, uint64_t addr)
+{
+	const struct pager_area *area = run->area;
+	struct gm_wset_recorder *record = __atomic_load_n(&area->record, __ATOMIC_ACQUIRE);
+
+	if (record && gm_pagestate_get(area->states, run->first) != GM_PAGE_REMOVED)
+		gm_wset_note(record, gm_pager_image_off(area) + run->first * area->page +
+					     (addr & (area->page - 1)));
 }
 
 /* ---- pager.c ---- */
@@ -241,12 +294,41 @@ int64_t gm_pager_bring(const struct pager_run *want, uint8_t *buf);
 /* ---- pager_event.c ---- */
 /* Reads what a userfaultfd has: events are applied, faults served or parked. Number of faults, or an error. */
 int gm_pager_drain(struct pager_uffd *u);
+/* Events that were read by a pager that is gone, and not applied. */
+void gm_pager_replay(struct gm_pager *pager);
 /* With the userfaultfd's lock: pages that are zeros from now on; and what lies in a range, stretch by stretch. */
 void gm_pager_removed(struct pager_area *area, uint64_t first, uint64_t nr);
 void gm_pager_each(struct pager_uffd *u, uint64_t start, uint64_t len,
 	void (*fn)(struct pager_area *area, uint64_t first, uint64_t nr));
 /* The page at an address; false: it is in no area. */
 bool gm_pager_want(struct pager_uffd *u, uint64_t addr, struct pager_run *ret);
+
+/* ---- pager_end.c ---- */
+/* The page is there, or an error, when this returns; as gm_pager_resolve(). */
+int gm_pager_resolve_page(struct gm_pager *pager, const struct pager_run *run);
+
+/* ---- pager_move.c ---- */
+#define PAGER_BLOCK (2u << 20)
+/* May this memory be filled so? Then buffers become huge pages. */
+int gm_pager_move_check(
+	struct pager_area *area, const struct pager_place *place, struct gm_error *err);
+/* Makes a run the block that its page lies in, if all of that is absent and most of it no zeros. */
+bool gm_pager_move_block(struct pager_run *run);
+/* Is a run a block that is to be read as a whole, whatever pieces the source has it in? */
+bool gm_pager_move_whole(const struct pager_run *run);
+/* Pages to fill ahead from @first on, instead of @nr: a block if one begins there and @most suffice, or up to one. */
+uint64_t gm_pager_move_step(
+	const struct pager_area *area, uint64_t first, uint64_t most, uint64_t nr);
+/* Is that a whole block in a buffer? */
+bool gm_pager_move_fits(const struct pager_area *area, uint64_t addr, const void *buf, uint64_t nr);
+
+/* ---- pager_twin.c ---- */
+/* @nr pages of a run are not loading any more: who waits for them in the second mapping faults again. */
+void gm_pager_twin_wake(const struct pager_run *run, uint64_t nr);
+
+/* ---- pager_wait.c ---- */
+/* After a fault: looks for the next for a while. As gm_pager_drain(); 0: there was none. */
+int gm_pager_spin(struct gm_pager *pager);
 
 /* ---- pager_add.c ---- */
 /* Room for the states of an area, all absent; or those in a file. */
@@ -267,6 +349,7 @@ struct pager_place {
 	struct gm_space *space; /* or NULL */
 	struct gm_block *block;
 	uint64_t block_off;
+	const struct gm_error *why_not; /* it could have been mapped, but for that; or NULL */
 };
 int gm_pager_add(struct gm_pager *pager, struct pager_uffd *u, const struct pager_place *place,
 	const struct gm_pager_area_opts *opts, uint64_t *ret_area, struct gm_error *err);
@@ -278,7 +361,18 @@ struct pager_area *gm_pager_find(struct gm_pager *pager, uint64_t id);
 /* An area whose source's file is mapped in the place of its memory. */
 int gm_pager_map(struct gm_pager *pager, const struct pager_place *place,
 	const struct gm_pager_area_opts *opts, uint64_t *ret_area, struct gm_error *err);
-int gm_pager_map_advise(const struct pager_area *area, uint64_t off, uint64_t len);
+/* One of a space's block that is a private mapping of its file. */
+int gm_pager_map_block(struct gm_pager *pager, const struct pager_place *place, uint32_t asked,
+	uint64_t *ret_area, struct gm_error *err);
+/* Advice about some bytes; nothing if the mapping is gone. */
+int gm_pager_map_advise(const struct pager_area *area, uint64_t off, uint64_t len, int advice);
+
+/* ---- pager_plan.c ---- */
+/* Page size of what the first set is for; 0: no set is to be brought now. */
+uint64_t gm_pager_plan_page(struct gm_pager *pager);
+/* Brings some of it, @room bytes at most, which is a page at least. Returns bytes passed, or -EAGAIN. */
+int64_t gm_pager_plan_step(struct gm_pager *pager, uint64_t room);
+void gm_pager_plans_end(struct gm_pager *pager);
 
 /* ---- pager_space.c ---- */
 int gm_pager_spaces_end(struct gm_pager *pager, struct gm_error *err);

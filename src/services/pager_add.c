@@ -12,12 +12,13 @@
 
 #include "core/error.h"
 #include "services/pager.h"
+#include "services/source.h"
 #include "sys/uapi.h"
 
 #define VMA_SHARED 0x08u /* procmap_query.vma_flags */
 #define KNOWN                                                                                      \
 	(GM_PAGER_SIGBUS | GM_PAGER_EVENTS | GM_PAGER_USER_ONLY | GM_PAGER_REMOVED_ZERO |          \
-		GM_PAGER_FILE | GM_PAGER_STATES | GM_PAGER_TAKEOVER)
+		GM_PAGER_FILE | GM_PAGER_STATES | GM_PAGER_TAKEOVER | GM_PAGER_MAY_MAP)
 
 int gm_pager_opts_check(const struct gm_pager_area_opts *opts, struct gm_pager_area_opts *copy,
 	uint32_t known, struct gm_error *err)
@@ -26,10 +27,13 @@ int gm_pager_opts_check(const struct gm_pager_area_opts *opts, struct gm_pager_a
 
 	if (rc)
 		return gm_opts_error(err, rc, "an area of a pager");
-	if ((copy->flags & ~known) || copy->way > GM_PAGER_MAP)
+	if ((copy->flags & ~known) || copy->way > GM_PAGER_PROTECT)
 		return gm_error_set(err, -EINVAL, 0, 0,
 			"pager: flags 0x%x, way %u are not for this memory", copy->flags,
 			copy->way);
+	if (copy->way == GM_PAGER_PROTECT && (copy->flags & (GM_PAGER_STATES | GM_PAGER_TAKEOVER)))
+		return gm_error_set(
+			err, -EINVAL, 0, 0, "pager: memory that is there needs no states");
 	if ((copy->flags & GM_PAGER_TAKEOVER) && !(copy->flags & GM_PAGER_STATES))
 		return gm_error_set(
 			err, -EINVAL, 0, 0, "pager: whoever takes over needs the states");
@@ -62,7 +66,7 @@ int gm_pager_states_map(struct pager_area *area, int fd, uint64_t off, struct gm
 
 void gm_pager_area_free(struct pager_area *area)
 {
-	if (area->states)
+	if (area->states && !area->second)
 		gm_sys_munmap(area->states, area->states_len);
 	if (area->file && !area->borrowed)
 		gm_sys_munmap(area->file, area->nr * area->page);
@@ -72,6 +76,7 @@ void gm_pager_area_free(struct pager_area *area)
 		gm_sys_close(area->fd);
 	if (!area->borrowed)
 		gm_block_put(area->block);
+	gm_wset_recorder_destroy(area->record);
 	gm_sys_free(area);
 }
 
@@ -143,7 +148,12 @@ static int choose(struct pager_area *area, const struct pager_place *place, uint
 		return gm_error_set(err, -ENOTSUP, place->gpa, place->len,
 			"pager: this memory has no file (a shared block, GM_PAGER_FILE), so it can "
 			"be copied into only");
-	if (!area->source && area->way != GM_PAGER_CONTINUE)
+	if (area->way == GM_PAGER_MOVE)
+		return gm_pager_move_check(area, place, err);
+	if (area->way == GM_PAGER_PROTECT && area->source)
+		return gm_error_set(err, -EINVAL, place->gpa, place->len,
+			"pager: memory that is there needs no source");
+	if (!area->source && area->way != GM_PAGER_CONTINUE && area->way != GM_PAGER_PROTECT)
 		return gm_error_set(err, -EINVAL, place->gpa, place->len,
 			"pager: without a source the bytes have to be in the file behind the "
 			"memory");
@@ -152,8 +162,15 @@ static int choose(struct pager_area *area, const struct pager_place *place, uint
 			"pager: pages of 0x%" PRIx64
 			" bytes are copied from a buffer: request_len is 0x%" PRIx64,
 			area->page, area->uffd->pager->opts.request_len);
+	if (place->why_not && area->way == GM_PAGER_COPY) {
+		snprintf(area->why, sizeof(area->why), "bytes are copied in: %.100s",
+			place->why_not->text);
+		return 0;
+	}
 	snprintf(area->why, sizeof(area->why), "%s%s", asked == GM_PAGER_AUTO ? "" : "asked for: ",
-		area->way == GM_PAGER_COPY ? "memory without a file of its own: bytes are copied in"
+		area->way == GM_PAGER_PROTECT ? "it is there, and can be saved while it is used"
+		: area->way == GM_PAGER_COPY
+			? "memory without a file of its own: bytes are copied in"
 		: area->source ? "its file can be written by a second mapping: no copy, other "
 				 "mappings see it"
 			       : "the bytes are in its file");
@@ -192,7 +209,7 @@ static void map_raw(struct pager_area *area)
 	void *at;
 
 	if (area->way != GM_PAGER_COPY || !area->source || area->source->fd >= 0 ||
-		gm_source_extent(area->source->source, area->offset, &extent) ||
+		gm_source_extent_within(area->source->source, area->offset, 1, &extent) ||
 		extent.kind != GM_SOURCE_RAW || (extent.fd_off & mask) ||
 		gm_sys_mmap(NULL, area->nr * area->page, PROT_READ, MAP_SHARED | MAP_NORESERVE,
 			extent.fd, extent.fd_off, &at))
@@ -254,21 +271,24 @@ static int build(struct pager_area *area, const struct pager_place *place,
 			opts->states_off, err);
 	if (rc)
 		return rc;
+	if (area->way == GM_PAGER_PROTECT)
+		gm_pagestate_turn(
+			area->states, 0, area->nr, PAGER_IN(GM_PAGE_ABSENT), GM_PAGE_PRESENT);
 	map_raw(area);
 	if (opts->flags & GM_PAGER_STATES)
 		begin_states(area, opts->flags & GM_PAGER_TAKEOVER);
-	pthread_mutex_lock(&u->lock);
+	pthread_rwlock_wrlock(&u->lock);
 	rc = gm_pager_spot_add(u, &spot);
-	pthread_mutex_unlock(&u->lock);
+	pthread_rwlock_unlock(&u->lock);
 	if (rc)
 		return gm_error_set(err, rc, place->gpa, place->len,
 			"pager: memory at 0x%" PRIx64 ": %s", place->addr,
 			rc == -EEXIST ? "an area is there already" : gm_error_word(rc));
 	rc = u->local ? gm_pager_uffd_register(u, area, err) : 0;
 	if (rc) {
-		pthread_mutex_lock(&u->lock);
+		pthread_rwlock_wrlock(&u->lock);
 		gm_pager_spot_cut(u, place->addr, place->len);
-		pthread_mutex_unlock(&u->lock);
+		pthread_rwlock_unlock(&u->lock);
 	}
 	return rc;
 }
@@ -364,11 +384,22 @@ static void apply(struct pager_place *place, const struct gm_pager_area_opts *op
 	}
 }
 
+/* With messages, a file behind the memory or states it is to be served by hand. */
+static bool may_map(const struct gm_pager_area_opts *opts)
+{
+	const uint32_t by_hand =
+		GM_PAGER_SIGBUS | GM_PAGER_EVENTS | GM_PAGER_FILE | GM_PAGER_STATES;
+
+	return (opts->flags & GM_PAGER_MAY_MAP) && opts->way == GM_PAGER_AUTO &&
+	       !(opts->flags & by_hand);
+}
+
 int gm_pager_add_range(struct gm_pager *pager, void *addr, uint64_t len,
 	const struct gm_pager_area_opts *opts, uint64_t *ret_area, struct gm_error *err)
 {
 	struct gm_pager_area_opts copy;
 	struct pager_place place = {.addr = (uintptr_t)addr, .len = len, .fd = -1};
+	struct gm_error why_not;
 	int rc = gm_pager_opts_check(opts, &copy, KNOWN, err);
 
 	if (rc)
@@ -381,6 +412,12 @@ int gm_pager_add_range(struct gm_pager *pager, void *addr, uint64_t len,
 	apply(&place, &copy);
 	if (copy.way == GM_PAGER_MAP)
 		return gm_pager_map(pager, &place, &copy, ret_area, err);
+	/* What cannot be mapped is copied; nothing was done yet. */
+	if (may_map(&copy)) {
+		if (!gm_pager_map(pager, &place, &copy, ret_area, &why_not))
+			return 0;
+		place.why_not = &why_not;
+	}
 	return add_own(pager, &place, &copy, ret_area, err);
 }
 
@@ -413,11 +450,13 @@ int gm_pager_add_mapping(struct gm_pager *pager, uint64_t uffd, uint64_t addr, u
 	struct pager_place place = {.addr = addr, .len = len, .fd = -1, .page = 4096};
 	struct gm_pager_area_opts copy;
 	int rc = gm_pager_opts_check(opts, &copy,
-		KNOWN & ~(GM_PAGER_SIGBUS | GM_PAGER_EVENTS | GM_PAGER_USER_ONLY), err);
+		KNOWN & ~(GM_PAGER_SIGBUS | GM_PAGER_EVENTS | GM_PAGER_USER_ONLY |
+				GM_PAGER_MAY_MAP),
+		err);
 
 	while (u && u->id != uffd)
 		u = u->next;
-	if (!rc && (!u || copy.way == GM_PAGER_MAP))
+	if (!rc && (!u || copy.way >= GM_PAGER_MAP))
 		return gm_error_set(err, -EINVAL, 0, len,
 			"pager: no userfaultfd %" PRIu64 ", or not this way", uffd);
 	if (rc)

@@ -2,9 +2,11 @@
 /* pager_end.c - resolving in the faulting thread, what is to be brought ahead, and the end. */
 #include <errno.h>
 #include <inttypes.h>
+#include <sys/mman.h>
 
 #include "core/error.h"
 #include "services/pager.h"
+#include "services/pager_wp.h"
 
 #define WAIT_NS 20000u
 #define WAITS 50000u /* a second */
@@ -41,36 +43,60 @@ static int await(struct gm_pager *pager, const struct pager_run *run, bool ask)
 	return rc;
 }
 
-static int resolve(struct gm_pager *pager, const struct pager_run *run)
+/* What came for the second mapping is in the file, and not yet in this one. */
+static int go_on(const struct pager_run *run, int rc)
+{
+	bool twin = __atomic_load_n(&run->area->twin, __ATOMIC_SEQ_CST);
+
+	return rc == 0 && twin ? gm_pager_serve(run, NULL, false, true) : rc;
+}
+
+int gm_pager_resolve_page(struct gm_pager *pager, const struct pager_run *run)
 {
 	const struct pager_area *area = run->area;
 	enum gm_pagestate state = gm_pagestate_get(area->states, run->first);
 	bool absent = state == GM_PAGE_ABSENT || state == GM_PAGE_LOST;
-	/* Only what is copied in needs the buffer. */
-	bool buffer = absent && area->source && area->way == GM_PAGER_COPY;
+	/* What is written to a file needs no buffer. */
+	bool buffer = absent && area->source && area->way != GM_PAGER_CONTINUE;
 	int rc;
 
 	if (absent && area->source && area->source->fd >= 0)
-		return await(pager, run, true);
+		return go_on(run, await(pager, run, true));
 	if (buffer)
 		pthread_mutex_lock(&pager->resolving);
 	rc = gm_pager_serve(run, pager->bufs + pager->opts.request_len, false, true);
 	if (buffer)
 		pthread_mutex_unlock(&pager->resolving);
-	return rc == -EINPROGRESS ? await(pager, run, false) : rc;
+	return rc == -EINPROGRESS ? go_on(run, await(pager, run, false)) : rc;
+}
+
+/* Who takes the page first may need a while. */
+static int resolve_write(const struct pager_run *run)
+{
+	int rc = gm_pager_wp_serve(run);
+
+	if (rc == -EINPROGRESS)
+		gm_sys_sleep_ns(WAIT_NS);
+	return rc == -EINPROGRESS ? -EAGAIN : rc;
 }
 
 int gm_pager_resolve(struct gm_pager *pager, const void *addr)
 {
+	int rc;
+
 	for (struct pager_uffd *u = __atomic_load_n(&pager->uffds, __ATOMIC_ACQUIRE); u;
 		u = u->next) {
-		struct pager_run run;
+		struct pager_run run = {.write = false};
 
 		if (!u->local || !gm_pager_want(u, (uintptr_t)addr, &run))
 			continue;
 		pager_count(&pager->stats.faults, 1);
 		run.since = gm_sys_now_ns();
-		return resolve(pager, &run);
+		gm_pager_note(&run, (uintptr_t)addr);
+		rc = run.area->way == GM_PAGER_PROTECT ? 0 : gm_pager_resolve_page(pager, &run);
+		/* It may be there, and protected. */
+		run.write = __atomic_load_n(&run.area->wp, __ATOMIC_ACQUIRE);
+		return rc || !run.write ? rc : resolve_write(&run);
 	}
 	return -ENOENT;
 }
@@ -89,7 +115,7 @@ int gm_pager_prefetch(struct gm_pager *pager, uint64_t area, uint64_t off, uint6
 	if (off > all || len > all - off)
 		return -ERANGE;
 	if (len == 0 || !of->uffd)
-		return of->uffd || len == 0 ? 0 : gm_pager_map_advise(of, off, len);
+		return of->uffd || len == 0 ? 0 : gm_pager_map_advise(of, off, len, MADV_WILLNEED);
 	last = (off + (len - 1)) / of->page;
 	pthread_mutex_lock(&pager->lock);
 	if (pager->nr_ahead == pager->opts.ranges)
@@ -145,17 +171,47 @@ static void poison_all(struct gm_pager *pager)
 	}
 }
 
+/*
+ * Of a private mapping of a file, what was given back would be the file's again without a userfaultfd: zeros are put
+ * there. -EAGAIN: not now.
+ */
+static int zero_removed(struct gm_pager *pager)
+{
+	for (struct pager_area *area = __atomic_load_n(&pager->areas, __ATOMIC_ACQUIRE); area;
+		area = area->next) {
+		bool clone = area->uffd && area->way == GM_PAGER_CONTINUE && !area->shared;
+		uint64_t installed;
+		uint64_t done;
+
+		for (uint64_t at = 0; clone && at < area->nr && !is_dead(area->uffd); at += done) {
+			struct pager_run run = {.area = area, .first = at};
+			int rc;
+
+			done = gm_pagestate_find(area->states, at, area->nr - at, GM_PAGE_REMOVED);
+			run.first += done;
+			if (run.first == area->nr)
+				break;
+			run.nr = gm_pagestate_run(area->states, run.first, area->nr - run.first);
+			rc = gm_pager_install(&run, PAGER_ZERO, NULL, &installed);
+			if (rc)
+				return rc == -ESRCH ? 0 : rc;
+			done += run.nr;
+		}
+	}
+	return 0;
+}
+
 /* Memory becomes ordinary memory: what was given back is zeros by itself, poison stays. Who waits goes on. */
 static void unregister(struct pager_uffd *u)
 {
-	pthread_mutex_lock(&u->lock);
+	pthread_rwlock_wrlock(&u->lock);
 	for (size_t i = 0; i < u->nr_spots && !is_dead(u); i++) {
 		struct uffdio_range range = {
 			u->spots[i].start, u->spots[i].nr * u->spots[i].area->page};
 
 		gm_sys_ioctl(u->fd, UFFDIO_UNREGISTER, &range);
 	}
-	pthread_mutex_unlock(&u->lock);
+	pthread_rwlock_unlock(&u->lock);
 }
 
 static bool is_quiet(struct gm_pager *pager)
@@ -178,7 +234,7 @@ static int finish(struct gm_pager *pager, uint32_t how, int timeout_ms, struct g
 	gm_pager_fill(pager, how == GM_PAGER_COMPLETE ? GM_PAGER_FILL_ALL : GM_PAGER_FILL_NONE, 0);
 	if (how == GM_PAGER_POISON)
 		poison_all(pager);
-	while (rc >= 0 && !is_quiet(pager)) {
+	while (rc >= 0 && (!is_quiet(pager) || zero_removed(pager) == -EAGAIN)) {
 		if (timeout_ms >= 0 && gm_sys_now_ns() >= until)
 			return gm_error_set(err, -ETIMEDOUT, 0, 0,
 				"pager: 0x%" PRIx64 " bytes are absent yet",
@@ -202,6 +258,11 @@ int gm_pager_stop(struct gm_pager *pager, uint32_t how, int timeout_ms, struct g
 
 	if (how > GM_PAGER_HANDOVER)
 		return gm_error_set(err, -EINVAL, 0, 0, "pager: there is no end %u", how);
+	for (struct pager_area *area = pager->areas; area; area = area->next) {
+		if (gm_pager_wp_taker(area))
+			return gm_error_set(err, -EBUSY, area->gpa, 0,
+				"pager: memory at gpa 0x%" PRIx64 " is being saved", area->gpa);
+	}
 	if (how != GM_PAGER_HANDOVER)
 		rc = finish(pager, how, timeout_ms, err);
 	if (rc)

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "services/pager.h"
+#include "services/pager_wp.h"
 #include "sys/uapi.h"
 
 #define ROUNDS 4
@@ -29,8 +30,9 @@ void gm_pager_removed(struct pager_area *area, uint64_t first, uint64_t nr)
 			gm_sys_fallocate(area->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 				area->fd_off + (first + at) * area->page, area->page);
 	}
-	gm_pagestate_turn(area->states, first, nr, PAGER_IN(GM_PAGE_LOADING), GM_PAGE_DROPPED);
+	/* Absent pages first: they are claimed without the lock, and what is claimed until then is dropped. */
 	gm_pagestate_turn(area->states, first, nr, settled, GM_PAGE_REMOVED);
+	gm_pagestate_turn(area->states, first, nr, PAGER_IN(GM_PAGE_LOADING), GM_PAGE_DROPPED);
 }
 
 void gm_pager_each(struct pager_uffd *u, uint64_t start, uint64_t len,
@@ -55,6 +57,7 @@ void gm_pager_each(struct pager_uffd *u, uint64_t start, uint64_t len,
 
 static void on_remove(struct pager_area *area, uint64_t first, uint64_t nr)
 {
+	gm_pager_wp_lost(area, first, nr);
 	/* Of shared memory it may be page-table entries only: the file keeps its bytes. */
 	if (!area->shared || (area->flags & GM_PAGER_REMOVED_ZERO))
 		gm_pager_removed(area, first, nr);
@@ -62,6 +65,7 @@ static void on_remove(struct pager_area *area, uint64_t first, uint64_t nr)
 
 static void on_unmap(struct pager_area *area, uint64_t first, uint64_t nr)
 {
+	gm_pager_wp_lost(area, first, nr);
 	gm_pagestate_turn(area->states, first, nr,
 		PAGER_IN(GM_PAGE_ABSENT) | PAGER_IN(GM_PAGE_FILLED), GM_PAGE_LOST);
 }
@@ -80,12 +84,16 @@ static struct pager_area *copy_area(struct pager_area *from, struct pager_uffd *
 	if (!area)
 		return NULL;
 	*area = *from;
+	area->record = from->record ? gm_wset_recorder_get(from->record) : NULL;
 	area->uffd = child;
 	area->borrowed = true;
 	area->flags &= ~GM_PAGER_STATES;
 	area->states = NULL;
+	area->taker = NULL;
+	area->taking = 0;
 	area->extent.len = 0;
 	if (gm_pager_states_map(area, -1, 0, NULL)) {
+		gm_wset_recorder_destroy(area->record);
 		gm_sys_free(area);
 		return NULL;
 	}
@@ -132,12 +140,12 @@ static void on_fork(struct pager_uffd *parent, int fd)
 	struct pager_uffd *child = NULL;
 	int rc = gm_pager_uffd_adopt(parent->pager, fd, &child, NULL);
 
-	pthread_mutex_lock(&parent->lock);
+	pthread_rwlock_wrlock(&parent->lock);
 	if (!rc)
 		rc = copy_spots(parent, child);
 	if (rc)
 		poison_child(parent, fd);
-	pthread_mutex_unlock(&parent->lock);
+	pthread_rwlock_unlock(&parent->lock);
 	if (!child)
 		gm_sys_close(fd);
 	if (rc)
@@ -158,7 +166,7 @@ static bool apply(struct pager_uffd *u, const struct uffd_msg *msg)
 		on_fork(u, (int)msg->arg.fork.ufd);
 		return true;
 	}
-	pthread_mutex_lock(&u->lock);
+	pthread_rwlock_wrlock(&u->lock);
 	switch (msg->event) {
 	case UFFD_EVENT_REMOVE:
 		gm_pager_each(u, start, len, on_remove);
@@ -173,7 +181,7 @@ static bool apply(struct pager_uffd *u, const struct uffd_msg *msg)
 	default:
 		break;
 	}
-	pthread_mutex_unlock(&u->lock);
+	pthread_rwlock_unlock(&u->lock);
 	return true;
 }
 
@@ -193,14 +201,14 @@ bool gm_pager_want(struct pager_uffd *u, uint64_t addr, struct pager_run *ret)
 {
 	struct pager_spot *spot;
 
-	pthread_mutex_lock(&u->lock);
+	pthread_rwlock_rdlock(&u->lock);
 	spot = gm_pager_spot_at(u, addr);
 	if (spot) {
 		ret->area = spot->area;
 		ret->first = spot->first + (addr - spot->start) / spot->area->page;
 		ret->nr = 1;
 	}
-	pthread_mutex_unlock(&u->lock);
+	pthread_rwlock_unlock(&u->lock);
 	return spot;
 }
 
@@ -210,7 +218,9 @@ static void on_fault(struct pager_uffd *u, const struct uffd_msg *msg, uint64_t 
 	struct pager_run run = {.since = now};
 	int rc;
 
-	if (msg->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP)
+	/* What others protect is theirs. */
+	run.write = msg->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP;
+	if (run.write && !u->wp)
 		return;
 	pager_count(&pager->stats.faults, 1);
 	pager->step_len = PAGER_STEP_LEN;
@@ -218,19 +228,47 @@ static void on_fault(struct pager_uffd *u, const struct uffd_msg *msg, uint64_t 
 		stray(u, msg->arg.pagefault.address);
 		return;
 	}
+	if (!run.write)
+		gm_pager_note(&run, msg->arg.pagefault.address);
 	rc = gm_pager_serve(&run, pager->bufs, true, false);
 	if (rc == -EAGAIN)
 		gm_pager_park(pager, &run, 0, false);
 }
 
+/* Applied, and then forgotten: in this order for whoever takes over. */
+static void settle(struct pager_uffd *u, struct uffd_msg *msg)
+{
+	if (apply(u, msg))
+		__atomic_store_n(&msg->event, 0, __ATOMIC_RELEASE);
+}
+
+void gm_pager_replay(struct gm_pager *pager)
+{
+	struct pager_journal *journal = pager->journal;
+	struct pager_uffd *u = __atomic_load_n(&pager->uffds, __ATOMIC_ACQUIRE);
+
+	while (u && u->id != journal->uffd)
+		u = u->next;
+	for (size_t i = 0; u && i < PAGER_MSGS; i++) {
+		struct uffd_msg *msg = &journal->msgs[i];
+
+		/* The descriptor of a child was the other process's. */
+		if (msg->event && msg->event != UFFD_EVENT_FORK)
+			settle(u, msg);
+	}
+}
+
 int gm_pager_drain(struct pager_uffd *u)
 {
 	struct gm_pager *pager = u->pager;
+	struct uffd_msg *msgs = pager->journal->msgs;
 	int faults = 0;
 
+	__atomic_store_n(&pager->journal->uffd, u->id, __ATOMIC_RELEASE);
+
 	for (int round = 0; round < ROUNDS; round++) {
-		ssize_t got = gm_sys_read(u->fd, pager->msgs, sizeof(pager->msgs));
-		size_t nr = got > 0 ? (size_t)got / sizeof(pager->msgs[0]) : 0;
+		ssize_t got = gm_sys_read(u->fd, msgs, PAGER_MSGS * sizeof(msgs[0]));
+		size_t nr = got > 0 ? (size_t)got / sizeof(msgs[0]) : 0;
 		uint64_t now;
 
 		if (got == -EINTR)
@@ -241,13 +279,12 @@ int gm_pager_drain(struct pager_uffd *u)
 			return (int)got;
 		now = gm_sys_now_ns();
 		pager->now = now;
+		for (size_t i = 0; i < nr; i++)
+			settle(u, &msgs[i]);
 		for (size_t i = 0; i < nr; i++) {
-			if (apply(u, &pager->msgs[i]))
-				pager->msgs[i].event = 0;
-		}
-		for (size_t i = 0; i < nr; i++) {
-			if (pager->msgs[i].event == UFFD_EVENT_PAGEFAULT) {
-				on_fault(u, &pager->msgs[i], now);
+			if (msgs[i].event == UFFD_EVENT_PAGEFAULT) {
+				on_fault(u, &msgs[i], now);
+				pager->burst = u;
 				faults++;
 			}
 		}

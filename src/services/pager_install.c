@@ -3,8 +3,9 @@
  * pager_install.c - putting bytes into memory: what the kernel answers and what that means, in one place.
  *
  * The lock of the userfaultfd is held from the look at a page's state until it is changed, and events take the same
- * lock: what was removed while its bytes were on their way stays removed. Whoever waits for a page that is passed
- * over is woken, faults again and is told what holds by then.
+ * lock alone: what was removed while its bytes were on their way stays removed. Installations share it: of two of the
+ * same page one finds it there. Whoever waits for a page that is passed over is woken, faults again and is told what
+ * holds by then.
  *
  * answer                          meaning
  * 0                               done
@@ -20,6 +21,7 @@
 #include <linux/falloc.h>
 
 #include "services/pager.h"
+#include "services/pager_wp.h"
 #include "sys/uapi.h"
 
 /* What is installed next. */
@@ -31,6 +33,8 @@ struct step {
 	uint64_t first;
 	uint64_t nr;
 	uint64_t addr;
+	bool put;  /* bytes went there, it is not that there were some */
+	bool held; /* somebody wants them before they are written: installed protected */
 };
 
 static uint32_t wanted(enum pager_how how)
@@ -73,12 +77,24 @@ static int fill(const struct step *s, enum gm_uffd_fill how, const uint8_t *from
 	return rc == -EINTR ? -EAGAIN : rc;
 }
 
+/* UFFDIO_ZEROPAGE cannot protect: a write in between would be missed. */
+static int fill_held_zeros(struct step *s, int64_t *done)
+{
+	uint64_t most = s->u->pager->opts.request_len / s->area->page;
+
+	if (s->nr > most)
+		s->nr = most;
+	return fill(s, GM_UFFD_COPY_WP, s->u->pager->zeros, s->nr, done);
+}
+
 /* Zeros: of explicit huge pages there is no such call. Their files are made to have them, or they are copied. */
 static int fill_zeros(struct step *s, int64_t *done)
 {
 	const struct pager_area *area = s->area;
 	int rc = -EINVAL;
 
+	if (!area->huge && s->held)
+		return fill_held_zeros(s, done);
 	if (!area->huge)
 		rc = fill(s, GM_UFFD_ZERO, NULL, s->nr, done);
 	if (rc != -EINVAL || *done > 0)
@@ -87,11 +103,30 @@ static int fill_zeros(struct step *s, int64_t *done)
 	if (area->file) {
 		rc = gm_sys_madvise(
 			area->file + s->first * area->page, area->page, MADV_POPULATE_WRITE);
-		return rc ? rc : fill(s, GM_UFFD_CONTINUE, NULL, 1, done);
+		return rc ? rc
+			  : fill(s, s->held ? GM_UFFD_CONTINUE_WP : GM_UFFD_CONTINUE, NULL, 1,
+				    done);
 	}
 	if (area->page > s->u->pager->opts.request_len)
 		return rc;
-	return fill(s, GM_UFFD_COPY, s->u->pager->zeros, 1, done);
+	return fill(s, s->held ? GM_UFFD_COPY_WP : GM_UFFD_COPY, s->u->pager->zeros, 1, done);
+}
+
+/* What cannot be moved (somebody has pinned it, it is not there) is copied; an event is unread for both. */
+static int fill_data(const struct step *s, int64_t *done)
+{
+	int rc;
+
+	/* Nothing is moved in protected. */
+	if (s->held)
+		return fill(s, GM_UFFD_COPY_WP, s->buf, s->nr, done);
+	if (gm_pager_move_fits(s->area, s->addr, s->buf, s->nr)) {
+		rc = fill(s, GM_UFFD_MOVE, s->buf, s->nr, done);
+		if (rc == 0 || *done > 0 || rc == -EAGAIN || rc == -ESRCH)
+			return rc;
+		*done = 0;
+	}
+	return fill(s, GM_UFFD_COPY, s->buf, s->nr, done);
 }
 
 /* The same for any sort of bytes; @s->nr is what was asked for. */
@@ -100,9 +135,9 @@ static int call(struct step *s, int64_t *done)
 	*done = 0;
 	switch (s->how) {
 	case PAGER_DATA:
-		return fill(s, GM_UFFD_COPY, s->buf, s->nr, done);
+		return fill_data(s, done);
 	case PAGER_FILE:
-		return fill(s, GM_UFFD_CONTINUE, NULL, s->nr, done);
+		return fill(s, s->held ? GM_UFFD_CONTINUE_WP : GM_UFFD_CONTINUE, NULL, s->nr, done);
 	case PAGER_BLANK:
 	case PAGER_ZERO:
 		return fill_zeros(s, done);
@@ -147,6 +182,7 @@ static uint64_t install_some(struct step *s, int *rc)
 		s->nr = nr;
 		code = call(s, &done);
 		*rc = 0;
+		s->put = code == 0 || done > 0;
 		if (code == 0) {
 			settle(s, s->nr);
 			return s->nr;
@@ -220,7 +256,12 @@ static uint64_t install_next(struct step *s, int *rc)
 		return 1;
 	}
 	s->nr = gm_pagestate_run(s->area->states, s->first, s->nr);
-	return install_some(s, rc);
+	s->nr = gm_pager_wp_alike(s->area, s->first, s->nr, &s->held);
+	there = install_some(s, rc);
+	/* It was there, has gone without a word, and is zeros now. */
+	if (s->held && s->how == PAGER_ZERO && state == GM_PAGE_PRESENT && there && s->put)
+		gm_pager_wp_lost(s->area, s->first, there);
+	return there;
 }
 
 int gm_pager_install(
@@ -240,11 +281,13 @@ int gm_pager_install(
 			.nr = run->nr - done,
 		};
 
-		pthread_mutex_lock(&s.u->lock);
+		pthread_rwlock_rdlock(&s.u->lock);
 		done += install_next(&s, &rc);
-		pthread_mutex_unlock(&s.u->lock);
+		pthread_rwlock_unlock(&s.u->lock);
 	}
 	*ret_done = done;
+	if (how != PAGER_FILE && how != PAGER_ZERO)
+		gm_pager_twin_wake(run, done);
 	if (rc == -EAGAIN)
 		pager_count(&area->uffd->pager->stats.again, 1);
 	if (rc == -ESRCH && !__atomic_exchange_n(&area->uffd->dead, 1, __ATOMIC_ACQ_REL))
@@ -263,7 +306,7 @@ static uint64_t end_loading(const struct pager_run *run, enum gm_pagestate to)
 	uint64_t nr = 0;
 	uint64_t there;
 
-	pthread_mutex_lock(&s.u->lock);
+	pthread_rwlock_rdlock(&s.u->lock);
 	for (uint64_t i = 0; i < run->nr; i++) {
 		s.first = run->first + i;
 		if (gm_pagestate_change(area->states, s.first, GM_PAGE_LOADING, to))
@@ -272,7 +315,8 @@ static uint64_t end_loading(const struct pager_run *run, enum gm_pagestate to)
 			 gm_pager_spot_of(s.u, area, s.first, &s.addr, &there))
 			drop(&s);
 	}
-	pthread_mutex_unlock(&s.u->lock);
+	pthread_rwlock_unlock(&s.u->lock);
+	gm_pager_twin_wake(run, run->nr);
 	return nr;
 }
 
@@ -286,18 +330,29 @@ void gm_pager_unload(const struct pager_run *run)
 	end_loading(run, GM_PAGE_ABSENT);
 }
 
+/* What could not be poisoned now is later. */
+static void make_toxic(const struct pager_run *run)
+{
+	struct pager_run rest = *run;
+	uint64_t done;
+
+	if (gm_pager_install(run, PAGER_TOXIC, NULL, &done) != -EAGAIN)
+		return;
+	rest.first += done;
+	rest.nr -= done;
+	gm_pager_park(run->area->uffd->pager, &rest, 0, false);
+}
+
 void gm_pager_poison(const struct pager_run *run, int code)
 {
 	struct gm_pager *pager = run->area->uffd->pager;
-	struct pager_run rest = *run;
+	struct pager_run other = *run;
 	uint64_t nr = end_loading(run, GM_PAGE_POISONED);
-	uint64_t done;
 
-	if (gm_pager_install(run, PAGER_TOXIC, NULL, &done) == -EAGAIN) {
-		rest.first += done;
-		rest.nr -= done;
-		gm_pager_park(pager, &rest, 0, false);
-	}
+	make_toxic(run);
+	other.area = __atomic_load_n(&run->area->twin, __ATOMIC_SEQ_CST);
+	if (other.area)
+		make_toxic(&other);
 	pager_count(&pager->stats.poisoned, nr);
 	if (nr)
 		gm_pager_tell(pager, GM_PAGER_POISONED, code, run, 0);

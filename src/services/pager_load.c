@@ -8,6 +8,8 @@
 #include <sys/mman.h>
 
 #include "services/pager.h"
+#include "services/pager_wp.h"
+#include "services/source.h"
 #include "sys/uapi.h"
 
 #define RAW_PAGES                                                                                  \
@@ -26,54 +28,89 @@ static bool is_raw(const struct pager_run *run, const struct gm_source_extent *e
 	       run->nr * area->page <= extent->len - skip;
 }
 
-/* Pages of @run from its first on that are brought in one go; true if they are zeros. */
-static int look(struct pager_run *run, bool steps, bool *ret_zero)
+/* What the source has for a page, and behind it. Of one that somebody waits for no more is asked than costs nothing. */
+static int ask(const struct pager_run *run, bool steps, struct gm_source_extent *ret)
 {
 	struct pager_area *area = run->area;
 	uint64_t at = area->offset + run->first * area->page;
-	struct gm_source_extent mine = {.len = 0};
-	struct gm_source_extent *extent = steps ? &area->extent : &mine;
+	int rc;
+
+	if (steps && at >= area->extent.offset && at - area->extent.offset < area->extent.len) {
+		*ret = area->extent;
+		return 0;
+	}
+	rc = gm_source_extent_within(
+		area->source->source, at, run->since ? run->nr * area->page : UINT64_MAX, ret);
+	if (!rc && steps && ret->len > area->page)
+		area->extent = *ret;
+	return rc;
+}
+
+static uint8_t sort_of(const struct pager_run *run, uint32_t kind)
+{
+	const struct pager_area *area = run->area;
+
+	if (!area->source)
+		return GM_PAGER_CLASS_THERE;
+	if (kind == GM_SOURCE_ZERO)
+		return GM_PAGER_CLASS_ZERO;
+	if (area->source->fd >= 0)
+		return GM_PAGER_CLASS_REMOTE;
+	return kind == GM_SOURCE_RAW ? GM_PAGER_CLASS_RAW : GM_PAGER_CLASS_PACKED;
+}
+
+/* Pages of @run from its first on that are brought in one go; true if they are zeros. */
+static int look(struct pager_run *run, bool steps, struct gm_source_extent *extent, bool *ret_zero)
+{
+	struct pager_area *area = run->area;
+	uint64_t at = area->offset + run->first * area->page;
 	uint64_t most = area->uffd->pager->opts.request_len / area->page;
 	uint64_t left;
 	int rc;
 
 	*ret_zero = false;
+	run->sort = sort_of(run, GM_SOURCE_CHUNK);
 	if (run->nr > most)
 		run->nr = most ? most : 1;
 	if (!area->source)
 		return 0;
-	if (at < extent->offset || at - extent->offset >= extent->len) {
-		rc = gm_source_extent(area->source->source, at, extent);
-		if (rc) {
-			extent->len = 0;
-			return rc;
-		}
-	}
+	rc = ask(run, steps, extent);
+	if (rc)
+		return rc;
 	left = extent->len - (at - extent->offset);
 	*ret_zero = extent->kind == GM_SOURCE_ZERO && left >= area->page;
+	run->sort = sort_of(
+		run, *ret_zero || extent->kind != GM_SOURCE_ZERO ? extent->kind : GM_SOURCE_CHUNK);
 	/* The last page of a stretch of zeros may have other bytes; the last of others is read as a whole. */
 	left = left / area->page + (!*ret_zero && left % area->page);
 	if (extent->kind == GM_SOURCE_ZERO && !*ret_zero)
 		left = 1;
+	if (run->nr > left && gm_pager_move_whole(run)) {
+		*ret_zero = false;
+		run->raw = false;
+		run->sort = sort_of(run, GM_SOURCE_CHUNK);
+		return 0;
+	}
 	if (run->nr > left)
 		run->nr = left;
 	run->raw = is_raw(run, extent, at);
 	return 0;
 }
 
-/* More than the page that is wanted, if that costs no more. */
-static void widen(struct pager_run *run, const struct gm_source_extent *extent)
+/* More than the page that is wanted, if that costs no more: then it has to be looked at again. */
+static bool widen(struct pager_run *run, const struct gm_source_extent *extent)
 {
 	const struct pager_area *area = run->area;
 	uint64_t at = area->offset + run->first * area->page;
 	uint64_t behind;
 
 	if (extent->unit <= area->page)
-		return;
+		return false;
 	behind = (extent->unit - (at & (extent->unit - 1))) / area->page;
 	run->nr = behind < area->nr - run->first ? behind : area->nr - run->first;
 	if (run->nr == 0)
 		run->nr = 1;
+	return true;
 }
 
 /* ---- bringing ---- */
@@ -82,6 +119,7 @@ static void note(const struct pager_run *run)
 {
 	struct gm_pager_stats *stats = &run->area->uffd->pager->stats;
 	uint64_t len = run->nr * run->area->page;
+	uint64_t ns;
 	uint64_t us;
 	unsigned int bucket;
 
@@ -89,9 +127,12 @@ static void note(const struct pager_run *run)
 		pager_count(&stats->bytes_ahead, len);
 		return;
 	}
-	us = (gm_sys_now_ns() - run->since) / 1000;
+	ns = gm_sys_now_ns() - run->since;
+	us = ns / 1000;
 	bucket = us ? 64 - (unsigned int)__builtin_clzll(us) : 0;
-	pager_count(&stats->latency[bucket < GM_PAGER_BUCKETS ? bucket : GM_PAGER_BUCKETS - 1], 1);
+	bucket = bucket < GM_PAGER_BUCKETS ? bucket : GM_PAGER_BUCKETS - 1;
+	pager_count(&stats->class_latency[run->sort][bucket], 1);
+	pager_count(&stats->class_ns[run->sort], ns);
 	pager_count(&stats->bytes_demand, len);
 	pager_count(&stats->loaded, 1);
 }
@@ -222,6 +263,9 @@ static void loaded(struct gm_source_read *read, int rc)
 	load->next = pager->free;
 	pager->free = load;
 	pager->under_way--;
+	/* Another pager of this thread, with the same source, has stepped that. */
+	if (!__atomic_load_n(&pager->stepping, __ATOMIC_RELAXED))
+		gm_pager_kick(pager);
 	if (again)
 		gm_pager_park(pager, &run, 0, rc != -EAGAIN);
 }
@@ -298,15 +342,22 @@ static bool may_start(const struct pager_area *area, bool steps, bool wanted)
 static int fetch(const struct pager_run *want, uint8_t *buf, bool steps, bool single)
 {
 	struct pager_run run = *want;
+	struct gm_source_extent extent;
 	bool zero;
 	int rc;
 
 	if (!may_start(run.area, steps, true))
 		return -EAGAIN;
-	rc = look(&run, steps, &zero);
-	if (!rc && !single && steps && !zero && run.area->source) {
-		widen(&run, &run.area->extent);
-		rc = look(&run, steps, &zero);
+	rc = look(&run, steps, &extent, &zero);
+	/* Who records wants to hear of each page. */
+	if (!rc && !single && steps && run.area->source &&
+		!__atomic_load_n(&run.area->record, __ATOMIC_ACQUIRE)) {
+		if (run.area->way == GM_PAGER_MOVE && gm_pager_move_block(&run)) {
+			zero = false;
+			run.sort = sort_of(&run, run.raw ? GM_SOURCE_RAW : GM_SOURCE_CHUNK);
+		}
+		if (run.area->way != GM_PAGER_MOVE && !zero && widen(&run, &extent))
+			rc = look(&run, steps, &extent, &zero);
 	}
 	if (gm_pagestate_get(run.area->states, run.first) == GM_PAGE_LOST)
 		run.nr = gm_pagestate_claim(
@@ -330,7 +381,10 @@ static int refill(const struct pager_run *want)
 	uint64_t done;
 	int rc = -ENODATA;
 
-	if (want->area->way == GM_PAGER_CONTINUE) {
+	/* Of an image that is mapped privately the file has its bytes still, which were given back. */
+	if (want->area->way == GM_PAGER_CONTINUE &&
+		(want->area->shared ||
+			gm_pagestate_get(want->area->states, want->first) != GM_PAGE_REMOVED)) {
 		rc = gm_pager_install(want, PAGER_FILE, NULL, &done);
 		if (!rc)
 			pager_count(&stats->mapped, 1);
@@ -362,6 +416,8 @@ int gm_pager_serve(const struct pager_run *want, uint8_t *buf, bool steps, bool 
 	uint64_t done;
 	int rc;
 
+	if (want->write)
+		return gm_pager_wp_serve(want);
 	for (;;) {
 		enum gm_pagestate state = gm_pagestate_get(want->area->states, want->first);
 
@@ -389,8 +445,9 @@ int gm_pager_serve(const struct pager_run *want, uint8_t *buf, bool steps, bool 
 int64_t gm_pager_bring(const struct pager_run *want, uint8_t *buf)
 {
 	struct pager_run run = *want;
+	struct gm_source_extent extent;
 	bool zero;
-	int rc = look(&run, true, &zero);
+	int rc = look(&run, true, &extent, &zero);
 
 	if (!rc && !may_start(run.area, true, false))
 		return -EAGAIN;

@@ -40,6 +40,7 @@ void gm_pager_park(struct gm_pager *pager, const struct pager_run *run, uint32_t
 	for (uint32_t i = 0; i < pager->nr_parked && !known; i++)
 		known = pager->parked[i].run.area == run->area &&
 			pager->parked[i].run.first == run->first &&
+			pager->parked[i].run.write == run->write &&
 			pager->parked[i].run.nr >= run->nr;
 	if (!known && pager->nr_parked < pager->opts.parked)
 		free = &pager->parked[pager->nr_parked++];
@@ -90,10 +91,10 @@ static void retry_one(struct gm_pager *pager, struct pager_parked *item)
 /* More were refused than are remembered: whoever waits is reported again. */
 static void wake_all(struct pager_uffd *u)
 {
-	pthread_mutex_lock(&u->lock);
+	pthread_rwlock_rdlock(&u->lock);
 	for (size_t i = 0; i < u->nr_spots; i++)
 		gm_pager_uffd_wake(u, u->spots[i].start, u->spots[i].nr * u->spots[i].area->page);
-	pthread_mutex_unlock(&u->lock);
+	pthread_rwlock_unlock(&u->lock);
 }
 
 static void retry(struct gm_pager *pager)
@@ -107,6 +108,7 @@ static void retry(struct gm_pager *pager)
 	pager->timer_at = 0;
 	nr = pager->nr_parked;
 	pthread_mutex_unlock(&pager->lock);
+	pager->look_armed = false;
 	while (nr-- > 0 && take_parked(pager, &item))
 		retry_one(pager, &item);
 	for (struct pager_uffd *u = __atomic_load_n(&pager->uffds, __ATOMIC_ACQUIRE); u;
@@ -175,6 +177,9 @@ static bool next_of_all(struct gm_pager *pager, struct pager_ahead *ret)
 			return true;
 		}
 	}
+	/* Nothing may happen for long: when all was there is noted now. */
+	if (all)
+		pager->look_at = 0;
 	return false;
 }
 
@@ -217,46 +222,73 @@ static uint64_t skip_there(const struct pager_ahead *range)
 	return gm_pagestate_find(range->area->states, range->first, range->nr, GM_PAGE_ABSENT);
 }
 
+/* Bytes of the next step; 0: the rate does not allow a page now. */
+static uint64_t step_room(struct gm_pager *pager, uint64_t page)
+{
+	uint64_t room = allowed(pager, page);
+
+	if (room < page) {
+		wait_for_tokens(pager);
+		return 0;
+	}
+	if (room > pager->step_len)
+		room = pager->step_len;
+	return room > page ? room : page;
+}
+
+static void stepped(struct gm_pager *pager, uint64_t bytes)
+{
+	if (pager->step_len < pager->opts.request_len)
+		pager->step_len += PAGER_STEP_LEN;
+	if (pager->rate)
+		pager->tokens -= bytes < pager->tokens ? bytes : pager->tokens;
+}
+
+static bool fill_planned(struct gm_pager *pager, uint64_t page)
+{
+	uint64_t room = step_room(pager, page);
+	int64_t done = room ? gm_pager_plan_step(pager, room) : -EAGAIN;
+
+	if (done > 0)
+		stepped(pager, (uint64_t)done);
+	return done >= 0;
+}
+
 /* A step. False: there is nothing to fill, or not now. */
 static bool fill_some(struct gm_pager *pager)
 {
 	struct pager_ahead range;
 	bool listed = next_range(pager, &range);
+	uint64_t planned = listed ? 0 : gm_pager_plan_page(pager);
 	struct pager_run run;
 	uint64_t room;
 	int64_t done;
 
+	if (planned)
+		return fill_planned(pager, planned);
 	if (!listed && !next_of_all(pager, &range))
 		return false;
 	if (listed && skip_there(&range) > 0) {
 		passed(pager, skip_there(&range));
 		return true;
 	}
-	room = allowed(pager, range.area->page);
-	if (room < range.area->page) {
-		wait_for_tokens(pager);
+	room = step_room(pager, range.area->page);
+	if (!room)
 		return false;
-	}
-	if (room > pager->step_len)
-		room = pager->step_len;
 	run = (struct pager_run){
 		.area = range.area, .first = range.first, .nr = room / range.area->page};
-	if (run.nr == 0)
-		run.nr = 1;
 	if (run.nr > range.nr)
 		run.nr = range.nr;
+	if (range.area->way == GM_PAGER_MOVE)
+		run.nr = gm_pager_move_step(
+			range.area, range.first, pager->rate ? run.nr : range.nr, run.nr);
 	done = gm_pager_bring(&run, pager->bufs);
 	/* Of a process that is gone nothing is brought any more. */
 	if (done == -ESRCH && listed)
 		passed(pager, range.nr);
 	if (done <= 0)
 		return done == -ESRCH;
-	if (pager->step_len < pager->opts.request_len)
-		pager->step_len += PAGER_STEP_LEN;
-	if (pager->rate)
-		pager->tokens -= (uint64_t)done * range.area->page < pager->tokens
-					 ? (uint64_t)done * range.area->page
-					 : pager->tokens;
+	stepped(pager, (uint64_t)done * range.area->page);
 	if (listed)
 		passed(pager, (uint64_t)done);
 	return true;
@@ -270,8 +302,18 @@ static void look_at_rest(struct gm_pager *pager, uint64_t now)
 	uint64_t all;
 	uint64_t absent;
 
-	if (__atomic_load_n(&stats->all_ns, __ATOMIC_RELAXED) || now < pager->look_at)
+	if (__atomic_load_n(&stats->all_ns, __ATOMIC_RELAXED))
 		return;
+	if (now < pager->look_at) {
+		/* This turn may have brought the last page, and nothing may happen for long. */
+		if (!pager->look_armed) {
+			pthread_mutex_lock(&pager->lock);
+			arm(pager, pager->look_at - now);
+			pthread_mutex_unlock(&pager->lock);
+			pager->look_armed = true;
+		}
+		return;
+	}
 	absent = gm_pager_absent(pager, &all);
 	if (!all)
 		return;
@@ -351,15 +393,26 @@ static void fill_step(struct gm_pager *pager)
 		gm_pager_kick(pager);
 }
 
+static int timeout_of(const struct gm_pager *pager, int timeout_ms)
+{
+	bool now = pager->filling || pager->burst || pager->opts.wait == GM_PAGER_WAIT_BUSY;
+
+	return now ? 0 : timeout_ms;
+}
+
 int gm_pager_step(struct gm_pager *pager, int timeout_ms)
 {
 	int rc;
 
 	if (__atomic_exchange_n(&pager->stepping, 1, __ATOMIC_ACQUIRE))
 		return -EBUSY;
-	if (!pager->begun)
+	if (!pager->begun) {
 		pager->begun = gm_sys_now_ns();
-	rc = turn(pager, pager->filling ? 0 : timeout_ms);
+		gm_pager_replay(pager);
+	}
+	rc = timeout_ms ? gm_pager_spin(pager) : 0;
+	if (rc == 0)
+		rc = turn(pager, timeout_of(pager, timeout_ms));
 	/* Who waits comes first. */
 	if (rc == 0)
 		fill_step(pager);

@@ -85,24 +85,55 @@ int gm_pager_map(struct gm_pager *pager, const struct pager_place *place,
 		gm_sys_free(area);
 		return rc;
 	}
+	area->pager = pager;
 	area->fd = -1;
+	area->offset = opts->offset;
 	area->addr = place->addr;
 	area->page = place->page;
 	area->nr = place->len / place->page;
 	area->way = GM_PAGER_MAP;
-	snprintf(area->why, sizeof(area->why), "asked for: the kernel pages from the file");
+	snprintf(area->why, sizeof(area->why), "%s: the kernel pages from the file",
+		opts->way == GM_PAGER_MAP ? "asked for" : "it may be mapped");
 	gm_pager_area_publish(pager, area);
 	if (ret_area)
 		*ret_area = area->id;
 	return 0;
 }
 
-int gm_pager_map_advise(const struct pager_area *area, uint64_t off, uint64_t len)
+int gm_pager_map_block(struct gm_pager *pager, const struct pager_place *place, uint32_t asked,
+	uint64_t *ret_area, struct gm_error *err)
+{
+	struct pager_area *area = gm_sys_alloc(sizeof(*area));
+
+	if (!area)
+		return gm_error_set(err, -ENOMEM, place->gpa, place->len, "pager: out of memory");
+	area->pager = pager;
+	area->fd = -1;
+	area->offset = place->fd_off;
+	area->addr = place->addr;
+	area->gpa = place->gpa;
+	area->page = place->page;
+	area->nr = place->len / place->page;
+	area->space = place->space;
+	area->way = GM_PAGER_MAP;
+	snprintf(area->why, sizeof(area->why),
+		"%sits block is a private mapping of its file: the kernel pages",
+		asked == GM_PAGER_MAP ? "asked for: " : "");
+	gm_pager_area_publish(pager, area);
+	*ret_area = area->id;
+	return 0;
+}
+
+int gm_pager_map_advise(const struct pager_area *area, uint64_t off, uint64_t len, int advice)
 {
 	uint64_t first = off & ~(area->page - 1);
 	uint64_t last = (off + (len - 1)) | (area->page - 1);
 	void *at = (void *)(uintptr_t)(area->addr + first);
+	int rc = 0;
 
-	/* Reading begins, and nobody waits for it. */
-	return gm_sys_madvise(at, last - first + 1, MADV_WILLNEED);
+	pthread_mutex_lock(&area->pager->mapping);
+	if (!area->gone)
+		rc = gm_sys_madvise(at, last - first + 1, advice);
+	pthread_mutex_unlock(&area->pager->mapping);
+	return rc;
 }

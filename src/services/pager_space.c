@@ -15,6 +15,7 @@
 #include "memory/filler.h"
 #include "memory/reach.h"
 #include "services/pager.h"
+#include "services/pager_wp.h"
 
 struct gm_pager_space {
 	struct gm_filler filler;
@@ -61,7 +62,7 @@ static uint64_t absent_of_space(const struct gm_filler *filler)
 	uint64_t bytes = 0;
 
 	for (const struct pager_area *area = first_area(s); area; area = area->next) {
-		if (area->space == s->space)
+		if (area->space == s->space && area->uffd)
 			bytes += absent_in(area, 0, area->nr) * area->page;
 	}
 	return bytes;
@@ -80,9 +81,14 @@ static int on_prepare(void *ctx, const struct gm_change *changes, size_t nr, str
 			uint64_t first;
 			uint64_t pages;
 
-			if (area->space == s->space &&
-				pages_in(area, section->hva, section->len, &first, &pages) &&
-				absent_in(area, first, pages))
+			if (area->space != s->space || !area->uffd ||
+				!pages_in(area, section->hva, section->len, &first, &pages))
+				continue;
+			if (gm_pager_wp_taker(area))
+				return gm_error_set(err, -EBUSY, section->gpa, section->len,
+					"pager: memory at gpa 0x%" PRIx64 " is being saved",
+					section->gpa);
+			if (absent_in(area, first, pages))
 				return gm_error_set(err, -EBUSY, section->gpa, section->len,
 					"pager: memory at gpa 0x%" PRIx64 " has 0x%" PRIx64
 					" bytes that are absent yet, and would lose them",
@@ -104,12 +110,18 @@ static void on_gone(void *ctx, const struct gm_section *section)
 		if (area->space != s->space ||
 			!pages_in(area, section->hva, section->len, &first, &nr))
 			continue;
+		if (!area->uffd) {
+			pthread_mutex_lock(&s->pager->mapping);
+			area->gone = true;
+			pthread_mutex_unlock(&s->pager->mapping);
+			continue;
+		}
 		range.start = area->addr + first * area->page;
 		range.len = nr * area->page;
-		pthread_mutex_lock(&area->uffd->lock);
+		pthread_rwlock_wrlock(&area->uffd->lock);
 		gm_pager_spot_cut(area->uffd, range.start, range.len);
 		gm_sys_ioctl(area->uffd->fd, UFFDIO_UNREGISTER, &range);
-		pthread_mutex_unlock(&area->uffd->lock);
+		pthread_rwlock_unlock(&area->uffd->lock);
 	}
 }
 
@@ -147,7 +159,7 @@ static void on_phase(
 {
 	struct pager_uffd *u = area->uffd;
 
-	pthread_mutex_lock(&u->lock);
+	pthread_rwlock_wrlock(&u->lock);
 	if (event->phase == GM_DISCARD_ASK) {
 		hold(u, area->addr + first * area->page, nr * area->page);
 	} else {
@@ -160,14 +172,35 @@ static void on_phase(
 				area->states, first, nr, PAGER_IN(GM_PAGE_ABSENT), GM_PAGE_REMOVED);
 		u->is_held = false;
 	}
-	pthread_mutex_unlock(&u->lock);
+	pthread_rwlock_unlock(&u->lock);
+}
+
+/* Whoever saves them has not got these pages yet. */
+static int take_first(
+	const struct gm_pager_space *s, const struct gm_discard_event *event, struct gm_error *err)
+{
+	int rc = 0;
+
+	for (struct pager_area *area = first_area(s); area && !rc; area = area->next) {
+		uint64_t first;
+		uint64_t nr;
+
+		if (area->uffd && area->block && pages_of(area, event, &first, &nr))
+			rc = gm_pager_wp_give_back(area, first, nr, err);
+	}
+	return rc;
 }
 
 static int on_discard(void *ctx, const struct gm_discard_event *event, struct gm_error *err)
 {
 	const struct gm_pager_space *s = ctx;
+	int rc;
 
-	(void)err;
+	if (event->phase == GM_DISCARD_ASK) {
+		rc = take_first(s, event, err);
+		if (rc)
+			return rc;
+	}
 	for (struct pager_area *area = first_area(s); area; area = area->next) {
 		uint64_t first;
 		uint64_t nr;
@@ -190,18 +223,43 @@ struct adding {
 	uint64_t first;
 };
 
+/* Its file has the bytes, and the mapping is private: the kernel can page it. */
+static bool is_clone(const struct gm_block *block, const struct gm_pager_area_opts *opts)
+{
+	return block->fd >= 0 && !gm_block_is_shareable(block) && !opts->source;
+}
+
+static int add_one(struct adding *a, const struct pager_place *place, bool clone, uint64_t *ret_id,
+	struct gm_error *err)
+{
+	const uint32_t messages = GM_PAGER_SIGBUS | GM_PAGER_STATES | GM_PAGER_TAKEOVER;
+	int rc = 0;
+
+	if (clone && (a->opts->way == GM_PAGER_MAP ||
+			     (a->opts->way == GM_PAGER_AUTO && !(a->opts->flags & messages))))
+		return gm_pager_map_block(a->pager, place, a->opts->way, ret_id, err);
+	if (a->opts->way == GM_PAGER_MAP)
+		return gm_error_set(err, -ENOTSUP, place->gpa, place->len,
+			"pager: of a space only a block that is a private mapping of its file is "
+			"mapped, without a source");
+	if (!a->uffd)
+		rc = gm_pager_uffd_open(a->pager, a->opts->flags, &a->uffd, err);
+	return rc ? rc : gm_pager_add(a->pager, a->uffd, place, a->opts, ret_id, err);
+}
+
 static int add_piece(void *ctx, struct gm_reach *reach, struct gm_error *err)
 {
 	const struct gm_block *block = reach->block;
 	bool file = gm_block_is_shareable(block);
 	struct adding *a = ctx;
+	bool clone = is_clone(block, a->opts);
 	struct pager_place place = {
 		.addr = (uintptr_t)reach->hva,
 		.len = gm_range_len(&reach->range),
 		.page = block->hugetlb ? block->page_size : gm_sys_page_size(),
 		.gpa = reach->range.first,
 		.offset = reach->range.first - a->gpa,
-		.fd = file ? block->fd : -1,
+		.fd = file || clone ? block->fd : -1,
 		.fd_off = block->offset + reach->block_off,
 		.shared = file,
 		.huge = block->hugetlb,
@@ -215,12 +273,12 @@ static int add_piece(void *ctx, struct gm_reach *reach, struct gm_error *err)
 	if (reach->range.first != a->next)
 		return gm_error_set(err, -EFAULT, a->next, 0,
 			"pager: nothing is mapped at gpa 0x%" PRIx64, a->next);
-	if (!reach->hva || reach->kind != GM_REGION_RAM || reach->part != GM_PART_SHARED ||
-		block->dark)
+	if (!reach->hva || reach->part != GM_PART_SHARED || block->dark ||
+		(reach->kind != GM_REGION_RAM && a->opts->way != GM_PAGER_PROTECT))
 		return gm_error_set(err, -ENOTSUP, reach->range.first, place.len,
 			"pager: gpa 0x%" PRIx64 " is no RAM that is mapped here",
 			reach->range.first);
-	rc = gm_pager_add(a->pager, a->uffd, &place, a->opts, &id, err);
+	rc = add_one(a, &place, clone, &id, err);
 	if (!rc && !a->first)
 		a->first = id;
 	a->next = reach->range.last + 1;
@@ -232,7 +290,7 @@ static int listen_to(struct gm_pager *pager, struct gm_space *space, struct gm_e
 	struct gm_listener_ops ops = {
 		.size = sizeof(ops),
 		.name = "pager",
-		.kinds = GM_KIND_BIT(GM_REGION_RAM),
+		.kinds = GM_KINDS_MEMORY,
 		.join = GM_JOIN_NONE,
 		.prepare = on_prepare,
 		.remove = on_gone,
@@ -274,12 +332,9 @@ int gm_pager_add_space(struct gm_pager *pager, struct gm_space *space, uint64_t 
 
 	if (rc)
 		return rc;
-	if (copy.way == GM_PAGER_MAP || !gm_range_make(gpa, len, &all))
-		return gm_error_set(err, copy.way == GM_PAGER_MAP ? -ENOTSUP : -EINVAL, gpa, len,
-			"pager: no range, or a way that would take a space's mapping away");
+	if (!gm_range_make(gpa, len, &all))
+		return gm_error_set(err, -EINVAL, gpa, len, "pager: it is no range");
 	rc = listen_to(pager, space, err);
-	if (!rc)
-		rc = gm_pager_uffd_open(pager, copy.flags, &a.uffd, err);
 	if (!rc)
 		rc = gm_reach_each(space, gpa, len, add_piece, &a, err);
 	if (!rc && a.next != all.last + 1)

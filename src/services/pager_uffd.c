@@ -3,67 +3,55 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <sys/ioctl.h>
 
 #include "core/error.h"
 #include "services/pager.h"
 #include "sys/uapi.h"
+#include "sys/uffd.h"
 
 #define EVENTS                                                                                     \
 	(UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE |          \
 		UFFD_FEATURE_EVENT_UNMAP)
+#define WP (UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
 #define MINOR (UFFD_FEATURE_MINOR_HUGETLBFS | UFFD_FEATURE_MINOR_SHMEM)
 
-/* The device first: whoever may open it may have faults of the kernel too. */
-static int open_one(uint32_t flags)
+static int open_one(uint32_t flags, struct gm_error *err)
 {
-	int how = O_NONBLOCK | ((flags & GM_PAGER_USER_ONLY) ? UFFD_USER_MODE_ONLY : 0);
-	int device = gm_sys_open("/dev/userfaultfd", O_RDWR, 0);
-	int fd;
+	bool user_only = flags & GM_PAGER_USER_ONLY;
+	int fd = gm_uffd_open(O_NONBLOCK | (user_only ? UFFD_USER_MODE_ONLY : 0));
 
-	if (device >= 0) {
-		fd = gm_sys_ioctl(device, USERFAULTFD_IOC_NEW,
-			(void *)(uintptr_t)(unsigned int)(how | O_CLOEXEC));
-		gm_sys_close(device);
-		if (fd >= 0)
-			return fd;
-	}
-	return gm_sys_userfaultfd(how);
-}
-
-static int explain(struct gm_error *err, int rc)
-{
-	const char *what = "";
-
-	if (rc == -EPERM || rc == -EACCES)
-		what = ": give this user /dev/userfaultfd (setfacl -m u:NAME:rw), set "
-		       "vm.unprivileged_userfaultfd to 1, or give "
-		       "CAP_SYS_PTRACE; GM_PAGER_USER_ONLY does without, for faults of user code";
-	else if (rc == -ENOSYS || rc == -ENOTTY)
-		what = ": the kernel is built without CONFIG_USERFAULTFD, or a filter of system "
-		       "calls is in force";
-	return gm_error_set(err, rc == -EACCES ? -EPERM : rc, 0, 0, "pager: no userfaultfd: %s%s",
-		gm_error_word(rc), what);
+	if (fd >= 0)
+		return fd;
+	return gm_error_set(err, fd, 0, 0, "pager: no userfaultfd: %s%s%s", gm_error_word(fd),
+		gm_uffd_hint(fd),
+		fd == -EPERM && !user_only
+			? "; GM_PAGER_USER_ONLY does without, for faults of user code"
+			: "");
 }
 
 /*
  * What is asked for has to be there, the rest if the kernel has it. A refused negotiation may be repeated; one that
  * succeeded may not.
  */
-static int negotiate(int fd, uint32_t flags, bool *ret_poison, struct gm_error *err)
+static int negotiate(int fd, uint32_t flags, struct uffdio_api *api, struct gm_error *err)
 {
 	const uint64_t needs = ((flags & GM_PAGER_EVENTS) ? EVENTS : 0) |
 			       ((flags & GM_PAGER_SIGBUS) ? UFFD_FEATURE_SIGBUS : 0) |
 			       UFFD_FEATURE_MISSING_HUGETLBFS | UFFD_FEATURE_MISSING_SHMEM;
-	const uint64_t likes[] = {MINOR | UFFD_FEATURE_POISON, MINOR, 0};
+	const uint64_t exact = UFFD_FEATURE_EXACT_ADDRESS;
+	const uint64_t likes[] = {MINOR | WP | UFFD_FEATURE_POISON | exact | UFFD_FEATURE_MOVE,
+		MINOR | WP | UFFD_FEATURE_POISON | exact,
+		MINOR | UFFD_FEATURE_POISON | exact | UFFD_FEATURE_MOVE,
+		MINOR | UFFD_FEATURE_POISON | exact, MINOR | WP | exact,
+		MINOR | UFFD_FEATURE_POISON, MINOR, 0};
 	int rc = 0;
 
 	for (size_t i = 0; i < sizeof(likes) / sizeof(likes[0]); i++) {
-		struct uffdio_api api = {.api = UFFD_API, .features = needs | likes[i]};
-
-		rc = gm_sys_ioctl(fd, UFFDIO_API, &api);
+		*api = (struct uffdio_api){.api = UFFD_API, .features = needs | likes[i]};
+		rc = gm_sys_ioctl(fd, UFFDIO_API, api);
 		if (rc >= 0) {
-			*ret_poison = likes[i] & UFFD_FEATURE_POISON;
+			/* It tells all that it has; of these only what was asked for is in force. */
+			api->features &= needs | likes[i] | UFFD_FEATURE_WP_UNPOPULATED;
 			return 0;
 		}
 		if (rc != -EINVAL)
@@ -77,6 +65,7 @@ static int negotiate(int fd, uint32_t flags, bool *ret_poison, struct gm_error *
 static int make(struct gm_pager *pager, int fd, struct pager_uffd **ret, struct gm_error *err)
 {
 	struct pager_uffd *u = gm_sys_alloc(sizeof(*u));
+	pthread_rwlockattr_t prefer;
 	int rc;
 
 	if (!u)
@@ -91,7 +80,11 @@ static int make(struct gm_pager *pager, int fd, struct pager_uffd **ret, struct 
 		return gm_error_set(err, rc, 0, 0, "pager: a userfaultfd cannot be waited for: %s",
 			gm_error_word(rc));
 	}
-	pthread_mutex_init(&u->lock, NULL);
+	/* An event must not wait while others install without an end. */
+	pthread_rwlockattr_init(&prefer);
+	pthread_rwlockattr_setkind_np(&prefer, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&u->lock, &prefer);
+	pthread_rwlockattr_destroy(&prefer);
 	pthread_mutex_lock(&pager->lock);
 	u->id = ++pager->ids;
 	u->next = pager->uffds;
@@ -104,13 +97,13 @@ static int make(struct gm_pager *pager, int fd, struct pager_uffd **ret, struct 
 int gm_pager_uffd_open(
 	struct gm_pager *pager, uint32_t flags, struct pager_uffd **ret, struct gm_error *err)
 {
-	int fd = open_one(flags);
-	bool poison = false;
+	int fd = open_one(flags, err);
+	struct uffdio_api api = {0};
 	int rc;
 
 	if (fd < 0)
-		return explain(err, fd);
-	rc = negotiate(fd, flags, &poison, err);
+		return fd;
+	rc = negotiate(fd, flags, &api, err);
 	if (!rc)
 		rc = make(pager, fd, ret, err);
 	if (rc) {
@@ -118,7 +111,10 @@ int gm_pager_uffd_open(
 		return rc;
 	}
 	(*ret)->local = true;
-	(*ret)->poison = poison;
+	(*ret)->poison = api.features & UFFD_FEATURE_POISON;
+	(*ret)->wp = (api.features & WP) == WP;
+	/* Of the same kernel. */
+	(*ret)->wp_continue = (*ret)->wp && (api.features & UFFD_FEATURE_WP_UNPOPULATED);
 	(*ret)->sigbus = flags & GM_PAGER_SIGBUS;
 	return 0;
 }
@@ -139,7 +135,7 @@ void gm_pager_uffd_free(struct pager_uffd *u)
 {
 	gm_sys_close(u->fd);
 	gm_sys_free(u->spots);
-	pthread_mutex_destroy(&u->lock);
+	pthread_rwlock_destroy(&u->lock);
 	gm_sys_free(u);
 }
 
@@ -148,11 +144,17 @@ int gm_pager_uffd_register(struct pager_uffd *u, struct pager_area *area, struct
 	struct uffdio_register reg = {
 		.range = {area->addr, area->nr * area->page},
 		/* Never MINOR alone: holes of the file would be zeros without a message. */
-		.mode = UFFDIO_REGISTER_MODE_MISSING |
-			(area->way == GM_PAGER_CONTINUE ? UFFDIO_REGISTER_MODE_MINOR : 0),
+		.mode = area->way == GM_PAGER_PROTECT
+				? UFFDIO_REGISTER_MODE_WP
+				: UFFDIO_REGISTER_MODE_MISSING |
+					  (area->way == GM_PAGER_CONTINUE
+							  ? UFFDIO_REGISTER_MODE_MINOR
+							  : 0),
 	};
-	uint64_t needs = UINT64_C(1)
-			 << (area->way == GM_PAGER_CONTINUE ? _UFFDIO_CONTINUE : _UFFDIO_COPY);
+	uint64_t needs = UINT64_C(1) << (area->way == GM_PAGER_CONTINUE  ? _UFFDIO_CONTINUE
+					 : area->way == GM_PAGER_PROTECT ? _UFFDIO_WRITEPROTECT
+					 : area->way == GM_PAGER_MOVE    ? GM_UFFDIO_MOVE_NR
+									 : _UFFDIO_COPY);
 	int rc = gm_sys_ioctl(u->fd, UFFDIO_REGISTER, &reg);
 
 	if (rc < 0)
@@ -170,5 +172,6 @@ int gm_pager_uffd_register(struct pager_uffd *u, struct pager_area *area, struct
 	}
 	if (!(reg.ioctls & UINT64_C(1) << _UFFDIO_ZEROPAGE))
 		area->huge = true;
+	area->wp = area->way == GM_PAGER_PROTECT;
 	return 0;
 }

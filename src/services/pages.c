@@ -11,6 +11,7 @@
 
 #include "services/residency.h"
 #include "sys/sys.h"
+#include "sys/whole.h"
 
 /* Bits of a word of pagemap (Documentation/admin-guide/mm/pagemap.rst). */
 #define WORD_PFN ((UINT64_C(1) << 55) - 1)
@@ -28,21 +29,12 @@
 /* Reads exactly @nr words; what is missing is 0. */
 static int read_words(int fd, uint64_t first, uint64_t *to, size_t nr)
 {
-	size_t got = 0;
+	size_t done;
+	int rc;
 
 	memset(to, 0, nr * sizeof(*to));
-	while (got < nr * 8) {
-		ssize_t rc = gm_sys_pread(fd, (char *)to + got, nr * 8 - got, first * 8 + got);
-
-		if (rc == -EINTR)
-			continue;
-		if (rc < 0)
-			return (int)rc;
-		if (rc == 0)
-			break;
-		got += (size_t)rc;
-	}
-	return 0;
+	rc = gm_pread_whole(fd, to, nr * 8, first * 8, &done);
+	return rc == -ENODATA ? 0 : rc;
 }
 
 /* The flags of a frame, with those of its aligned 512 neighbours in walk->block; NULL if they

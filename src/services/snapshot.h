@@ -22,6 +22,23 @@ struct gm_snapshot {
 	bool packed[GM_SNAPFILE_LOST + 1]; /* it has chunks of the kind */
 };
 
+/*
+ * Asked before each piece what goes first. Where the source has ABSENT bytes they have gone already, so extents end
+ * where a chunk does.
+ */
+struct gm_snapshot_first {
+	/* A range of pages of one region; false: none. @end: all the rest has gone. */
+	bool (*next)(void *ctx, bool end, uint64_t *ret_off, uint64_t *ret_len);
+	int (*code)(void *ctx); /* other than 0 ends it */
+	void *ctx;
+};
+
+/* gm_snapshot_write(), with @first or NULL. */
+int gm_snapshot_write_first(struct gm_source *source, const struct gm_snapshot_region *regions,
+	size_t nr, const char *path, const struct gm_snapshot_opts *opts,
+	const struct gm_snapshot_first *first, struct gm_snapshot_info *ret_info,
+	struct gm_error *err);
+
 struct gm_snapshot *gm_snapshot_get(struct gm_snapshot *snapshot);
 
 /* The first chunk that ends behind @off; head.nr_chunks if there is none. */

@@ -13,21 +13,13 @@
 #include "services/checksum.h"
 #include "services/codec.h"
 #include "sys/sys.h"
+#include "sys/whole.h"
 
 static int read_at(int fd, void *buf, size_t len, uint64_t off)
 {
-	size_t done = 0;
+	size_t done;
 
-	while (done < len) {
-		ssize_t nr = gm_sys_pread(fd, (uint8_t *)buf + done, len - done, off + done);
-
-		if (nr == -EINTR)
-			continue;
-		if (nr <= 0)
-			return nr ? (int)nr : -ENODATA;
-		done += (size_t)nr;
-	}
-	return 0;
+	return gm_pread_whole(fd, buf, len, off, &done);
 }
 
 /* ---- tables ---- */

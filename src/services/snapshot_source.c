@@ -213,14 +213,14 @@ static int check_layers(struct gm_snapshot *const *snapshots, size_t nr, struct 
 			return rc;
 		if (i && memcmp(head->base, snapshots[i - 1]->head.identity, 16) != 0)
 			return gm_error_set(err, -ESTALE, 0, 0,
-				"saved memory: file %zu is no difference from the one in front of "
-				"it",
-				i);
+				"saved memory: file %zu of %zu is no difference from the one in "
+				"front of it",
+				i + 1, nr);
 		if (i && head->len != snapshots[0]->head.len)
 			return gm_error_set(err, -ESTALE, 0, 0,
-				"saved memory: file %zu has 0x%" PRIx64
+				"saved memory: file %zu of %zu has 0x%" PRIx64
 				" bytes, and the first one 0x%" PRIx64,
-				i, head->len, snapshots[0]->head.len);
+				i + 1, nr, head->len, snapshots[0]->head.len);
 	}
 	return 0;
 }

@@ -22,37 +22,16 @@
 #include "memory/reach.h"
 #include "services/newfile.h"
 #include "services/pagemap.h"
+#include "services/snapshot_space.h"
 #include "sys/guard.h"
 #include "sys/sys.h"
 #include "sys/uapi.h"
 
 #define PAGE UINT64_C(4096)
 
-struct piece {
-	struct gm_reach reach;
-	uint64_t off; /* in the source */
-	uint64_t len;
-	struct gm_source *file; /* or NULL */
-	bool scanned;           /* by page tables */
-};
-
-struct saving {
-	struct gm_space *space;
-	const char *path;
-	struct gm_error *err;
-	int pagemap; /* or -1 */
-	bool guarded;
-	struct piece *pieces;
-	struct gm_snapshot_region *regions;
-	size_t nr;
-	size_t cap;
-	uint64_t len;
-	uint64_t *dirty;
-};
-
 /* ---- the source ---- */
 
-static const struct piece *piece_at(const struct saving *s, uint64_t off)
+static const struct saving_piece *piece_at(const struct saving *s, uint64_t off)
 {
 	size_t low = 0;
 	size_t high = s->nr;
@@ -69,7 +48,7 @@ static const struct piece *piece_at(const struct saving *s, uint64_t off)
 }
 
 /* What the page tables have from there on: the first stretch only, so that nothing is looked at again and again. */
-static int scan(const struct saving *s, const struct piece *piece, uint64_t in,
+int gm_saving_scan(const struct saving *s, const struct saving_piece *piece, uint64_t in,
 	struct gm_source_extent *extent)
 {
 	uint64_t first = (uintptr_t)piece->reach.hva + in;
@@ -103,7 +82,7 @@ static int scan(const struct saving *s, const struct piece *piece, uint64_t in,
 static int space_extent(void *ctx, uint64_t offset, struct gm_source_extent *extent)
 {
 	const struct saving *s = ctx;
-	const struct piece *piece = piece_at(s, offset);
+	const struct saving_piece *piece = piece_at(s, offset);
 	uint64_t in = offset - piece->off;
 	int rc;
 
@@ -113,12 +92,12 @@ static int space_extent(void *ctx, uint64_t offset, struct gm_source_extent *ext
 		return rc;
 	}
 	extent->len = piece->len - in;
-	rc = piece->scanned && s->pagemap >= 0 ? scan(s, piece, in, extent) : 0;
+	rc = piece->scanned && s->pagemap >= 0 ? gm_saving_scan(s, piece, in, extent) : 0;
 	/* Before Linux 6.7: all of it is looked at. */
 	return rc == -ENOTTY ? 0 : rc;
 }
 
-static int copy_out(const struct saving *s, const uint8_t *hva, void *buf, size_t len)
+int gm_saving_copy(const struct saving *s, const uint8_t *hva, void *buf, size_t len)
 {
 	struct gm_guard_fault fault;
 	size_t done = 0;
@@ -145,13 +124,13 @@ static int space_read(void *ctx, uint64_t offset, void *buf, size_t len, struct 
 	int rc = 0;
 
 	while (done < len && !rc) {
-		const struct piece *piece = piece_at(s, offset + done);
+		const struct saving_piece *piece = piece_at(s, offset + done);
 		uint64_t in = offset + done - piece->off;
 		size_t nr = piece->len - in < len - done ? piece->len - in : len - done;
 		uint8_t *to = (uint8_t *)buf + done;
 
 		rc = piece->file ? gm_source_read(piece->file, in, to, nr, NULL)
-				 : copy_out(s, piece->reach.hva + in, to, nr);
+				 : gm_saving_copy(s, piece->reach.hva + in, to, nr);
 		if (rc)
 			gm_error_set(err, rc, piece->reach.range.first + in, nr,
 				"%s: 0x%zx bytes at gpa 0x%" PRIx64 " cannot be read: %s",
@@ -168,7 +147,7 @@ static int room_for_one(struct saving *s)
 {
 	size_t cap = s->cap ? 2 * s->cap : 16;
 	struct gm_snapshot_region *regions;
-	struct piece *pieces;
+	struct saving_piece *pieces;
 
 	if (s->nr < s->cap)
 		return 0;
@@ -192,7 +171,7 @@ static int refuse(const struct saving *s, const struct gm_reach *reach, int rc, 
 }
 
 /* How the piece is read. */
-static int look_at(struct saving *s, struct piece *piece)
+static int look_at(struct saving *s, struct saving_piece *piece)
 {
 	struct gm_block_info info = {.size = sizeof(info)};
 	const struct gm_reach *reach = &piece->reach;
@@ -201,7 +180,7 @@ static int look_at(struct saving *s, struct piece *piece)
 
 	if (rc)
 		return refuse(s, reach, rc, "cannot be looked at");
-	if (info.fd >= 0 && gm_newfile_is(s->path, info.fd))
+	if (s->path && info.fd >= 0 && gm_newfile_is(s->path, info.fd))
 		return refuse(s, reach, -EINVAL, "lies in the file that is to be written");
 	if (reach->part == GM_PART_PRIVATE)
 		return refuse(s, reach, -ENOTSUP, "is private to the guest");
@@ -230,7 +209,7 @@ static int look_at(struct saving *s, struct piece *piece)
 
 static int add_piece(struct saving *s, const struct gm_reach *reach)
 {
-	struct piece *piece;
+	struct saving_piece *piece;
 	int rc;
 
 	if (reach->part == GM_PART_UNPLUGGED)
@@ -239,7 +218,7 @@ static int add_piece(struct saving *s, const struct gm_reach *reach)
 	if (rc)
 		return rc;
 	piece = &s->pieces[s->nr];
-	*piece = (struct piece){.reach = *reach};
+	*piece = (struct saving_piece){.reach = *reach};
 	rc = look_at(s, piece);
 	if (rc)
 		return rc;
@@ -248,7 +227,7 @@ static int add_piece(struct saving *s, const struct gm_reach *reach)
 	return 0;
 }
 
-static int collect(struct saving *s)
+int gm_saving_collect(struct saving *s)
 {
 	struct gm_range rest = {0, UINT64_MAX};
 	struct gm_reach reach;
@@ -278,7 +257,7 @@ static int collect(struct saving *s)
 	return 0;
 }
 
-static void let_go(struct saving *s)
+void gm_saving_let_go(struct saving *s)
 {
 	for (size_t i = 0; i < s->nr; i++) {
 		gm_source_destroy(s->pieces[i].file);
@@ -293,16 +272,11 @@ static void let_go(struct saving *s)
 
 /* ---- what a log names ---- */
 
-struct taken {
-	struct gm_log_info info;
-	uint64_t *words;
-};
-
 /* Sets the pages of all pieces that the range [first, last] of guest addresses touches. */
 static void set_dirty(struct saving *s, const struct gm_range *range)
 {
 	for (size_t i = 0; i < s->nr; i++) {
-		const struct piece *piece = &s->pieces[i];
+		const struct saving_piece *piece = &s->pieces[i];
 		struct gm_range both;
 		uint64_t page;
 		uint64_t last;
@@ -325,7 +299,7 @@ static void set_outside(struct saving *s, const struct gm_log_info *info)
 		set_dirty(s, &(struct gm_range){info->last + 1, UINT64_MAX});
 }
 
-static int take_log(struct saving *s, struct gm_log *log, struct taken *taken)
+int gm_saving_take(struct saving *s, struct gm_log *log, struct saving_taken *taken)
 {
 	uint64_t size;
 	int rc;
@@ -372,14 +346,14 @@ static int save(struct saving *s, struct gm_log *log, const char *path,
 		.read = space_read,
 		.ctx = s,
 	};
-	struct taken taken = {.words = NULL};
+	struct saving_taken taken = {.words = NULL};
 	struct gm_source *source;
 	int rc = gm_source_create(&ops, &source, s->err);
 
 	if (rc)
 		return rc;
 	if (log)
-		rc = take_log(s, log, &taken);
+		rc = gm_saving_take(s, log, &taken);
 	opts->dirty = s->dirty;
 	if (!rc) {
 		rc = gm_snapshot_write(source, s->regions, s->nr, path, opts, ret_info, s->err);
@@ -419,9 +393,9 @@ int gm_snapshot_save(struct gm_space *space, struct gm_log *log, const char *pat
 	opts.flags |= GM_SNAPSHOT_LOST;
 	/* Without it all is looked at. */
 	s.pagemap = gm_sys_open("/proc/self/pagemap", O_RDONLY, 0);
-	rc = collect(&s);
+	rc = gm_saving_collect(&s);
 	if (!rc)
 		rc = save(&s, log, path, &opts, ret_info);
-	let_go(&s);
+	gm_saving_let_go(&s);
 	return rc;
 }

@@ -15,16 +15,19 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "core/bytes.h"
 #include "core/error.h"
 #include "core/range.h"
 #include "core/snapfile.h"
+#include "core/sort.h"
 #include "services/checksum.h"
 #include "services/codec.h"
 #include "services/newfile.h"
+#include "services/snapshot.h"
 #include "sys/sys.h"
 
 #define PAGE UINT64_C(4096)
-#define OUT (UINT64_C(512) << 10) /* it stays in a cache */
+#define OUT (UINT64_C(1) << 20)
 #define BEHIND (UINT64_C(8) << 20)
 #define TELL (UINT64_C(16) << 20)
 #define BACKOFF_MAX 15u
@@ -36,6 +39,7 @@ struct writer {
 	const struct gm_snapshot_region *regions;
 	size_t nr;
 	struct gm_snapshot_opts opts;
+	const struct gm_snapshot_first *first; /* or NULL */
 	struct gm_error *err;
 	struct gm_newfile file;
 	struct gm_snapfile_head head;
@@ -45,6 +49,7 @@ struct writer {
 	size_t fill;
 	uint64_t at;
 	uint64_t begun; /* up to there the disk has been told to write */
+	bool looked;    /* whether it goes past the page cache */
 	/* packing */
 	uint32_t kind;
 	void *encoder;
@@ -55,6 +60,8 @@ struct writer {
 	uint8_t *meta;
 	size_t meta_len;
 	size_t meta_cap;
+	size_t chunks_at; /* of the first */
+	bool unordered;
 	struct gm_snapfile_chunk last;
 	struct gm_snapshot_info sum;
 	/* progress */
@@ -95,6 +102,7 @@ static int add_chunk(struct writer *w, const struct gm_snapfile_chunk *chunk)
 		return rc;
 	gm_snapfile_put_chunk(chunk, w->meta + w->meta_len);
 	w->meta_len += GM_SNAPFILE_CHUNK;
+	w->unordered |= w->head.nr_chunks && chunk->off < w->last.off;
 	w->head.nr_chunks++;
 	w->last = *chunk;
 	return 0;
@@ -154,14 +162,21 @@ static int add_tables(struct writer *w)
 
 /* ---- chunks ---- */
 
+/* Whole pages; what is behind them stays at the front of the buffer. */
 static int flush(struct writer *w)
 {
-	int rc = gm_newfile_write(&w->file, w->buf, w->fill, w->at, w->err);
+	size_t len = (size_t)gm_align_down(w->fill, PAGE);
+	int rc;
 
-	w->at += w->fill;
-	w->fill = 0;
+	if (len >= OUT && !w->looked && !(w->opts.flags & GM_SNAPSHOT_CACHED))
+		gm_newfile_direct(&w->file);
+	w->looked = true;
+	rc = gm_newfile_write(&w->file, w->buf, len, w->at, w->err);
+	memmove(w->buf, w->buf + len, w->fill - len);
+	w->at += len;
+	w->fill -= len;
 	/* Disk and processor work at the same time; what becomes of it fsync tells. */
-	if (!rc && w->at - w->begun >= BEHIND) {
+	if (!rc && !w->file.direct && w->at - w->begun >= BEHIND) {
 		gm_sys_write_behind(w->file.fd, w->begun, w->at - w->begun);
 		w->begun = w->at;
 	}
@@ -236,12 +251,6 @@ static bool is_loss(const struct writer *w, int rc)
 	       ((w->opts.flags & GM_SNAPSHOT_LOST) && (rc == -EIO || rc == -EBADMSG));
 }
 
-static bool is_zero(const uint8_t *bytes)
-{
-	/* Each byte is its neighbour, and the first is 0. */
-	return bytes[0] == 0 && memcmp(bytes, bytes + 1, PAGE - 1) == 0;
-}
-
 /* Its text is the caller's if it is no loss. */
 static int read_some(struct writer *w, uint64_t off, uint8_t *to, size_t len)
 {
@@ -259,7 +268,7 @@ static int read_pages(struct writer *w, uint64_t off, uint8_t *to, size_t nr, ui
 
 		if (rc && !is_loss(w, rc))
 			return rc;
-		states[i] = rc ? LOST : is_zero(to + i * PAGE) ? ZERO : DATA;
+		states[i] = rc ? LOST : gm_bytes_are_zero(to + i * PAGE, PAGE) ? ZERO : DATA;
 	}
 	return 0;
 }
@@ -271,7 +280,7 @@ static int read_piece(struct writer *w, uint64_t off, uint8_t *to, size_t len, u
 	if (rc && is_loss(w, rc))
 		return read_pages(w, off, to, len / PAGE, states);
 	for (size_t i = 0; i < len / PAGE && !rc; i++)
-		states[i] = is_zero(to + i * PAGE) ? ZERO : DATA;
+		states[i] = gm_bytes_are_zero(to + i * PAGE, PAGE) ? ZERO : DATA;
 	return rc;
 }
 
@@ -323,7 +332,7 @@ static int take_extent(
 
 	if (extent->kind == GM_SOURCE_RAW)
 		rc = check_target(w, extent->fd);
-	if (extent->kind == GM_SOURCE_ABSENT && !w->difference)
+	if (extent->kind == GM_SOURCE_ABSENT && !w->difference && !w->first)
 		return gm_error_set(w->err, -ENODATA, off, len,
 			"%s: 0x%" PRIx64 " bytes at 0x%" PRIx64
 			" are not there: a difference is not all of it",
@@ -346,6 +355,30 @@ static int take_extent(
 	return rc;
 }
 
+/* What cannot wait; its bytes are counted when their turn comes. */
+static int take_first(struct writer *w, bool end)
+{
+	uint64_t chunk = w->opts.chunk;
+	uint64_t off;
+	uint64_t len;
+	int rc = 0;
+
+	while (w->first && !rc) {
+		rc = w->first->code(w->first->ctx);
+		if (rc || !w->first->next(w->first->ctx, end, &off, &len))
+			break;
+		while (len && !rc) {
+			uint64_t nr = chunk - off % chunk;
+
+			nr = nr < len ? nr : len;
+			rc = take_piece(w, off, nr);
+			off += nr;
+			len -= nr;
+		}
+	}
+	return rc;
+}
+
 /* Extents may end anywhere; pages are taken whole. */
 static int take_range(struct writer *w, uint64_t off, uint64_t len)
 {
@@ -355,6 +388,9 @@ static int take_range(struct writer *w, uint64_t off, uint64_t len)
 		struct gm_source_extent extent;
 		uint64_t nr;
 
+		rc = take_first(w, false);
+		if (rc)
+			return rc;
 		rc = gm_source_extent(w->source, off, &extent);
 		if (rc)
 			return gm_error_set(w->err, rc, 0, 0,
@@ -422,8 +458,11 @@ static int finish(struct writer *w)
 	uint64_t sum;
 	int rc = flush(w);
 
+	if (!rc)
+		rc = gm_newfile_write(&w->file, w->buf, w->fill, w->at, w->err);
 	if (rc)
 		return rc;
+	w->at += w->fill;
 	gm_checksum_bytes(w->meta, w->meta_len, &w->head.meta_sum);
 	w->head.meta_off = w->at;
 	w->head.file_len = w->at + w->meta_len;
@@ -438,19 +477,49 @@ static int finish(struct writer *w)
 	return gm_newfile_write(&w->file, bytes, GM_SNAPFILE_HEAD, 0, w->err);
 }
 
+/* By their place in memory. */
+static int sort_chunks(struct writer *w)
+{
+	size_t nr = w->head.nr_chunks;
+	uint8_t *from = w->meta + w->chunks_at;
+	uint8_t *sorted = gm_sys_alloc_array(nr, GM_SNAPFILE_CHUNK);
+	struct gm_sort_pair *order = gm_sys_alloc_array(nr, sizeof(*order));
+
+	for (size_t i = 0; i < nr && sorted && order; i++)
+		order[i] = (struct gm_sort_pair){gm_get_le(from + i * GM_SNAPFILE_CHUNK, 8), i};
+	if (sorted && order) {
+		gm_sort_pairs(order, nr);
+		for (size_t i = 0; i < nr; i++)
+			memcpy(sorted + i * GM_SNAPFILE_CHUNK,
+				from + order[i].value * GM_SNAPFILE_CHUNK, GM_SNAPFILE_CHUNK);
+		memcpy(from, sorted, nr * GM_SNAPFILE_CHUNK);
+	}
+	gm_sys_free(order);
+	gm_sys_free(sorted);
+	if (!order || !sorted)
+		return gm_error_set(
+			w->err, -ENOMEM, 0, 0, "%s: no memory to sort its table", w->file.path);
+	return 0;
+}
+
 static int run(struct writer *w)
 {
 	int rc = add_tables(w);
 
 	w->at = GM_SNAPFILE_HEAD;
+	w->chunks_at = w->meta_len;
 	for (size_t i = 0; i < w->nr && !rc; i++)
 		rc = take_region(w, &w->regions[i]);
+	if (!rc)
+		rc = take_first(w, true);
+	if (!rc && w->unordered)
+		rc = sort_chunks(w);
 	return rc ? rc : finish(w);
 }
 
 static int make_room(struct writer *w)
 {
-	w->buf = gm_sys_alloc(OUT + PAGE + w->opts.chunk);
+	w->buf = gm_sys_alloc_aligned(PAGE, OUT + PAGE + w->opts.chunk);
 	w->packed = w->kind == GM_SNAPFILE_RAW ? NULL : gm_sys_alloc(w->opts.chunk);
 	w->encoder = gm_codec_encoder(w->kind);
 	if (!w->buf || (w->kind != GM_SNAPFILE_RAW && !w->packed) ||
@@ -536,7 +605,7 @@ static int check_opts(struct writer *w, const struct gm_snapshot_opts *user)
 
 	if (rc)
 		return gm_opts_error(w->err, rc, "saving memory");
-	if (opts->flags & ~GM_SNAPSHOT_LOST)
+	if (opts->flags & ~(GM_SNAPSHOT_LOST | GM_SNAPSHOT_CACHED))
 		return gm_error_set(
 			w->err, -EINVAL, 0, 0, "flags 0x%" PRIx32 " are not known", opts->flags);
 	if (opts->chunk == 0)
@@ -572,12 +641,17 @@ static void describe(const struct writer *w, struct gm_snapshot_info *ret)
 	ret->file_len = w->head.file_len;
 }
 
-int gm_snapshot_write(struct gm_source *source, const struct gm_snapshot_region *regions, size_t nr,
-	const char *path, const struct gm_snapshot_opts *opts, struct gm_snapshot_info *ret_info,
+int gm_snapshot_write_first(struct gm_source *source, const struct gm_snapshot_region *regions,
+	size_t nr, const char *path, const struct gm_snapshot_opts *opts,
+	const struct gm_snapshot_first *first, struct gm_snapshot_info *ret_info,
 	struct gm_error *err)
 {
-	struct writer w = {
-		.source = source, .regions = regions, .nr = nr, .err = err, .checked_fd = -1};
+	struct writer w = {.source = source,
+		.regions = regions,
+		.nr = nr,
+		.first = first,
+		.err = err,
+		.checked_fd = -1};
 	int rc;
 
 	if (ret_info && ret_info->size < sizeof(*ret_info))
@@ -603,4 +677,11 @@ int gm_snapshot_write(struct gm_source *source, const struct gm_snapshot_region 
 	if (!rc && ret_info)
 		describe(&w, ret_info);
 	return rc;
+}
+
+int gm_snapshot_write(struct gm_source *source, const struct gm_snapshot_region *regions, size_t nr,
+	const char *path, const struct gm_snapshot_opts *opts, struct gm_snapshot_info *ret_info,
+	struct gm_error *err)
+{
+	return gm_snapshot_write_first(source, regions, nr, path, opts, NULL, ret_info, err);
 }

@@ -7,7 +7,7 @@
  * waits is driven until it is done; when it has ended it is not called any more, so that a request on a stack that has
  * gone is never completed.
  */
-#include <guestmem/source.h>
+#include "services/source.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -104,7 +104,8 @@ static bool is_possible(
 		       extent->fd_off <= (uint64_t)INT64_MAX - extent->len);
 }
 
-int gm_source_extent(struct gm_source *source, uint64_t offset, struct gm_source_extent *ret_extent)
+int gm_source_extent_within(struct gm_source *source, uint64_t offset, uint64_t len,
+	struct gm_source_extent *ret_extent)
 {
 	const struct gm_source_ops *ops = &source->ops;
 	struct gm_source_extent extent = {
@@ -116,7 +117,7 @@ int gm_source_extent(struct gm_source *source, uint64_t offset, struct gm_source
 
 	if (offset >= ops->len)
 		return -ERANGE;
-	extent.len = ops->len - offset;
+	extent.len = len < ops->len - offset ? len : ops->len - offset;
 	if (ops->extent)
 		rc = gm_checked_code(ops->extent(ops->ctx, offset, &extent));
 	if (rc)
@@ -130,6 +131,11 @@ int gm_source_extent(struct gm_source *source, uint64_t offset, struct gm_source
 	extent.reserved = 0;
 	*ret_extent = extent;
 	return 0;
+}
+
+int gm_source_extent(struct gm_source *source, uint64_t offset, struct gm_source_extent *ret_extent)
+{
+	return gm_source_extent_within(source, offset, UINT64_MAX, ret_extent);
 }
 
 /* ---- sources that read ---- */

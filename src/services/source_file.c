@@ -15,6 +15,9 @@
 
 #include "core/error.h"
 #include "sys/sys.h"
+#include "sys/whole.h"
+
+#define FEW (64u << 10)
 
 struct file {
 	int fd;
@@ -23,7 +26,8 @@ struct file {
 	uint64_t len;
 };
 
-static int size_of(int fd, uint64_t *ret)
+/* *ret_full: it has blocks for all of it, so there is no hole worth a search. */
+static int size_of(int fd, uint64_t *ret, bool *ret_full)
 {
 	struct stat st;
 	int64_t end;
@@ -31,8 +35,10 @@ static int size_of(int fd, uint64_t *ret)
 
 	if (rc)
 		return rc;
+	*ret_full = false;
 	if (S_ISREG(st.st_mode)) {
 		*ret = (uint64_t)st.st_size;
+		*ret_full = st.st_blocks > (st.st_size - 1) / 512;
 		return 0;
 	}
 	if (!S_ISBLK(st.st_mode))
@@ -54,23 +60,32 @@ static int64_t seek(const struct file *file, uint64_t at, int whence)
 	return found >= 0 && (uint64_t)found < at ? -EPROTO : found;
 }
 
+/*
+ * A tmpfs finds the end of data page by page: a whole image takes milliseconds, in which a guest waits. So the end is
+ * not looked for in a file without holes, nor if little was asked for.
+ */
 static int file_extent(void *ctx, uint64_t offset, struct gm_source_extent *extent)
 {
 	const struct file *file = ctx;
 	uint64_t at = file->start + offset;
 	uint64_t left = file->len - offset;
+	bool few = extent->len <= FEW && extent->len < left;
 	uint64_t size = 0;
 	int64_t data = (int64_t)at;
 	int64_t end = INT64_MAX;
-	int rc = size_of(file->fd, &size);
+	bool full;
+	int rc = size_of(file->fd, &size, &full);
 
 	if (rc)
 		return rc;
 	if (at >= size)
 		return -ENODATA;
-	if (file->holes) {
+	if (file->holes && !full) {
 		data = seek(file, at, SEEK_DATA);
-		end = data == (int64_t)at ? seek(file, at, SEEK_HOLE) : data;
+		if (data != (int64_t)at)
+			end = data;
+		else
+			end = few ? (int64_t)(at + extent->len) : seek(file, at, SEEK_HOLE);
 	}
 	if (data < 0 || end < 0)
 		return data < 0 ? (int)data : (int)end;
@@ -93,24 +108,16 @@ static int file_read(void *ctx, uint64_t offset, void *buf, size_t len, struct g
 {
 	const struct file *file = ctx;
 	uint64_t at = file->start + offset;
-	size_t done = 0;
+	size_t done;
+	int rc = gm_pread_whole(file->fd, buf, len, at, &done);
 
-	while (done < len) {
-		ssize_t nr = gm_sys_pread(file->fd, (uint8_t *)buf + done, len - done, at + done);
-
-		if (nr == -EINTR)
-			continue;
-		if (nr < 0)
-			return gm_error_set(err, (int)nr, 0, 0,
-				"file: byte 0x%" PRIx64 " cannot be read: %s", at + done,
-				gm_error_word((int)nr));
-		if (nr == 0)
-			return gm_error_set(err, -ENODATA, 0, 0,
-				"file: it ends at byte 0x%" PRIx64 ", and byte 0x%" PRIx64
-				" is wanted",
-				at + done, at + len - 1);
-		done += (size_t)nr;
-	}
+	if (rc == -ENODATA)
+		return gm_error_set(err, rc, 0, 0,
+			"file: it ends at byte 0x%" PRIx64 ", and byte 0x%" PRIx64 " is wanted",
+			at + done, at + len - 1);
+	if (rc)
+		return gm_error_set(err, rc, 0, 0, "file: byte 0x%" PRIx64 " cannot be read: %s",
+			at + done, gm_error_word(rc));
 	return 0;
 }
 
@@ -126,7 +133,8 @@ static void file_destroy(void *ctx)
 static int look(int fd, uint64_t offset, uint64_t *len, struct gm_error *err)
 {
 	uint64_t size = 0;
-	int rc = size_of(fd, &size);
+	bool full;
+	int rc = size_of(fd, &size, &full);
 	int flags = rc ? 0 : gm_sys_open_flags(fd);
 
 	if (rc == -EINVAL)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* source_layers.c - sources on each other: for each offset the topmost that has it. */
-#include <guestmem/source.h>
+#include "services/source.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -23,9 +23,9 @@ static bool shows(const struct gm_source_layer *layer, const struct gm_source_ex
 	       (extent->kind == GM_SOURCE_ZERO && (layer->flags & GM_SOURCE_HOLES_SHOW));
 }
 
-/* The layer that has the byte at @off, and how far. */
-static int find(
-	const struct layers *layers, uint64_t off, size_t *ret_layer, struct gm_source_extent *ret)
+/* The layer that has the byte at @off, and how far: @len bytes are of interest. */
+static int find(const struct layers *layers, uint64_t off, uint64_t len, size_t *ret_layer,
+	struct gm_source_extent *ret)
 {
 	uint64_t limit = UINT64_MAX;
 
@@ -36,7 +36,7 @@ static int find(
 		/* One that is shorter has nothing there; the lowest is as long as all. */
 		if (off >= gm_source_len(layer->source))
 			continue;
-		rc = gm_source_extent(layer->source, off, ret);
+		rc = gm_source_extent_within(layer->source, off, len, ret);
 		if (rc)
 			return rc;
 		limit = ret->len < limit ? ret->len : limit;
@@ -52,7 +52,7 @@ static int layers_extent(void *ctx, uint64_t offset, struct gm_source_extent *ex
 {
 	size_t layer;
 
-	return find(ctx, offset, &layer, extent);
+	return find(ctx, offset, extent->len, &layer, extent);
 }
 
 static int layers_read(void *ctx, uint64_t offset, void *buf, size_t len, struct gm_error *err)
@@ -67,7 +67,7 @@ static int layers_read(void *ctx, uint64_t offset, void *buf, size_t len, struct
 		size_t layer = 0;
 		size_t nr;
 
-		rc = find(layers, offset + done, &layer, &extent);
+		rc = find(layers, offset + done, len - done, &layer, &extent);
 		if (rc)
 			return gm_error_set(err, rc, 0, 0,
 				"layers: what lies at 0x%" PRIx64 " is not known: %s",

@@ -28,6 +28,7 @@
 #include "sys/probe.h"
 #include "sys/sys.h"
 #include "sys/uapi.h"
+#include "sys/uffd.h"
 
 #define PAGES_MAX 512u /* of a chunk */
 #define FOUND_MAX 512u
@@ -347,11 +348,10 @@ static int open_uffd(struct trim *t, struct gm_error *err)
 	int rc;
 
 	/* One for faults of user code only would break the accesses of the kernel, and KVM's. */
-	t->uffd = gm_sys_userfaultfd(0);
+	t->uffd = gm_uffd_open(0);
 	if (t->uffd < 0)
-		return gm_error_set(err, t->uffd, 0, 0,
-			"%s: no userfaultfd: %s (CAP_SYS_PTRACE, vm.unprivileged_userfaultfd)",
-			t->space->name, gm_error_word(t->uffd));
+		return gm_error_set(err, t->uffd, 0, 0, "%s: no userfaultfd: %s%s", t->space->name,
+			gm_error_word(t->uffd), gm_uffd_hint(t->uffd));
 	rc = gm_sys_ioctl(t->uffd, UFFDIO_API, &api);
 	return rc < 0 ? gm_error_set(err, -ENOTSUP, 0, 0,
 				"%s: the kernel moves no pages (Linux 6.8): %s", t->space->name,

@@ -9,16 +9,11 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/bytes.h"
 #include "core/root.h"
 #include "services/checksum.h"
 #include "services/waste.h"
 #include "sys/sys.h"
-
-static bool is_zero(const uint8_t *bytes, uint64_t len)
-{
-	/* Each byte is its neighbour, and the first is 0. */
-	return bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
-}
 
 static int follow(struct gm_wasting *w, uint64_t at, const uint8_t *bytes)
 {
@@ -59,7 +54,7 @@ static int look_at(struct gm_wasting *w, uint64_t at, uint64_t len)
 	int rc = 0;
 
 	for (uint64_t off = 0; off < len && !rc; off += w->page) {
-		if (is_zero(w->bytes + off, w->page))
+		if (gm_bytes_are_zero(w->bytes + off, w->page))
 			w->unit.zero += w->page;
 		else if (w->opts.flags & GM_WASTE_DUPLICATES)
 			rc = follow(w, at + off, w->bytes + off);

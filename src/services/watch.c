@@ -21,6 +21,7 @@
 #include "sys/probe.h"
 #include "sys/sys.h"
 #include "sys/uapi.h"
+#include "sys/uffd.h"
 
 #define REGIONS 512u      /* what the kernel itself collects at a time */
 #define NEAR (256u << 10) /* bytes between written pages that are not worth a call of their own */
@@ -55,9 +56,8 @@ static int open_uffd(struct gm_error *err)
 			"watch: the kernel has no asynchronous write protection (Linux 6.7): %s",
 			gm_error_word(why));
 	if (fd < 0)
-		return gm_error_set(err, fd, 0, 0,
-			"watch: no userfaultfd: %s (vm.unprivileged_userfaultfd, CAP_SYS_PTRACE)",
-			gm_error_word(fd));
+		return gm_error_set(err, fd, 0, 0, "watch: no userfaultfd: %s%s", gm_error_word(fd),
+			gm_uffd_hint(fd));
 	return fd;
 }
 

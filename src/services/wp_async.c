@@ -7,6 +7,7 @@
 
 #include "sys/sys.h"
 #include "sys/uapi.h"
+#include "sys/uffd.h"
 
 int gm_wp_async_open(int *ret_why)
 {
@@ -15,12 +16,12 @@ int gm_wp_async_open(int *ret_why)
 		.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM |
 			    UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC,
 	};
-	int fd = gm_sys_userfaultfd(0);
+	int fd = gm_uffd_open(0);
 	int rc;
 
 	*ret_why = 0;
 	if (fd == -EPERM)
-		fd = gm_sys_userfaultfd(UFFD_USER_MODE_ONLY);
+		fd = gm_uffd_open(UFFD_USER_MODE_ONLY);
 	if (fd < 0)
 		return fd;
 	rc = gm_sys_ioctl(fd, UFFDIO_API, &api);

@@ -39,7 +39,8 @@ static bool take(struct msghdr *msg, struct gm_fds *fds)
  * There is room for descriptors in each message, or what the caller has asked the socket for (credentials) would look
  * like a lost descriptor.
  */
-ssize_t gm_fds_recv(int sock, void *buf, size_t len, struct gm_fds *fds, uint32_t *ret_wrong)
+ssize_t gm_fds_recv(
+	int sock, void *buf, size_t len, struct gm_fds *fds, int flags, uint32_t *ret_wrong)
 {
 	union {
 		struct cmsghdr align;
@@ -52,7 +53,7 @@ ssize_t gm_fds_recv(int sock, void *buf, size_t len, struct gm_fds *fds, uint32_
 		.msg_control = &control,
 		.msg_controllen = sizeof(control),
 	};
-	ssize_t nr = gm_sys_recvmsg(sock, &msg, 0);
+	ssize_t nr = gm_sys_recvmsg(sock, &msg, flags);
 
 	*ret_wrong = 0;
 	if (nr < 0)

@@ -22,10 +22,11 @@ struct gm_fds {
 
 /*
  * One message, or what there is of a stream. Descriptors are added to @fds, or closed if that is NULL: a pidfd, which
- * only the receiver itself can have asked the socket for, in any case. Returns bytes, 0 at the end, or what recvmsg(2)
- * failed with.
+ * only the receiver itself can have asked the socket for, in any case. @flags are MSG_*. Returns bytes, 0 at the end,
+ * or what recvmsg(2) failed with.
  */
-ssize_t gm_fds_recv(int sock, void *buf, size_t len, struct gm_fds *fds, uint32_t *ret_wrong);
+ssize_t gm_fds_recv(
+	int sock, void *buf, size_t len, struct gm_fds *fds, int flags, uint32_t *ret_wrong);
 void gm_fds_close(struct gm_fds *fds);
 
 #endif

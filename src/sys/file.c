@@ -175,6 +175,11 @@ int gm_sys_write_behind(int fd, uint64_t off, uint64_t len)
 	return sync_file_range(fd, (off_t)off, (off_t)len, SYNC_FILE_RANGE_WRITE) ? -errno : 0;
 }
 
+int gm_sys_will_need(int fd, uint64_t off, uint64_t len)
+{
+	return -posix_fadvise(fd, (off_t)off, (off_t)len, POSIX_FADV_WILLNEED);
+}
+
 int64_t gm_sys_seek(int fd, uint64_t off, int whence)
 {
 	off_t at;
@@ -185,14 +190,24 @@ int64_t gm_sys_seek(int fd, uint64_t off, int whence)
 	return at < 0 ? -errno : at;
 }
 
-int gm_sys_poll_in(int fd, int timeout_ms)
+static int poll_for(int fd, short events, int timeout_ms)
 {
-	struct pollfd wait = {.fd = fd, .events = POLLIN};
+	struct pollfd wait = {.fd = fd, .events = events};
 	int nr = poll(&wait, 1, timeout_ms);
 
 	if (nr > 0 && (wait.revents & POLLNVAL))
 		return -EBADF;
 	return nr < 0 ? -errno : nr;
+}
+
+int gm_sys_poll_in(int fd, int timeout_ms)
+{
+	return poll_for(fd, POLLIN, timeout_ms);
+}
+
+int gm_sys_poll_out(int fd, int timeout_ms)
+{
+	return poll_for(fd, POLLOUT, timeout_ms);
 }
 
 int gm_sys_direct_align(int fd, uint32_t *ret_mem, uint32_t *ret_off)
@@ -213,6 +228,15 @@ int gm_sys_direct_align(int fd, uint32_t *ret_mem, uint32_t *ret_off)
 	(void)ret_off;
 #endif
 	return -ENOTSUP;
+}
+
+int gm_sys_set_direct(int fd, bool on)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || fcntl(fd, F_SETFL, on ? flags | O_DIRECT : flags & ~O_DIRECT) < 0)
+		return -errno;
+	return 0;
 }
 
 int gm_sys_unlink(const char *path)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* poll.c - waiting for many things at once. */
-#include "sys/sys.h"
+#include "sys/raw.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,9 +40,8 @@ int gm_sys_epoll_remove(int epoll, int fd)
 
 int gm_sys_epoll_wait(int epoll, struct epoll_event *events, int max, int timeout_ms)
 {
-	int nr = epoll_wait(epoll, events, max, timeout_ms);
-
-	return nr < 0 ? -errno : nr;
+	return (int)GM_RAW(epoll_wait(epoll, events, max, timeout_ms), SYS_epoll_pwait, epoll,
+		events, max, timeout_ms, NULL, 0);
 }
 
 int gm_sys_eventfd(void)

@@ -3,6 +3,9 @@
 #include "sys/sys.h"
 
 #include <errno.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "sys/raw.h"
 
@@ -45,6 +48,13 @@ int gm_sys_socket_kind(int fd, int *ret_domain, int *ret_type)
 	return 0;
 }
 
+int gm_sys_peek_from_start(int fd)
+{
+	const int start = 0;
+
+	return setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &start, sizeof(start)) ? -errno : 0;
+}
+
 int gm_sys_peer_uid(int fd, uid_t *ret)
 {
 	struct ucred cred;
@@ -54,4 +64,37 @@ int gm_sys_peer_uid(int fd, uid_t *ret)
 		return -errno;
 	*ret = cred.uid;
 	return 0;
+}
+
+int gm_sys_unix_connect(const char *path)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	size_t len = strlen(path);
+	int fd;
+
+	if (len >= sizeof(addr.sun_path))
+		return -ENAMETOOLONG;
+	memcpy(addr.sun_path, path, len);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr))) {
+		int rc = -errno;
+
+		close(fd);
+		return rc;
+	}
+	return fd;
+}
+
+int gm_sys_socketpair(int ret_fds[2])
+{
+	return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ret_fds) ? -errno : 0;
+}
+
+int gm_sys_accept(int fd)
+{
+	int got = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	return got < 0 ? -errno : got;
 }

@@ -66,12 +66,16 @@ ssize_t gm_sys_pwritev(int fd, const struct iovec *iov, size_t nr, uint64_t off)
 int gm_sys_sync(int fd, bool data_only);
 /* Begins to write a part of a file to its disk, and does not wait. */
 int gm_sys_write_behind(int fd, uint64_t off, uint64_t len);
+/* Begins to read a part of a file from its disk, and does not wait for it. */
+int gm_sys_will_need(int fd, uint64_t off, uint64_t len);
 /* lseek(), which moves the position of all duplicates: where, or -ENXIO behind the last data (SEEK_DATA) or the end. */
 int64_t gm_sys_seek(int fd, uint64_t off, int whence);
 /* Waits until it is readable, or has an error or a hang-up: 1; 0 after @timeout_ms, -1: never. */
 int gm_sys_poll_in(int fd, int timeout_ms);
+int gm_sys_poll_out(int fd, int timeout_ms); /* the same for writing */
 /* What O_DIRECT wants of addresses and of positions; 0 if it is refused; -ENOTSUP if nobody knows. */
 int gm_sys_direct_align(int fd, uint32_t *ret_mem, uint32_t *ret_off);
+int gm_sys_set_direct(int fd, bool on); /* O_DIRECT */
 int gm_sys_unlink(const char *path);
 /* Names in the directory @dir. A new file for reading and writing, -EEXIST if there is any; links are not followed. */
 int gm_sys_create_at(int dir, const char *name, unsigned int mode);
@@ -104,7 +108,12 @@ ssize_t gm_sys_recvmsg(int fd, struct msghdr *msg, int flags);
 ssize_t gm_sys_send(int fd, const void *buf, size_t len, int flags);
 ssize_t gm_sys_recv(int fd, void *buf, size_t len, int flags);
 int gm_sys_socket_kind(int fd, int *ret_domain, int *ret_type); /* AF_*, SOCK_* */
-int gm_sys_peer_uid(int fd, uid_t *ret); /* who connected a Unix socket, as of then */
+/* MSG_PEEK begins with the first byte that was not received, and goes on behind what was seen. */
+int gm_sys_peek_from_start(int fd);
+int gm_sys_peer_uid(int fd, uid_t *ret);   /* who connected a Unix socket, as of then */
+int gm_sys_unix_connect(const char *path); /* a stream socket; -ENAMETOOLONG */
+int gm_sys_socketpair(int ret_fds[2]);     /* stream sockets */
+int gm_sys_accept(int fd);                 /* a connection that does not block */
 
 /* ---- proc.c: clock, threads, signals, limits ---- */
 uint64_t gm_sys_now_ns(void); /* monotonic */

@@ -89,6 +89,9 @@ struct procmap_query {
 #ifndef UFFD_FEATURE_WP_UNPOPULATED
 #define UFFD_FEATURE_WP_UNPOPULATED (1 << 13) /* Linux 6.4 */
 #endif
+#ifndef UFFDIO_CONTINUE_MODE_WP
+#define UFFDIO_CONTINUE_MODE_WP ((__u64)1 << 1) /* Linux 6.4 */
+#endif
 #ifndef UFFD_FEATURE_WP_ASYNC
 #define UFFD_FEATURE_WP_ASYNC (1 << 15) /* Linux 6.7 */
 #endif
@@ -104,6 +107,7 @@ struct uffdio_poison {
 };
 #endif
 
+#define GM_UFFDIO_MOVE_NR 0x05
 #ifndef UFFDIO_MOVE /* Linux 6.8 */
 #define UFFD_FEATURE_MOVE (1 << 16)
 #define UFFDIO_MOVE _IOWR(0xAA, 0x05, struct uffdio_move)

@@ -425,5 +425,27 @@ class Signals(Case):
         self.assertEqual([l for l in stats if l.rpartition(")")[2].split()[:2] == ["Z", tool]], [])
 
 
+class From(Case):
+    def test_it_begins_with_what_was_saved(self):
+        raw, diff, both, saved = (self.path(n) for n in ("raw", "diff", "both", "saved"))
+        with open(raw, "wb") as file:
+            file.truncate(4 * MIB)
+            file.write(os.urandom(MIB))
+            file.seek(3 * MIB)
+            file.write(os.urandom(MIB))
+        with open(diff, "wb") as file:
+            file.truncate(4 * MIB)
+            file.seek(2 * MIB)
+            file.write(b"x" * 4096)
+        self.well(guestmem("snapshot", raw, saved))
+        self.well(guestmem("convert", "--to", "raw", raw, diff, both))
+        for args, wanted in ((["-f", saved], raw), (["-f", raw], raw), (["-f", raw, "-f", diff], both)):
+            result = guestmem("exec", "--size", "4M", "--json", self.path("json"), "-q", *args, "--", "cmp", "{mem}", wanted)
+            self.well(result)
+        self.fails(1, "more than --size", args=("exec", "--size", "2M", "-q", "-f", raw, "--", "true", "{mem}"))
+        self.fails(1, "No such file", args=("exec", "--size", "2M", "-q", "-f", self.path("none"), "--", "true", "{mem}"))
+        self.fails(2, "--from", args=("exec", "--size", "1G", "--limit", "1M", "-f", raw, "--", "true", "{mem}"))
+
+
 if __name__ == "__main__":
     main()

@@ -7,7 +7,7 @@ import subprocess
 
 from common import ROOT, TOOL, Case, guestmem, main, read
 
-COMMANDS = ("convert", "doctor", "exec", "inspect", "map", "run", "snapshot", "tables", "verify", "walk")
+COMMANDS = ("convert", "doctor", "exec", "inspect", "keep", "map", "restore", "run", "serve", "snapshot", "tables", "verify", "walk", "wset")
 
 
 def helped(command):
@@ -51,7 +51,7 @@ class Manual(Case):
             self.assertEqual(in_help, manual(command), command)
 
     def test_help_and_manual_name_the_same_commands(self):
-        listed = re.findall(r"^  ([a-z]+) ", guestmem("--help").stdout, re.MULTILINE)
+        listed = re.findall(r"^  ([a-z-]+) ", guestmem("--help").stdout, re.MULTILINE)
         self.assertEqual(listed, list(COMMANDS))
         page = read(os.path.join(ROOT, "man", "guestmem.1.scd"))
         for command in COMMANDS:

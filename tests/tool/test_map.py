@@ -361,7 +361,7 @@ class Enduring(MapCase):
             alias("a", "b", "4K", at="2M", priority=-3)), indent=1).encode()]
         bits = [b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\n", b"\0", b"\xff", b"-", b"0", b"99999999999", b"1e9", b"null", b'"T"', b'"at"']
         refused = 0
-        runs = 150 * int(os.environ.get("GM_TEST_SCALE", "1"))
+        runs = max(1, int(150 * float(os.environ.get("GM_TEST_SCALE", "1"))))
         for _ in range(runs):
             data = bytearray(rng.choice(seeds))
             for _ in range(rng.randint(1, 4)):

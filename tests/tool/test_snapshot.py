@@ -5,11 +5,12 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 
-from common import MIB, PAGE, Case, guestmem, main, start
+from common import MIB, PAGE, ROOT, Case, guestmem, main, start
 
 # A guest: a memfd that it writes to all the time, page after page the same number.
 GUEST = """
@@ -69,6 +70,10 @@ class Snapshot(Case):
         result = guestmem("verify", "--info", self.to)
         self.well(result)
         self.assertIn("label a (1 bytes)", result.stdout)
+        self.assertEqual(looked["labels"], [{"key": "a", "length": 1, "value": "b"}])
+        self.save("--label", "a=\udcff", "--label", "b=", self.raw, self.to)
+        looked = json.loads(guestmem("verify", "-i", "--json", "-", self.to).stdout)[0]
+        self.assertEqual([label["value"] for label in looked["labels"]], [None, ""])
         self.assertEqual(sorted(os.listdir(self.dir.name)), ["raw", "saved"])
 
     def test_damage_is_told(self):
@@ -87,6 +92,25 @@ class Snapshot(Case):
         looked = json.loads(result.stdout)[0]
         self.assertEqual(looked["damaged"], [{"offset": 0, "length": PAGE, "error": "EBADMSG"}])
         self.assertFalse(looked["verified"])
+        # Which file it is stands in front; what is left can be saved, and what is lost is no zeros.
+        whole, left = os.path.join(self.dir.name, "whole"), os.path.join(self.dir.name, "left")
+        result = guestmem("convert", self.to, whole)
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stderr, f"^guestmem: {self.to}: saved memory: chunk 0, .*its sum is wrong")
+        self.assertFalse(os.path.exists(whole))
+        result = guestmem("convert", "--salvage", "--json", "-", self.to, left)
+        self.well(result)
+        self.assertEqual(json.loads(result.stdout)["lost"], PAGE)
+        result = guestmem("convert", "--to", "raw", left, whole)
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stderr, f"^guestmem: {left}: ")
+        self.well(guestmem("verify", left))
+        self.assertEqual(guestmem("convert", "--salvage", "--to", "raw", left, whole).returncode, 2)
+        result = guestmem("exec", "--size", 64 * PAGE, "--from", self.to, "--", "true", "{mem}")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(f"--from {self.to}: saved memory: chunk 0", result.stderr)
+        result = guestmem("convert", left, self.to, whole)
+        self.assertIn(f"{left}, {self.to}: saved memory: file 2 of 2 is no difference", result.stderr)
         os.truncate(self.to, 10000)
         result = guestmem("verify", self.to)
         self.assertEqual(result.returncode, 1)
@@ -117,7 +141,7 @@ class Snapshot(Case):
         saved, again = self.to, os.path.join(self.dir.name, "again")
         self.well(guestmem("convert", self.raw, saved))
         self.well(guestmem("verify", saved))
-        result = guestmem("convert", "--to", "raw", "--json", "-", saved, again)
+        result = guestmem("convert", "--to", "sparse", "--json", "-", saved, again)
         self.well(result)
         self.assertEqual(json.loads(result.stdout)["data"], 16 * PAGE)
         with open(self.raw, "rb") as file:
@@ -139,10 +163,71 @@ class Snapshot(Case):
                 (("convert", "--to", "x", self.raw, again), 2, "--to"),
                 (("convert", saved, self.raw, again), 1, "cannot be laid"),
                 (("convert", saved, saved, again), 1, "no difference"),
+                (("convert", "--to", "diff", saved, again), 2, "takes --base"),
+                (("convert", "--to", "raw", "--base", saved, saved, again), 2, "goes with"),
+                (("convert", "--base", self.raw, saved, again), 1, "lies on saved memory"),
+                (("convert", "--from", "x", self.raw, again), 2, "--from"),
+                (("convert", "--from", "mapped-ram", self.raw, again), 1, "no migration stream"),
+                (("convert", "--block", "ram", self.raw, again), 1, "no RAM blocks"),
                 (("convert", self.raw, self.raw), 1, "the file that the memory lies in")):
             result = guestmem(*args)
             self.assertEqual(result.returncode, status, args)
             self.assertIn(why, result.stderr)
+
+    def test_a_difference_is_made_and_moved(self):
+        names = [os.path.join(self.dir.name, name) for name in ("a", "b", "c", "layer", "out")]
+        pages = [[bytes([i + 1]) * PAGE if i % 3 else bytes(PAGE) for i in range(64)]]
+        pages.append(pages[0][:7] + [b"x" * PAGE, bytes(PAGE)] + pages[0][9:])
+        pages.append(pages[0][:40] + [b"y" * PAGE] * 3 + pages[0][43:])
+        for name, memory in zip(names, pages):
+            with open(self.raw, "wb") as file:
+                file.write(b"".join(memory))
+            self.well(guestmem("convert", self.raw, name))
+        first, second, third, layer, out = names
+        raws = [b"".join(memory) for memory in pages]
+        # What the second has that the first has not, as a layer and as saved memory.
+        result = guestmem("convert", "--to", "diff", "--base", first, "--json", "-", second, layer)
+        self.well(result)
+        self.assertEqual(json.loads(result.stdout)["data"], 2 * PAGE)
+        self.assertLessEqual(os.stat(layer).st_blocks * 512, 3 * PAGE)
+        self.well(guestmem("convert", "--to", "raw", first, self.raw))
+        self.assertGreaterEqual(os.stat(self.raw).st_blocks * 512, 64 * PAGE)
+        self.well(guestmem("convert", "--to", "raw", self.raw, layer, out))
+        with open(out, "rb") as file:
+            self.assertEqual(file.read(), raws[1])
+        self.well(guestmem("convert", "--base", first, second, layer))
+        self.assertEqual(guestmem("convert", "--to", "raw", layer, out).returncode, 1)
+        # The same as a difference from the third.
+        self.well(guestmem("convert", "--base", third, first, layer, second))
+        self.well(guestmem("convert", "--to", "raw", third, second, out))
+        with open(out, "rb") as file:
+            self.assertEqual(file.read(), raws[1])
+
+    def test_files_of_qemu(self):
+        script = os.path.join(ROOT, "tests", "mapped_ram.py")
+        subprocess.run([sys.executable, "-B", script, "make", "plain", self.to, self.raw], check=True)
+        with open(self.raw, "rb") as file:
+            memory = file.read()
+        result = guestmem("verify", "--json", "-", self.to)
+        self.well(result)
+        found = json.loads(result.stdout)[0]
+        self.assertEqual((found["format"], found["memory"], found["damaged"]), ("mapped-ram", len(memory), []))
+        self.assertEqual([region["name"] for region in found["layout"]], ["pc.ram", "/rom@etc/acpi/tables", "vga.vram"])
+        result = guestmem("verify", "--info", self.to)
+        self.well(result)
+        self.assertIn("without checksums", result.stdout)
+        out = os.path.join(self.dir.name, "out")
+        self.well(guestmem("convert", "--to", "sparse", self.to, out))
+        with open(out, "rb") as file:
+            self.assertEqual(file.read(), memory)
+        self.well(guestmem("convert", "--to", "raw", "--block", "vga.vram", self.to, out))
+        with open(out, "rb") as file:
+            self.assertEqual(file.read(), memory[332 * PAGE:])
+        self.well(guestmem("convert", self.to, out))
+        self.well(guestmem("verify", out))
+        self.well(guestmem("convert", "--to", "raw", "--from", "saved", out, self.raw))
+        with open(self.raw, "rb") as file:
+            self.assertEqual(file.read(), memory)
 
     def test_a_process_stands_still_and_goes_on(self):
         guest = start(sys.executable, "-c", GUEST)

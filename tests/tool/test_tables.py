@@ -42,7 +42,7 @@ class Tables(Case):
         before = os.stat(self.file.name).st_blocks
         found = self.look("--root", "0x1000")
         self.assertEqual(members(found) - documented("# TABLES", "# DOCTOR"), set())
-        self.assertEqual(found["tables"], 7)
+        self.assertEqual((found["tables"], found["blocks"]), (4, 1))
         self.assertEqual(found["outside"], 0)
         self.assertEqual(found["leaves"], {
             "1G": {"number": 4, "mapped": 4 * GIB, "elsewhere": 2 * GIB, "memory": GIB, "present": PAGE},
@@ -67,10 +67,18 @@ class Tables(Case):
             self.entry(PAGE, index, PAGE | 3)
             self.entry(2 * PAGE, index, 5 * GIB | 3)
         self.assertEqual(self.look("--root", 2 * PAGE)["outside"], 512)
-        self.file.truncate(16 * MIB)
+        # Each way is counted, none is walked twice.
+        found = self.look("--root", PAGE)
+        self.assertEqual((found["tables"], found["outside"]), (1, 0))
+        self.assertEqual(found["leaves"]["4K"], {"number": 512 ** 4, "mapped": 1 << 48, "elsewhere": 0,
+                                                 "memory": PAGE, "present": PAGE})
+        # More tables than pages there cannot be: no table has an entry twice.
+        self.file.truncate(2 * PAGE)
+        for index in range(512):
+            self.entry(PAGE, index, (index + 5) * PAGE | 3)
         result = guestmem("tables", "--root", PAGE, self.file.name)
         self.assertEqual(result.returncode, 1)
-        self.assertIn("none of a page table", result.stderr)
+        self.assertIn("more than 2 page tables", result.stderr)
 
     def test_a_root_outside_of_the_memory_is_refused(self):
         for args in (("--root", 1 << 45), ("--root", PAGE, "--low", PAGE)):

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* keep_wire.c - packets with descriptors, Unix sockets. */
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "keep.h"
+#include "tool.h"
+
+#define BACKLOG 1024
+
+union control {
+	struct cmsghdr align;
+	char bytes[CMSG_SPACE(KEEP_FDS * sizeof(int))];
+};
+
+bool keep_send(int sock, const struct keep_packet *packet, const int *fds)
+{
+	union control control = {0};
+	struct keep_packet copy = *packet;
+	struct iovec iov = {&copy, sizeof(copy)};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	ssize_t nr;
+
+	copy.magic = KEEP_MAGIC;
+	if (packet->nr) {
+		struct cmsghdr *c;
+
+		msg.msg_control = &control;
+		msg.msg_controllen = CMSG_SPACE(packet->nr * sizeof(int));
+		c = CMSG_FIRSTHDR(&msg);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(packet->nr * sizeof(int));
+		memcpy(CMSG_DATA(c), fds, packet->nr * sizeof(int));
+	}
+	do {
+		nr = sendmsg(sock, &msg, MSG_NOSIGNAL);
+	} while (nr < 0 && errno == EINTR);
+	return nr == (ssize_t)sizeof(copy);
+}
+
+void keep_close(const struct keep_packet *packet, const int *fds)
+{
+	for (uint32_t i = 0; i < packet->nr; i++)
+		close(fds[i]);
+}
+
+bool keep_recv(int sock, struct keep_packet *ret, int fds[KEEP_FDS])
+{
+	union control control;
+	struct iovec iov = {ret, sizeof(*ret)};
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	struct keep_packet came = {.nr = 0};
+	ssize_t nr;
+
+	memset(ret, 0, sizeof(*ret));
+	do {
+		nr = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
+	} while (nr < 0 && errno == EINTR);
+	if (nr <= 0) {
+		errno = nr ? errno : 0;
+		return false;
+	}
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		came.nr = (uint32_t)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(fds, CMSG_DATA(c), came.nr * sizeof(int));
+	}
+	if (nr == (ssize_t)sizeof(*ret) && ret->magic == KEEP_MAGIC && ret->nr == came.nr &&
+		!(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
+		return true;
+	keep_close(&came, fds);
+	errno = EPROTO;
+	return false;
+}
+
+static bool name_socket(struct sockaddr_un *addr, const char *path)
+{
+	*addr = (struct sockaddr_un){.sun_family = AF_UNIX};
+	errno = ENAMETOOLONG;
+	if (strlen(path) >= sizeof(addr->sun_path))
+		return false;
+	memcpy(addr->sun_path, path, strlen(path) + 1);
+	return true;
+}
+
+static int connect_to(const char *path, int type)
+{
+	struct sockaddr_un addr;
+	int fd;
+
+	if (!name_socket(&addr, path))
+		return -1;
+	fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
+		return fd;
+	if (fd >= 0) {
+		int error = errno;
+
+		close(fd);
+		errno = error;
+	}
+	return -1;
+}
+
+int keep_connect(const char *path)
+{
+	const struct timeval second = {.tv_sec = 1};
+	int fd = connect_to(path, SOCK_SEQPACKET);
+
+	if (fd >= 0)
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &second, sizeof(second));
+	return fd;
+}
+
+/* What a killed process left has nobody behind it. */
+static void remove_stale(const char *path, int type)
+{
+	struct stat st;
+	int fd;
+
+	if (lstat(path, &st) || !S_ISSOCK(st.st_mode))
+		return;
+	fd = connect_to(path, type | SOCK_NONBLOCK);
+	if (fd >= 0)
+		close(fd);
+	else if (errno == ECONNREFUSED)
+		unlink(path);
+}
+
+int listen_on(const char *path, int type)
+{
+	struct sockaddr_un addr;
+	int fd = -1;
+
+	if (name_socket(&addr, path)) {
+		remove_stale(path, type);
+		fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	}
+	if (fd >= 0 && bind(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 &&
+		listen(fd, BACKLOG) == 0)
+		return fd;
+	tool_error("%s: %s", path,
+		errno == EADDRINUSE ? "somebody listens there, or it is no socket"
+				    : strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+uint64_t keep_number(void)
+{
+	uint64_t number = 0;
+
+	/* It cannot fail for so few bytes once the machine runs. */
+	(void)!getrandom(&number, sizeof(number), 0);
+	return number | 1;
+}

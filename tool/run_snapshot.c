@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * run_snapshot.c - a guest of "guestmem run" in a file of saved memory: its memory, a label for each vCPU ("vcpu-N",
+ * docs/vcpu-state.md), and one with what run has to know ("guestmem-run", JSON).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <guestmem/snapshot.h>
+
+#include "json.h"
+#include "run.h"
+#include "run_snapshot.h"
+#include "snapshot.h"
+
+#define LABELS_MAX (1u + MACHINE_VCPUS_MAX)
+
+struct labels {
+	struct gm_snapshot_label list[LABELS_MAX];
+	char names[LABELS_MAX][16];
+	struct machine_saved vcpus[MACHINE_VCPUS_MAX];
+	char *about;
+	size_t nr;
+};
+
+static json_t *words_of(const struct run_opts *o)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < o->nr_words; i++)
+		json_array_append_new(list, tool_json_text(o->words[i]));
+	return list;
+}
+
+/* Numbers of 64 bits as text: JSON's integers have a sign. */
+static json_t *number(uint64_t n)
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)n);
+	return json_string(text);
+}
+
+static char *about(const struct run_engine *e, const struct machine_saved *vcpus)
+{
+	const struct run_opts *o = e->opts;
+	const struct machine *m = &e->machine;
+	json_t *args = json_array();
+	json_t *ends = json_array();
+	json_t *json;
+	char *text;
+
+	for (size_t i = 0; i < RUN_NR_ARGS; i++)
+		json_array_append_new(args, number(o->args[i]));
+	for (uint32_t i = 0; i < o->vcpus; i++)
+		json_array_append_new(
+			ends, json_pack("[i, o]", (int)vcpus[i].end, number(vcpus[i].status)));
+	json = json_pack(
+		"{s:i, s:o, s:i, s:i, s:i, s:o, s:o, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+		"version", RUN_SNAPSHOT_VERSION, "size", number(e->memory->len), "vcpus",
+		(int)o->vcpus, "guest_log2", (int)e->guest_log2, "payload", (int)o->payload, "seed",
+		number(o->seed), "args", args, "pause", o->pause, "data",
+		number(e->memory->data_len), "words", words_of(o), "ends", ends, "tables",
+		number(m->tables_used), "doorbells", number(m->devices.doorbells), "doorbell",
+		number(m->devices.doorbell), "stop", number(m->devices.stop));
+	text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
+	json_decref(json);
+	return text;
+}
+
+static bool make_labels(const struct run_engine *e, struct labels *l)
+{
+	for (uint32_t i = 0; i < e->opts->vcpus; i++) {
+		if (!machine_save(&e->machine, i, &l->vcpus[i]))
+			return false;
+		snprintf(l->names[i], sizeof(l->names[i]), "vcpu-%u", i);
+		l->list[l->nr++] =
+			(struct gm_snapshot_label){l->names[i], l->vcpus[i].bytes, l->vcpus[i].len};
+	}
+	l->about = about(e, l->vcpus);
+	if (!l->about) {
+		tool_error("run: what the guest is cannot be written down");
+		return false;
+	}
+	l->list[l->nr++] =
+		(struct gm_snapshot_label){RUN_SNAPSHOT_LABEL, l->about, strlen(l->about)};
+	return true;
+}
+
+static int on_progress(void *ctx, uint64_t done, uint64_t total)
+{
+	(void)ctx;
+	saved_progress("guestmem: saving", done, total);
+	return 0;
+}
+
+bool run_snapshot_save(const struct run_engine *e, const char *path)
+{
+	struct gm_snapshot_opts opts = {.size = sizeof(opts), .progress = on_progress};
+	struct gm_snapshot_info info = {.size = sizeof(info)};
+	struct labels *l = tool_alloc(1, sizeof(*l));
+	char bytes[TOOL_UNIT_CAP];
+	struct gm_error err;
+	bool well = make_labels(e, l);
+
+	opts.labels = l->list;
+	opts.nr_labels = l->nr;
+	if (well && gm_snapshot_save(e->memory->space, NULL, path, &opts, &info, &err)) {
+		tool_error("%s: %s", path, err.text);
+		well = false;
+	}
+	if (well && !e->opts->quiet)
+		tool_note("%s: saved, %s", path, tool_bytes(info.file_len, bytes));
+	for (uint32_t i = 0; i < e->opts->vcpus; i++)
+		free(l->vcpus[i].bytes);
+	free(l->about);
+	free(l);
+	return well;
+}
