@@ -22,6 +22,7 @@
 #include <guestmem/counters.h>
 #include <guestmem/device.h>
 #include <guestmem/discard.h>
+#include <guestmem/disk.h>
 #include <guestmem/dump.h>
 #include <guestmem/error.h>
 #include <guestmem/firecracker.h>
@@ -58,8 +59,18 @@
 #include <guestmem/stream.h>
 #include <guestmem/txn.h>
 #include <guestmem/uring.h>
+#include <guestmem/vhost_device.h>
+#include <guestmem/vhost_frontend.h>
+#include <guestmem/vhost_backend.h>
+#include <guestmem/vhost_msg.h>
+#include <guestmem/vhost_proto.h>
+#include <guestmem/vhost_server.h>
 #include <guestmem/view.h>
+#include <guestmem/virtio_blk.h>
 #include <guestmem/virtio_mem.h>
+#include <guestmem/virtq.h>
+#include <guestmem/virtq_driver.h>
+#include <guestmem/virtq_inflight.h>
 #include <guestmem/walk.h>
 #include <guestmem/waste.h>
 #include <guestmem/watch.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* nbd_none.c - what stands in for nbd.c in a build without libnbd. */
+#include <guestmem/disk.h>
 #include <guestmem/nbd.h>
 
 #include <errno.h>
@@ -11,5 +12,13 @@ int gm_source_nbd(
 {
 	(void)opts;
 	(void)ret_source;
+	return gm_error_set(err, -ENOTSUP, 0, 0, "nbd: this build has no libnbd");
+}
+
+int gm_disk_nbd(
+	const struct gm_disk_nbd_opts *opts, struct gm_disk **ret_disk, struct gm_error *err)
+{
+	(void)opts;
+	(void)ret_disk;
 	return gm_error_set(err, -ENOTSUP, 0, 0, "nbd: this build has no libnbd");
 }
