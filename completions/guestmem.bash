@@ -65,7 +65,7 @@ _guestmem() {
 	local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} ret
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
-		mapfile -t COMPREPLY < <(compgen -W 'convert doctor exec inspect keep map restore run serve snapshot tables verify walk wset --help --version' -- "$current")
+		mapfile -t COMPREPLY < <(compgen -W 'blk convert doctor exec inspect keep map restore run serve snapshot tables verify vhost-user walk wset --help --version' -- "$current")
 		return
 	fi
 	if [ "${COMP_WORDS[1]}" = exec ] && _guestmem_command_index; then

@@ -11,6 +11,7 @@ static const struct command {
 	int (*run)(int argc, char **argv);
 	const char *help;
 } commands[] = {
+	{"blk", cmd_blk, "a disk for the guest of a VMM that speaks vhost-user"},
 	{"convert", cmd_convert, "make saved memory of raw files, raw files of it, one of several"},
 	{"doctor", cmd_doctor, "list what this host offers and lacks"},
 	{"exec", cmd_exec, "run a command on memory that is lent to it"},
@@ -23,6 +24,7 @@ static const struct command {
 	{"snapshot", cmd_snapshot, "save the memory of a guest in a file"},
 	{"tables", cmd_tables, "show the page tables that a guest has in its memory"},
 	{"verify", cmd_verify, "compare the checksums of saved memory"},
+	{"vhost-user", cmd_vhost_user, "show what passes between a front-end and a device"},
 	{"walk", cmd_walk, "show what sizes of pages cost: loads of a TLB miss, page tables"},
 	{"wset", cmd_wset, "show and merge recorded working sets"},
 };
@@ -47,8 +49,20 @@ static void print_help(FILE *out)
 		out);
 }
 
+/* "guestmem-blk" is "guestmem blk": what starts back-ends of vhost-user has room for a path alone. */
+static int run_by_name(int argc, char **argv)
+{
+	const char *slash = strrchr(argv[0], '/');
+
+	return strcmp(slash ? slash + 1 : argv[0], "guestmem-blk") == 0 ? cmd_blk(argc, argv) : -1;
+}
+
 static int run(int argc, char **argv)
 {
+	int status = argc > 0 ? run_by_name(argc, argv) : -1;
+
+	if (status >= 0)
+		return status;
 	if (argc < 2) {
 		tool_error("no command (see guestmem --help)");
 		return EXIT_USAGE;

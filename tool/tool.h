@@ -113,6 +113,7 @@ int tool_options(const struct tool_usage *usage, int argc, char **argv, tool_opt
 bool tool_bad_value(const char *option, const char *value, const char *why);
 
 /* ---- sub-commands ---- */
+int cmd_blk(int argc, char **argv);
 int cmd_convert(int argc, char **argv);
 int cmd_exec(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
@@ -125,6 +126,7 @@ int cmd_serve(int argc, char **argv);
 int cmd_snapshot(int argc, char **argv);
 int cmd_tables(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
+int cmd_vhost_user(int argc, char **argv);
 int cmd_walk(int argc, char **argv);
 int cmd_wset(int argc, char **argv);
 

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""guestmem blk: how it is started and ends, what it offers, what its file does to it. (Requests: test_vhost_foreign.c.)"""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+
+from common import MIB, TOOL, Case, end, guestmem, main, start, wait_for
+
+WAIT = 60
+GET_FEATURES, SET_FEATURES, GET_PROTOCOL, SET_PROTOCOL, GET_QUEUES, SET_CHANNEL, GET_CONFIG = 1, 2, 15, 16, 17, 21, 24
+CONFIG_CHANGE = 2
+MQ, REPLY_ACK, BACKEND_REQ, PAGEFAULT, CONFIG, INFLIGHT, SLOTS = 0, 3, 5, 8, 9, 12, 15
+F_RO, F_DISCARD, F_ZEROES, F_PROTOCOL, F_VERSION_1, F_IOMMU, F_PACKED = 5, 13, 14, 30, 32, 33, 34
+
+
+def bit(number):
+    return 1 << number
+
+
+class FrontEnd:
+    """As much of one as asking takes."""
+
+    def __init__(self, connection):
+        self.connection = connection
+        connection.settimeout(WAIT)
+
+    def send(self, request, payload=b"", fds=(), flags=1):
+        socket.send_fds(self.connection, [struct.pack("=III", request, flags, len(payload)) + payload], list(fds))
+
+    def all_of(self, length):
+        data = b""
+        while len(data) < length:
+            more = self.connection.recv(length - len(data))
+            if not more:
+                raise EOFError(f"{len(data)} of {length} bytes")
+            data += more
+        return data
+
+    def ask(self, request, payload=b""):
+        self.send(request, payload)
+        got, flags, length = struct.unpack("=III", self.all_of(12))
+        assert (got, flags) == (request, 5), (got, flags)
+        return self.all_of(length)
+
+    def number(self, request):
+        return struct.unpack("=Q", self.ask(request))[0]
+
+    def config(self):
+        return self.ask(GET_CONFIG, struct.pack("=III", 0, 60, 0) + bytes(60))[12:]
+
+    def negotiate(self, *bits):
+        self.send(SET_PROTOCOL, struct.pack("=Q", sum(map(bit, bits))))
+
+
+class Blk(Case):
+    def setUp(self):
+        super().setUp()
+        self.image = self.path("image")
+        self.socket = self.path("socket")
+        with open(self.image, "wb") as file:
+            file.truncate(8 * MIB)
+
+    def begin(self, *args, image=None):
+        self.child = start("blk", "--socket-path", self.socket, "--blk-file", image or self.image, *args)
+        self.addCleanup(end, self.child)
+        return self.child
+
+    def connect(self):
+        connection = socket.socket(socket.AF_UNIX)
+        self.addCleanup(connection.close)
+
+        def there():
+            self.assertIsNone(self.child.poll(), "it ended")
+            return connection.connect_ex(self.socket) == 0
+
+        self.assertTrue(wait_for(there, WAIT))
+        return FrontEnd(connection)
+
+    def ends_well(self, signo=signal.SIGTERM):
+        self.child.send_signal(signo)
+        _, said = self.child.communicate(timeout=WAIT)
+        self.assertEqual((self.child.returncode, said), (0, ""))
+        self.assertFalse(os.path.exists(self.socket))
+
+    def test_capabilities_are_those_of_the_convention(self):
+        result = guestmem("blk", "--print-capabilities", "--blk-file", "/nowhere")
+        self.well(result)
+        self.assertEqual(json.loads(result.stdout), {"type": "block", "features": ["read-only", "blk-file"]})
+
+    def test_it_has_a_name_of_its_own(self):
+        os.symlink(TOOL, self.path("guestmem-blk"))
+        said = subprocess.run([self.path("guestmem-blk"), "--print-capabilities"], capture_output=True, check=True).stdout
+        self.assertEqual(json.loads(said)["type"], "block")
+
+    def test_wrong_use_is_said(self):
+        self.fails(2, "--blk-file", args=["blk", "--socket-path", self.socket])
+        self.fails(1, "--socket-path", "--fd", args=["blk", "--blk-file", self.image])
+        self.fails(2, "not both", args=["blk", "-b", self.image, "-s", self.socket, "--fd", 3])
+        self.fails(2, "what is this", args=["blk", "-b", self.image, "-s", self.socket, "more"])
+        for option, value in (("queues", 0), ("queues", 65), ("queue-size", 1), ("block-size", 1000), ("poll", "x"),
+                              ("serial", "x" * 21), ("fd", -1)):
+            self.fails(2, option, str(value)[:5], args=["blk", "-b", self.image, "-s", self.socket, f"--{option}={value}"])
+        self.assertFalse(os.path.exists(self.socket))
+
+    def test_what_is_no_disk_is_said(self):
+        for path, word in (("/nowhere", "No such file"), (self.dir, "directory"), ("/dev/null", "/dev/null"),
+                           ("nbd+unix:///?socket=/nowhere", "nbd")):
+            self.fails(1, word, args=["blk", "-b", path, "-s", self.socket])
+
+    def test_a_socket_that_is_served_stays(self):
+        self.begin()
+        self.connect()
+        self.fails(1, self.socket, "listens", args=["blk", "-b", self.image, "-s", self.socket])
+        self.ends_well()
+
+    def test_a_stale_socket_is_replaced(self):
+        self.begin()
+        self.connect()
+        self.child.kill()
+        self.child.wait()
+        self.assertTrue(os.path.exists(self.socket))
+        self.begin()
+        self.connect()
+        self.ends_well(signal.SIGINT)
+
+    def test_what_it_offers(self):
+        self.begin("--queues", 3, "--serial", "of mine")
+        front = self.connect()
+        features = front.number(GET_FEATURES)
+        for number in (F_DISCARD, F_ZEROES, F_PROTOCOL, F_VERSION_1, F_IOMMU, F_PACKED):
+            self.assertTrue(features & bit(number), number)
+        self.assertFalse(features & bit(F_RO))
+        protocol = front.number(GET_PROTOCOL)
+        for number in (MQ, REPLY_ACK, BACKEND_REQ, CONFIG, INFLIGHT, SLOTS):
+            self.assertTrue(protocol & bit(number), number)
+        self.assertFalse(protocol & bit(PAGEFAULT))
+        front.negotiate(MQ, CONFIG)
+        self.assertEqual(front.number(GET_QUEUES), 3)
+        self.assertEqual(struct.unpack_from("<Q", front.config())[0], 8 * MIB // 512)
+        self.ends_well()
+
+    def test_what_it_offers_follows_the_options(self):
+        self.begin("--read-only", "--postcopy", "--no-discard", "--block-size", 4096)
+        front = self.connect()
+        features = front.number(GET_FEATURES)
+        self.assertTrue(features & bit(F_RO))
+        self.assertFalse(features & (bit(F_DISCARD) | bit(F_ZEROES)))
+        protocol = front.number(GET_PROTOCOL)
+        self.assertTrue(protocol & bit(PAGEFAULT))
+        self.assertFalse(protocol & bit(SLOTS))
+        front.negotiate(CONFIG)
+        self.assertEqual(struct.unpack_from("<I", front.config(), 20)[0], 4096)
+        self.ends_well()
+
+    def test_another_size_is_told(self):
+        self.begin()
+        front = self.connect()
+        mine, its = socket.socketpair()
+        mine.settimeout(WAIT)
+        self.addCleanup(mine.close)
+        front.number(GET_FEATURES)
+        front.negotiate(CONFIG, BACKEND_REQ)
+        front.send(SET_CHANNEL, fds=[its.fileno()])
+        its.close()
+        self.assertEqual(struct.unpack_from("<Q", front.config())[0], 8 * MIB // 512)
+        os.truncate(self.image, 16 * MIB)
+        self.assertEqual(struct.unpack("=III", mine.recv(12))[0], CONFIG_CHANGE)
+        self.assertEqual(struct.unpack_from("<Q", front.config())[0], 16 * MIB // 512)
+        os.truncate(self.image, 24 * MIB)
+        self.child.send_signal(signal.SIGHUP)
+        self.assertEqual(struct.unpack("=III", mine.recv(12))[0], CONFIG_CHANGE)
+
+    def test_a_socket_may_be_inherited(self):
+        mine, its = socket.socketpair()
+        child = start("blk", "--fd", its.fileno(), "--blk-file", self.image, pass_fds=[its.fileno()])
+        its.close()
+        self.assertTrue(FrontEnd(mine).number(GET_FEATURES))
+        mine.close()
+        _, said = child.communicate(timeout=WAIT)
+        self.assertEqual((child.returncode, said), (0, ""))
+
+    def test_an_inherited_descriptor_must_be_a_socket(self):
+        with open(self.image, "rb") as file:
+            self.fails(1, "socket", result=guestmem("blk", "--fd", file.fileno(), "--blk-file", self.image,
+                                                    pass_fds=[file.fileno()]))
+        self.fails(1, "fd 77", args=["blk", "--fd", 77, "--blk-file", self.image])
+
+    def test_a_bad_front_end_loses_its_connection_and_no_more(self):
+        self.begin()
+        for wrong in (b"\xff" * 12, struct.pack("=III", 5, 1, 1 << 20), struct.pack("=III", 1, 2, 0)):
+            front = self.connect()
+            front.connection.sendall(wrong)
+            with self.assertRaises((EOFError, ConnectionResetError)):
+                front.all_of(1)
+            front.connection.close()
+        self.assertTrue(self.connect().number(GET_FEATURES))
+        self.child.send_signal(signal.SIGTERM)
+        _, said = self.child.communicate(timeout=WAIT)
+        self.assertEqual(self.child.returncode, 0)
+        self.assertEqual(said.count("the front-end's connection is ended"), 3)
+
+    def test_the_file_is_free_while_no_queue_runs(self):
+        self.begin()
+        self.connect()
+        with open(self.image, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.ends_well()
+
+
+if __name__ == "__main__":
+    main()

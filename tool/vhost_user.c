@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* vhost_user.c - "guestmem vhost-user inspect": between a front-end and a back-end of vhost-user. */
+#include "vhost_user.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static const struct tool_option options[] = {
+	{"trace", 't', NULL, "show each message"},
+	{"json", 'j', NULL, "a line of JSON for each message and report"},
+	{"interval", 'i', "SECONDS",
+		"show what is shared so often; otherwise when a front-end goes"},
+	{"once", '1', NULL, "end with the first front-end"},
+	{NULL, 0, NULL, NULL},
+};
+
+enum { OPT_TRACE, OPT_JSON, OPT_INTERVAL, OPT_ONCE };
+
+static const struct tool_usage usage = {
+	.command = "vhost-user",
+	.operands = "inspect [OPTION]... FRONTEND-SOCKET BACKEND-SOCKET",
+	.about = "Listens on FRONTEND-SOCKET, connects to BACKEND-SOCKET for each front-end that "
+		 "comes,\n"
+		 "passes all messages on unchanged, and shows what the front-end shares. SIGINT "
+		 "ends.",
+	.options = options,
+};
+
+struct inspect {
+	struct proxy_opts proxy;
+	bool once;
+};
+
+static bool take_option(void *ctx, size_t option, const char *value)
+{
+	struct inspect *o = ctx;
+
+	switch (option) {
+	case OPT_TRACE:
+		o->proxy.trace = true;
+		return true;
+	case OPT_JSON:
+		o->proxy.json = true;
+		return true;
+	case OPT_INTERVAL:
+		return tool_parse_seconds(value, 0.01, 86400, &o->proxy.interval) ||
+		       tool_bad_value("interval", value, "is no time");
+	default:
+		o->once = true;
+		return true;
+	}
+}
+
+static bool address_of(const char *path, struct sockaddr_un *ret)
+{
+	*ret = (struct sockaddr_un){.sun_family = AF_UNIX};
+	if (strlen(path) >= sizeof(ret->sun_path)) {
+		tool_error("%s: the name is too long for a socket", path);
+		return false;
+	}
+	memcpy(ret->sun_path, path, strlen(path));
+	return true;
+}
+
+static int listen_at(const char *path)
+{
+	struct sockaddr_un addr;
+	int fd;
+
+	if (!address_of(path, &addr))
+		return -1;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && bind(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 && listen(fd, 1) == 0)
+		return fd;
+	tool_error("%s: cannot listen: %s", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+static int connect_to(const char *path)
+{
+	struct sockaddr_un addr;
+	int fd;
+
+	if (!address_of(path, &addr))
+		return -1;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
+		return fd;
+	tool_error("%s: cannot connect: %s", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+static int signal_fd(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* One front-end after the other. */
+static int serve(struct inspect *o, int listener, const char *back_path)
+{
+	static struct seen seen;
+	bool ended = false;
+
+	while (!ended) {
+		struct pollfd waits[] = {{.fd = listener, .events = POLLIN},
+			{.fd = o->proxy.signals, .events = POLLIN}};
+		int front;
+		int back;
+
+		if (poll(waits, 2, -1) < 0 && errno != EINTR)
+			return EXIT_FAILED;
+		if (waits[1].revents)
+			break;
+		front = waits[0].revents ? accept4(listener, NULL, NULL, SOCK_CLOEXEC) : -1;
+		if (front < 0)
+			continue;
+		back = connect_to(back_path);
+		if (back < 0) {
+			close(front);
+			if (o->once)
+				return EXIT_FAILED;
+			continue;
+		}
+		seen_init(&seen);
+		ended = proxy_run(front, back, &seen, &o->proxy) || o->once;
+		seen_free(&seen);
+	}
+	return EXIT_OK;
+}
+
+int cmd_vhost_user(int argc, char **argv)
+{
+	struct inspect o = {.proxy = {.signals = -1}};
+	int status = EXIT_OK;
+	int first = tool_options(&usage, argc, argv, take_option, &o, &status);
+	int listener;
+
+	if (first < 0)
+		return status;
+	if (argc - first != 3 || strcmp(argv[first], "inspect") != 0) {
+		tool_error("vhost-user: inspect and two sockets are wanted (see guestmem "
+			   "vhost-user --help)");
+		return EXIT_USAGE;
+	}
+	o.proxy.signals = signal_fd();
+	if (o.proxy.signals < 0) {
+		tool_error("signals cannot be waited for: %s", strerror(errno));
+		return EXIT_FAILED;
+	}
+	listener = listen_at(argv[first + 1]);
+	if (listener < 0)
+		return EXIT_FAILED;
+	status = serve(&o, listener, argv[first + 2]);
+	close(listener);
+	unlink(argv[first + 1]);
+	close(o.proxy.signals);
+	return status;
+}
