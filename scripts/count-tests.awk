@@ -4,8 +4,13 @@
 # and why, separated by tabs. Cases are those that cmocka prints; a program without any is one case.
 # A line "skipped: REASON" on standard output is the reason of the skip that follows it. What failed stands on standard
 # error: one message and its line for each failed case, in their order.
+# Programs named in "again", each between blanks, are run once more: their failed cases are lines of the word "flaky".
 
 function out(word, name, why) {
+	if (index(again, " " test " ") && word != "fail")
+		return
+	if (index(again, " " test " "))
+		word = "flaky"
 	printf "%s\t%s\t%s\n", word, name, why
 }
 
