@@ -219,6 +219,33 @@ static void logs_come_and_go_without_a_trace(void **state)
 	drop_bits(&b);
 }
 
+static void who_asked_is_told_of_the_log(void **state)
+{
+	struct bits b = make_bits(PAGE);
+	int told = eventfd(0, EFD_CLOEXEC);
+	struct front f;
+	uint64_t nr;
+
+	(void)state;
+	assert_true(told >= 0);
+	open_front(&f, 0, 0, NULL);
+	assert_int_equal(ask_log(&f, b.fd, 0, PAGE), 0);
+	assert_int_equal(ask(&f, GM_VHOST_SET_LOG_FD, "", 0, &told, 1), 0);
+	round_trip(&f, 1);
+	assert_int_equal(read(told, &nr, sizeof(nr)), -1);
+	assert_int_equal(errno, EAGAIN);
+	log_on(&f, true);
+	round_trip(&f, 2);
+	assert_int_equal(read(told, &nr, sizeof(nr)), sizeof(nr));
+	assert_true(nr > 0);
+	log_on(&f, false);
+	round_trip(&f, 1);
+	assert_int_equal(read(told, &nr, sizeof(nr)), -1);
+	close_backend(&f);
+	close(told);
+	drop_bits(&b);
+}
+
 /* ---- in flight ---- */
 
 static int get_inflight(struct front *f, struct gm_vhost_inflight *area)
@@ -420,6 +447,7 @@ int main(void)
 		cmocka_unit_test(a_log_grows_and_shrinks),
 		cmocka_unit_test(a_used_ring_is_logged_where_it_is_said),
 		cmocka_unit_test(logs_come_and_go_without_a_trace),
+		cmocka_unit_test(who_asked_is_told_of_the_log),
 		cmocka_unit_test(an_area_is_made_and_checked),
 		cmocka_unit_test(what_a_killed_device_had_is_served_by_the_next),
 		cmocka_unit_test(an_area_of_lies_stops_the_ring_only),

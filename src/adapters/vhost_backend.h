@@ -100,7 +100,7 @@ struct gm_vhost_backend {
 	struct gm_log *log;                   /* with @log_lock: or NULL */
 	struct gm_log *gone[VHOST_LOGS_GONE]; /* that could not end */
 	uint32_t nr_gone;
-	int log_fd; /* with @log_lock */
+	int log_fd; /* with @log_lock; atomic: is there one? */
 	pthread_mutex_t log_lock;
 	/* in flight */
 	struct gm_vhost_mapping area;
@@ -213,6 +213,7 @@ int gm_vhost_on_inband_kick(struct vhost_call *call);
 void gm_vhost_close(int *fd);
 /* An eventfd, which from now on does not block. */
 int gm_vhost_check_eventfd(int fd, const char *what, struct gm_error *err);
+int gm_vhost_signal(int eventfd);
 
 /* ---- vhost_log.c ---- */
 int gm_vhost_on_log_base(struct vhost_call *call);
@@ -225,6 +226,8 @@ int gm_vhost_log_covers(struct gm_vhost_backend *b, const struct gm_vhost_slot *
 	struct gm_error *err);
 /* The used ring of a queue was written. */
 void gm_vhost_log_used(struct gm_vhost_backend *b, const struct vhost_ring *ring);
+void gm_vhost_log_tell(
+	struct gm_vhost_backend *b); /* who asked for it that there is something in it */
 /* ---- vhost_inflight.c ---- */
 int gm_vhost_on_get_inflight(struct vhost_call *call);
 int gm_vhost_on_set_inflight(struct vhost_call *call);

@@ -187,7 +187,7 @@ int gm_vhost_on_log_fd(struct vhost_call *call)
 		return rc;
 	pthread_mutex_lock(&b->log_lock);
 	gm_vhost_close(&b->log_fd);
-	b->log_fd = gm_vhost_take_fd(call);
+	__atomic_store_n(&b->log_fd, gm_vhost_take_fd(call), __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&b->log_lock);
 	return 0;
 }
@@ -197,6 +197,17 @@ void gm_vhost_log_used(struct gm_vhost_backend *b, const struct vhost_ring *r)
 	pthread_mutex_lock(&b->log_lock);
 	if (b->log)
 		gm_log_mark(b->log, r->addr.log, r->used_len);
+	pthread_mutex_unlock(&b->log_lock);
+}
+
+void gm_vhost_log_tell(struct gm_vhost_backend *b)
+{
+	/* Nearly always there is none, and queues need not meet here. */
+	if (__atomic_load_n(&b->log_fd, __ATOMIC_RELAXED) < 0)
+		return;
+	pthread_mutex_lock(&b->log_lock);
+	if (b->log && b->log_fd >= 0)
+		gm_vhost_signal(b->log_fd);
 	pthread_mutex_unlock(&b->log_lock);
 }
 

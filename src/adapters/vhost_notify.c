@@ -119,7 +119,7 @@ int gm_vhost_on_err(struct vhost_call *call)
 
 /* ---- by any thread ---- */
 
-static int signal_fd(int fd)
+int gm_vhost_signal(int fd)
 {
 	const uint64_t one = 1;
 	ssize_t nr;
@@ -146,7 +146,7 @@ static int notify(struct gm_vhost_backend *b, uint32_t index, bool is_call)
 	if (is_call && r->marks)
 		gm_vhost_log_used(b, r);
 	if (fd >= 0)
-		rc = signal_fd(fd);
+		rc = gm_vhost_signal(fd);
 	pthread_mutex_unlock(&r->lock);
 	if (fd >= 0)
 		return rc;
@@ -159,6 +159,7 @@ static int notify(struct gm_vhost_backend *b, uint32_t index, bool is_call)
 
 int gm_vhost_backend_call(struct gm_vhost_backend *b, uint32_t index)
 {
+	gm_vhost_log_tell(b);
 	return notify(b, index, true);
 }
 
