@@ -159,13 +159,37 @@ static void a_message_comes_in_any_pieces(void **state)
 	end_serving(&f, door);
 }
 
-/* R5, R31: descriptors that do not belong are closed, on every way out. */
+/* Whole; cut within the head; cut within the payload. */
+static void send_with_fds(
+	const struct sockaddr_un *addr, uint32_t request, const int *fds, uint32_t nr_fds)
+{
+	const struct gm_vhost_kind *kind = gm_vhost_kind(GM_VHOST_FROM_FRONTEND, request);
+	const uint32_t len = kind ? kind->len_min : 8;
+
+	for (int cut = 0; cut < 3; cut++) {
+		struct wire w = {.head = {request, GM_VHOST_VERSION, len}};
+		size_t bytes = cut == 0 ? 12 + len : cut == 1 ? 5 : 12 + len / 2;
+		int was = ends;
+		int sock = come(addr);
+
+		turn(2);
+		put_wire(sock, &w, bytes, fds, nr_fds);
+		turn(2);
+		close(sock);
+		until_ends(was + 1);
+	}
+}
+
+/* R5, R31: descriptors that do not belong are closed, on every way out. In a soak as often as it is long. */
 static void no_descriptor_is_lost(void **state)
 {
-	static const uint32_t numbers[] = {0, 1, 2, 3, 7, 8, 9, 253};
+	static const uint32_t numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 253};
+	const size_t nr = sizeof(numbers) / sizeof(numbers[0]);
+	const unsigned long rounds = getenv("GM_SOAK") ? support_scale(10) : 1;
 	struct sockaddr_un addr;
 	int door = listener(&addr);
 	struct front f;
+	size_t memory = 0;
 	size_t open;
 	int fds[253];
 
@@ -175,27 +199,18 @@ static void no_descriptor_is_lost(void **state)
 	for (int i = 0; i < 253; i++)
 		fds[i] = f.kick;
 	open = count_fds();
-	for (uint32_t request = 0; request < 48; request++) {
-		const struct gm_vhost_kind *kind = gm_vhost_kind(GM_VHOST_FROM_FRONTEND, request);
-		const uint32_t len = kind ? kind->len_min : 8;
-
-		for (size_t k = 0; k < 8; k++) {
-			/* Whole; cut within the head; cut within the payload. */
-			for (int cut = 0; cut < 3; cut++) {
-				struct wire w = {.head = {request, GM_VHOST_VERSION, len}};
-				size_t bytes = cut == 0 ? 12 + len : cut == 1 ? 5 : 12 + len / 2;
-				int was = ends;
-				int sock = come(&addr);
-
-				turn(2);
-				put_wire(sock, &w, bytes, fds, numbers[k]);
-				turn(2);
-				close(sock);
-				until_ends(was + 1);
-				assert_int_equal(count_fds(), open);
-			}
+	for (unsigned long round = 0; round < rounds; round++) {
+		for (uint32_t request = 0; request < 48; request++) {
+			for (size_t k = 0; k < nr; k++)
+				send_with_fds(&addr, request, fds, numbers[k]);
+			assert_int_equal(count_fds(), open);
 		}
+		if (round == 0)
+			memory = (size_t)mallinfo2().uordblks;
 	}
+	assert_true((size_t)mallinfo2().uordblks <= memory + 65536);
+	if (getenv("GM_SOAK"))
+		printf("figure: vhost_rounds_of_every_message %lu\n", rounds);
 	end_serving(&f, door);
 }
 
