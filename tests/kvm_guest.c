@@ -175,17 +175,21 @@ void guest_add_cpu(struct guest *guest, struct gm_kvm *adapter)
 	guest->nr_cpus++;
 }
 
-struct guest_params *guest_start(struct guest *guest, unsigned int cpu, enum guest_payload payload)
+void guest_begin(
+	struct guest *guest, unsigned int cpu, uint64_t entry, uint64_t arg, uint64_t stack)
 {
-	uint64_t params = GUEST_PARAMS + 0x1000u * cpu;
 	struct kvm_regs regs = {
-		.rip = CODE + CODE_EACH * (uint32_t)payload,
-		.rdi = params,
-		.rsp = STACK,
-		.rflags = 0x3002, /* IOPL 3 */
+		.rip = entry, .rdi = arg, .rsp = stack, .rflags = 0x3002, /* IOPL 3 */
 	};
 
 	must(ioctl(guest->cpus[cpu].fd, KVM_SET_REGS, &regs) == 0, "KVM_SET_REGS");
+}
+
+struct guest_params *guest_start(struct guest *guest, unsigned int cpu, enum guest_payload payload)
+{
+	uint64_t params = GUEST_PARAMS + 0x1000u * cpu;
+
+	guest_begin(guest, cpu, CODE + CODE_EACH * (uint32_t)payload, params, STACK);
 	return (struct guest_params *)(void *)(guest->system + params);
 }
 

@@ -60,6 +60,9 @@ void guest_load(struct guest *guest, void *system);
 void guest_add_cpu(struct guest *guest, struct gm_kvm *adapter);
 /* What the vCPU does next. */
 struct guest_params *guest_start(struct guest *guest, unsigned int cpu, enum guest_payload payload);
+/* The vCPU begins at an address, with an argument in rdi, below the top of a stack. */
+void guest_begin(
+	struct guest *guest, unsigned int cpu, uint64_t entry, uint64_t arg, uint64_t stack);
 /* KVM_RUN until there is an exit or an error other than EINTR. Returns the exit reason or -errno. */
 int guest_run(struct guest *guest, unsigned int cpu);
 /* The last exit was that of a payload that is done. */

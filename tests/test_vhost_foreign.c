@@ -7,18 +7,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "support.h"
+#include "spawned.h"
 
 #define PAGE UINT64_C(4096)
 #define NR 64u
@@ -29,7 +25,6 @@
 #define DATA_AT MIB(2)
 #define STATUS_AT (MIB(1) + PAGE)
 
-extern char **environ;
 static const char *tool;
 static struct gm_error err;
 static char dir[] = "/tmp/gm-foreign-XXXXXX";
@@ -38,60 +33,6 @@ static char back[64];
 static char front[64];
 
 /* ---- processes ---- */
-
-static pid_t run(char *const argv[])
-{
-	posix_spawn_file_actions_t actions;
-	pid_t pid = -1;
-
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
-	if (posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ))
-		pid = -1;
-	posix_spawn_file_actions_destroy(&actions);
-	return pid;
-}
-
-static void end(pid_t pid, int sig, int wanted)
-{
-	int status = 0;
-
-	kill(pid, sig);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	if (wanted >= 0)
-		assert_true(WIFEXITED(status) && WEXITSTATUS(status) == wanted);
-}
-
-/* A name is there a moment before. */
-static bool is_listening(const char *path)
-{
-	FILE *file = fopen("/proc/net/unix", "re");
-	char line[256];
-	bool found = false;
-
-	assert_non_null(file);
-	while (!found && fgets(line, sizeof(line), file)) {
-		line[strcspn(line, "\n")] = '\0';
-		found = strstr(line, " 00010000 ") && strstr(line, path);
-	}
-	fclose(file);
-	return found;
-}
-
-/* A socket has no event for "somebody listens". */
-static bool wait_for(const char *path, pid_t pid)
-{
-	const struct timespec moment = {.tv_nsec = 10000000};
-
-	for (int i = 0; i < WAIT_MS / 10; i++) {
-		if (is_listening(path))
-			return true;
-		if (waitpid(pid, NULL, WNOHANG) == pid)
-			return false;
-		nanosleep(&moment, NULL);
-	}
-	return false;
-}
 
 static pid_t start_daemon(void)
 {
@@ -103,7 +44,7 @@ static pid_t start_daemon(void)
 	snprintf(export, sizeof(export),
 		"type=vhost-user-blk,id=e,node-name=disk,addr.type=unix,addr.path=%s,writable=on",
 		back);
-	return run(argv);
+	return spawn(argv);
 }
 
 /* ---- requests ---- */
@@ -250,24 +191,21 @@ static void a_disk_of_others_is_read_and_written(void **state)
 		puts("skipped: there is no qemu-storage-daemon");
 		skip();
 	}
-	assert_true(wait_for(back, pid));
+	assert_true(spawned_listens(back, pid));
 	use_disk(back);
 	use_disk(back);
-	end(pid, SIGTERM, -1);
+	spawned_end(pid, SIGTERM, -1);
 	unlink(back);
 }
 
 static void our_own_is_used_alike(void **state)
 {
-	char *argv[] = {(char *)tool, "blk", "--socket-path", back, "--blk-file", image, NULL};
-	pid_t pid = run(argv);
+	pid_t pid = spawn_blk(tool, back, image, NULL);
 
 	(void)state;
-	assert_true(pid > 0);
-	assert_true(wait_for(back, pid));
 	use_disk(back);
 	use_disk(back);
-	end(pid, SIGTERM, 0);
+	spawned_end(pid, SIGTERM, 0);
 	assert_int_equal(access(back, F_OK), -1);
 }
 
@@ -283,14 +221,14 @@ static void what_stands_between_them_changes_nothing(void **state)
 		puts("skipped: there is no qemu-storage-daemon");
 		skip();
 	}
-	assert_true(wait_for(back, pid));
-	between = run(argv);
-	assert_true(wait_for(front, between));
+	assert_true(spawned_listens(back, pid));
+	between = spawn(argv);
+	assert_true(spawned_listens(front, between));
 	use_disk(front);
 	use_disk(front);
-	end(between, SIGINT, 0);
+	spawned_end(between, SIGINT, 0);
 	assert_int_equal(access(front, F_OK), -1);
-	end(pid, SIGTERM, -1);
+	spawned_end(pid, SIGTERM, -1);
 	unlink(back);
 }
 
