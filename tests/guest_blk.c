@@ -300,7 +300,7 @@ static void take(struct guest_blk *b, uint32_t way, uint32_t len)
 		if (!w->writes)
 			each_word(b, way, 0);
 	} else if (status == 1 && b->flags & BLK_ERRORS) {
-		b->errors++;
+		b->failed |= 1u << way;
 	} else {
 		wrong(b, BLK_STATUS, way, len, status, 0);
 	}
@@ -323,7 +323,8 @@ static uint32_t collect(struct guest_blk *b, int goes_on)
 		step_used(b, b->line[way].pieces + 2u);
 		take(b, way, len);
 		nr++;
-		if (goes_on && (!b->count || b->done + b->out < b->count))
+		if (goes_on && !(b->failed >> way & 1) &&
+			(!b->count || b->done + b->out < b->count))
 			send(b, way);
 	}
 	return nr;

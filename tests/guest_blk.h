@@ -25,7 +25,7 @@
 /* guest_blk.flags */
 #define BLK_PACKED 0x1u /* a packed ring */
 #define BLK_FIXED 0x2u  /* even ways only read, odd ones only write, in one piece */
-#define BLK_ERRORS 0x4u /* a request that failed is counted, and no defect */
+#define BLK_ERRORS 0x4u /* a way whose request failed ends, which is no defect */
 
 /* guest_blk.what: what was wrong first */
 enum blk_wrong {
@@ -68,7 +68,8 @@ struct guest_blk {
 	uint64_t done;
 	uint64_t kicks;
 	uint64_t yields;
-	uint64_t errors;
+	uint32_t failed; /* a bit for each way that has ended */
+	uint32_t pad3;
 	uint64_t far; /* requests with a buffer in @extra so far */
 	uint32_t far_out;
 	uint32_t out;

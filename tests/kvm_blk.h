@@ -140,7 +140,7 @@ static inline bool serve_port(struct vcpu *v)
 		v->kicked++;
 		if (write(v->kick, &one, sizeof(one)) != sizeof(one))
 			v->failed = "kick";
-		return !v->failed;
+		return !v->failed && !__atomic_load_n(&v->freeze, __ATOMIC_ACQUIRE);
 	case GUEST_BLK_YIELD:
 		moment();
 		return !__atomic_load_n(&v->freeze, __ATOMIC_ACQUIRE);
@@ -193,6 +193,24 @@ static inline void start_driver(unsigned int cpu)
 	resume_vcpu(cpu);
 }
 
+static inline void check_driver(unsigned int cpu);
+/* It is stopped where it is; what it had in its registers. */
+static inline struct kvm_regs freeze_driver(unsigned int cpu)
+{
+	struct kvm_run *run = guest.cpus[cpu].run;
+	struct kvm_regs regs;
+
+	__atomic_store_n(&vcpus[cpu].freeze, true, __ATOMIC_RELEASE);
+	assert_int_equal(pthread_join(vcpus[cpu].thread, NULL), 0);
+	check_driver(cpu);
+	/* The instruction that made it leave is ended. */
+	run->immediate_exit = 1;
+	assert_int_equal(ioctl(guest.cpus[cpu].fd, KVM_RUN, 0UL), -1);
+	run->immediate_exit = 0;
+	assert_int_equal(ioctl(guest.cpus[cpu].fd, KVM_GET_REGS, &regs), 0);
+	return regs;
+}
+
 static inline void check_driver(unsigned int cpu)
 {
 	const struct vcpu *v = &vcpus[cpu];
@@ -239,19 +257,26 @@ static inline void stop_driver(unsigned int cpu)
 
 /* ---- the machine ---- */
 
-static inline void start_machine(unsigned int cpus, const struct gm_block_opts *memory)
+/* Its memory is empty. */
+static inline void start_empty_machine(unsigned int cpus, const struct gm_block_opts *memory)
 {
 	start(GM_OPTS(gm_space_opts, .gpa_limit = GIB(4)));
 	assert_ok(gm_space_add(space, DESC(.gpa = 0, .backing = memory), &ram, &err));
 	guest_open(&guest);
-	guest_load(&guest, region(ram).hva);
-	memcpy(guest.system + GUEST_BLK_AT, payload_blob, payload_blob_len);
+	guest.system = region(ram).hva;
 	assert_ok(gm_kvm_create(space, KVM_OPTS(.flags = 0), &kvm, &err));
 	for (unsigned int cpu = 0; cpu < cpus; cpu++) {
 		guest_add_cpu(&guest, kvm);
 		vcpus[cpu].kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		assert_true(vcpus[cpu].kick >= 0);
 	}
+}
+
+static inline void start_machine(unsigned int cpus, const struct gm_block_opts *memory)
+{
+	start_empty_machine(cpus, memory);
+	guest_load(&guest, guest.system);
+	memcpy(guest.system + GUEST_BLK_AT, payload_blob, payload_blob_len);
 }
 
 static inline void stop_machine(void)
