@@ -213,7 +213,7 @@ static void status_state_and_objects_are_passed_on(void **state)
 	assert_int_equal(say(&f, GM_VHOST_GET_SHARED_OBJECT, uuid, 16, NULL, 0), 0);
 	assert_int_equal(f.a.nr_fds, 0);
 	assert_int_equal(say(&f, GM_VHOST_GET_SHMEM_CONFIG, "", 0, NULL, 0), 0);
-	assert_int_equal(f.a.msg.u.shmem.nr, 3);
+	assert_int_equal(f.a.msg.u.shmem.nr, 2);
 	assert_int_equal(f.a.msg.u.shmem.len[2], GIB(4));
 	memcpy(f.dev.config, "8 bytes!", 8);
 	assert_int_equal(say(&f, GM_VHOST_SET_DEVICE_STATE_FD, &move, 8, &fd, 1), 0);

@@ -117,7 +117,8 @@ struct gm_vhost_backend_ops {
  * @iotlb:      translations that are kept, as gm_iommu_opts.capacity
  * @gpa_limit:  as gm_space_opts.gpa_limit
  * @timeout_ns: for waits for readers and for what a peer must answer; 0 = 5 seconds
- * @shmem:      bytes of shared memory regions, @nr_shmem of them, copied: GET_SHMEM_CONFIG
+ * @shmem:      bytes of shared memory regions by their numbers, 0: there is none; @nr_shmem of them, copied:
+ *              GET_SHMEM_CONFIG
  * @nr_shmem:   0 to GM_VHOST_SHMEM_MAX
  * @name:       copied (31 bytes): of the space; NULL = "vhost"
  */

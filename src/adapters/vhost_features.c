@@ -243,9 +243,12 @@ int gm_vhost_on_shared_object(struct vhost_call *call)
 
 int gm_vhost_on_shmem(struct vhost_call *call)
 {
-	struct gm_vhost_shmem_config config = {.nr = call->b->o.nr_shmem};
+	struct gm_vhost_shmem_config config = {.nr = 0};
 
 	memcpy(config.len, call->b->shmem, sizeof(config.len));
+	/* Those that are there; the index of one is its number. */
+	for (uint32_t i = 0; i < GM_VHOST_SHMEM_MAX; i++)
+		config.nr += config.len[i] != 0;
 	gm_vhost_answer(call, &config, sizeof(config));
 	return 0;
 }
