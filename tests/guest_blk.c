@@ -45,12 +45,12 @@ void entry(struct guest_blk *b);
 
 static void out8(uint16_t port, uint8_t value)
 {
-	__asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port) : "memory");
+	__asm__ volatile("outb %0, %1" : : "a"(value), "d"(port) : "memory");
 }
 
 static void out16(uint16_t port, uint16_t value)
 {
-	__asm__ volatile("outw %0, %1" : : "a"(value), "Nd"(port) : "memory");
+	__asm__ volatile("outw %0, %1" : : "a"(value), "d"(port) : "memory");
 }
 
 static void *at(uint64_t gpa)

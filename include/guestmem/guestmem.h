@@ -65,6 +65,7 @@
 #include <guestmem/vhost_msg.h>
 #include <guestmem/vhost_proto.h>
 #include <guestmem/vhost_server.h>
+#include <guestmem/vhost_shmem.h>
 #include <guestmem/view.h>
 #include <guestmem/virtio_blk.h>
 #include <guestmem/virtio_mem.h>

@@ -111,6 +111,7 @@ GM_API int gm_vhost_frontend_status_set(
  * @frontend: borrowed
  * @err:      optional
  *
+ * The back-end asks for no unmapping then: call gm_vhost_shmem_clear() afterwards.
  * Returns 0, or see above. Threads: any. Since: 0.1.
  */
 GM_API int gm_vhost_frontend_reset(struct gm_vhost_frontend *frontend, struct gm_error *err);

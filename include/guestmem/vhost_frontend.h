@@ -30,7 +30,7 @@ struct gm_vhost_frontend;
  * @access_fail:    an access was refused by a translation
  * @config_changed: the device's configuration is another
  * @ring_event:     @index, @error: it has used buffers, or the ring has failed (in-band notifications)
- * @shmem_map:      part of a file in a shared memory region; @fd is borrowed
+ * @shmem_map:      part of a file in a shared memory region; @fd is borrowed. See vhost_shmem.h
  * @shmem_unmap:    no more
  * @host_notifier:  a page for a ring's kicks; @fd is borrowed, or -1
  * @shared_object:  @what is a GM_VHOST_BACKEND_SHARED_OBJECT_*; LOOKUP puts a descriptor in *ret_fd, which is taken
