@@ -5,6 +5,7 @@
  * The command is argument 1.
  */
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "kvm_blk.h"
 
@@ -287,6 +288,51 @@ static void what_the_device_writes_for_guests_is_logged(void **state)
 	}
 }
 
+/* ---- shared memory regions ---- */
+
+/* The guest reads and writes what a device has mapped without an exit; what is gone, or may not be written, exits. */
+static void guests_use_what_a_device_maps(void **state)
+{
+	const uint64_t bar = GIB(2);
+	const struct gm_vhost_shmem_map map = {
+		.id = 2, .off = PAGE, .len = PAGE, .flags = GM_VHOST_SHMEM_WRITE};
+	struct gm_vhost_shmem_map fixed = {.id = 2, .off = 4 * PAGE, .len = PAGE};
+	const int fd = memfd_create("shared", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct gm_vhost_shmem *shmem;
+	uint64_t value = 0;
+	uint64_t id = 0;
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, (off_t)PAGE), 0);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+	start_machine(1, PLAIN_RAM);
+	assert_ok(gm_space_add(
+		space, DESC(.gpa = bar, .len = MIB(1), .kind = GM_REGION_CONTAINER), &id, &err));
+	assert_ok(
+		gm_vhost_shmem_create(GM_OPTS(gm_vhost_shmem_opts, .space = space), &shmem, &err));
+	assert_ok(gm_vhost_shmem_place(shmem, 2, id, &err));
+	assert_int_equal(guest_store_u64(bar + PAGE, 1), 1);
+	assert_ok(gm_vhost_shmem_map(shmem, &map, fd, &err));
+	assert_int_equal(guest_store_u64(bar + PAGE + 8, 0x1122334455667788), 0);
+	assert_int_equal(pread(fd, &value, 8, 8), 8);
+	assert_int_equal(value, 0x1122334455667788);
+	value = 77;
+	assert_int_equal(pwrite(fd, &value, 8, 16), 8);
+	assert_int_equal(guest_load_u64(bar + PAGE + 16), 77);
+	assert_ok(gm_vhost_shmem_map(shmem, &fixed, fd, &err));
+	assert_int_equal(guest_load_u64(bar + 4 * PAGE + 16), 77);
+	assert_int_equal(guest_store_u64(bar + 4 * PAGE + 16, 78), 1);
+	assert_int_equal(guest_load_u64(bar + PAGE + 16), 77);
+	assert_ok(gm_vhost_shmem_unmap(shmem, &map, &err));
+	assert_int_equal(guest_store_u64(bar + PAGE + 8, 5), 1);
+	assert_int_equal(pread(fd, &value, 8, 8), 8);
+	assert_int_equal(value, 0x1122334455667788);
+	assert_ok(gm_vhost_shmem_destroy(shmem, &err));
+	assert_false(guest_has_slot(&guest, bar + 4 * PAGE));
+	close(fd);
+	stop_machine();
+}
+
 static int set_up(void **state)
 {
 	(void)state;
@@ -316,6 +362,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(memory_of_huge_pages_is_served_alike),
 		cmocka_unit_test(kicks_may_go_past_the_monitor),
 		cmocka_unit_test(what_the_device_writes_for_guests_is_logged),
+		cmocka_unit_test(guests_use_what_a_device_maps),
 	};
 
 	if (argc != 2)
