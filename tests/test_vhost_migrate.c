@@ -39,6 +39,7 @@ static uint8_t *left; /* its memory */
 static struct kvm_regs regs;
 static uint32_t base; /* of its ring */
 static uint64_t was_done;
+static bool huge;  /* the new machine's pages */
 static bool loses; /* the buffers of some ways cannot be read */
 static struct gm_source *source;
 
@@ -181,9 +182,10 @@ static struct gm_pager_area_opts area_opts(uint64_t offset)
 
 static int on_mapped(void *ctx, const struct gm_vhost_region *region, uint64_t at)
 {
-	const struct gm_pager_area_opts opts = area_opts(region->gpa);
+	struct gm_pager_area_opts opts = area_opts(region->gpa);
 
 	(void)ctx;
+	opts.page_size = huge ? MIB(2) : PAGE;
 	return gm_pager_add_mapping(theirs.pager, uffd_id, at, region->len, &opts, NULL, NULL);
 }
 
@@ -192,9 +194,10 @@ static int on_mapped(void *ctx, const struct gm_vhost_region *region, uint64_t a
 static void open_new(uint64_t hold_at)
 {
 	const struct gm_pager_area_opts opts = area_opts(0);
+	const struct gm_page_choice pages = {huge ? GM_PAGE_HUGETLB : GM_PAGE_BASE, huge ? 21 : 0};
 	struct gm_vhost_frontend_ring ring;
 
-	start_empty_machine(1, BLOCK(.len = RAM, .flags = GM_BLOCK_SHARE));
+	start_empty_machine(1, BLOCK(.len = RAM, .flags = GM_BLOCK_SHARE, .pages = {pages}));
 	make_bringer(&own);
 	make_bringer(&theirs);
 	theirs.hold_at = hold_at;
@@ -254,8 +257,8 @@ static void move(bool ring)
 	assert_ok(gm_vhost_frontend_postcopy_end(fe, &err));
 	stats = stats_of(&theirs);
 	/* Each request that was out had its header and buffers there. */
-	assert_true(stats.faults > BLK_WAYS);
-	assert_true(stats.loaded > BLK_WAYS);
+	assert_true(stats.faults > (huge ? 0 : BLK_WAYS));
+	assert_true(stats.loaded > (huge ? 0 : BLK_WAYS));
 	assert_int_equal(stats.poisoned, 0);
 	assert_int_equal(stats.stray, 0);
 	assert_true(stats_of(&own).faults > 0);
@@ -278,6 +281,18 @@ static void a_guest_moves_with_requests_in_packed_rings(void **state)
 {
 	(void)state;
 	move(true);
+}
+
+static void a_guest_moves_to_huge_pages(void **state)
+{
+	(void)state;
+	if (!support_pool(21, RAM / MIB(2))) {
+		puts("skipped: there are no huge pages of 2 MiB to reserve");
+		skip();
+	}
+	huge = true;
+	move(false);
+	huge = false;
 }
 
 /* The device waits for a page as it is killed. What it had begun the next one does, when all memory is there. */
@@ -365,6 +380,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_guest_moves_with_requests_in_split_rings),
 		cmocka_unit_test(a_guest_moves_with_requests_in_packed_rings),
+		cmocka_unit_test(a_guest_moves_to_huge_pages),
 		cmocka_unit_test(a_device_that_waits_for_a_page_may_be_killed),
 		cmocka_unit_test(requests_fail_whose_pages_are_lost),
 	};
