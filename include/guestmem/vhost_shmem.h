@@ -79,8 +79,8 @@ GM_API int gm_vhost_shmem_place(
  * gm_vhost_shmem_map() - part of a file in a shared memory region
  * @shmem: borrowed
  * @map:   borrowed: what the back-end says
- * @fd:    borrowed and dup'ed: a file that is long enough, sealed with F_SEAL_SHRINK unless the fault guard (guard.h) is
- *         installed
+ * @fd:    borrowed and dup'ed: a file that is long enough, sealed with F_SEAL_SHRINK unless the fault guard (guard.h)
+ *         is installed
  * @err:   optional
  *
  * To be called by gm_vhost_frontend_ops.shmem_map. Returns 0; -ENOENT (@id was not placed); -ERANGE (outside of the
