@@ -2,6 +2,9 @@
 /* test_vhost_fault.c - every call of a back-end fails in turn: nothing is lost, and what failed can be done again. */
 #include "vhost_front.h"
 
+#include <poll.h>
+#include <pthread.h>
+
 #include "fault.h"
 
 static const uint64_t protocol = P(CONFIGURE_MEM_SLOTS) | P(REPLY_ACK) | P(LOG_SHMFD) |
@@ -179,12 +182,63 @@ static void a_file_is_looked_at_again_when_it_is_mapped(void **state)
 	close_backend(&f);
 }
 
+static void *read_one(void *ctx)
+{
+	const struct front *front = ctx;
+	struct gm_reader *reader;
+	uint8_t byte;
+	intptr_t rc;
+
+	assert_int_equal(
+		gm_reader_create(gm_vhost_backend_space(front->b), "test", &reader, &err), 0);
+	rc = gm_read(gm_reader_enter(reader), MIB(1), &byte, 1, NULL);
+	gm_reader_leave(reader);
+	gm_reader_destroy(reader);
+	return (void *)rc;
+}
+
+/* Memory that cannot be taken away when a front-end leaves in post-copy: better zeros than to wait for ever. */
+static void who_waits_is_let_go_also_if_memory_stays(void **state)
+{
+	const struct gm_vhost_backend_opts opts = {.flags = GM_VHOST_BACKEND_POSTCOPY};
+	const struct gm_vhost_region all = region_of(0, RAM, 0);
+	struct gm_vhost_msg taken = {
+		.request = GM_VHOST_SET_MEM_TABLE, .flags = GM_VHOST_VERSION, .len = 8};
+	struct gm_vhost_memory table = {.nr = 1, .region = {all}};
+	struct pollfd wait = {.events = POLLIN};
+	pthread_t thread;
+	void *rc;
+
+	(void)state;
+	assert_int_equal(gm_guard_install(), 0);
+	open_backend(&f, &opts);
+	negotiate(&f, 0, 0);
+	assert_int_equal(say(&f, GM_VHOST_POSTCOPY_ADVISE, "", 0, NULL, 0), 0);
+	assert_int_equal(f.a.nr_fds, 1);
+	wait.fd = f.a.fds[0];
+	assert_int_equal(ask(&f, GM_VHOST_POSTCOPY_LISTEN, "", 0, NULL, 0), 0);
+	assert_int_equal(say(&f, GM_VHOST_SET_MEM_TABLE, &table, 8 + sizeof(all), &f.fd, 1), 0);
+	assert_int_equal(say_raw(&f, &taken, NULL, 0), 0);
+	assert_int_equal(pthread_create(&thread, NULL, read_one, &f), 0);
+	assert_int_equal(poll(&wait, 1, 60000), 1);
+	fault_set(&(struct fault_plan){.fn = FAULT_gm_sys_mmap, .nth = 1, .error = ENOMEM});
+	gm_vhost_backend_disconnect(f.b);
+	assert_int_equal(fault_hits(), 1);
+	fault_set(NULL);
+	pthread_join(thread, &rc);
+	assert_int_equal((intptr_t)rc, 0);
+	close(wait.fd);
+	close_backend(&f);
+	gm_guard_remove();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_call_of_a_back_end_may_fail),
 		cmocka_unit_test(each_call_of_the_loop_may_fail),
 		cmocka_unit_test(a_file_is_looked_at_again_when_it_is_mapped),
+		cmocka_unit_test(who_waits_is_let_go_also_if_memory_stays),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -196,6 +196,80 @@ static void a_front_end_that_leaves_lets_everybody_go(void **state)
 	close_backend(&f);
 }
 
+static void *try_to_read(void *ctx)
+{
+	struct front *f = ctx;
+	struct gm_reader *reader;
+	uint8_t byte;
+	intptr_t rc;
+
+	assert_int_equal(gm_reader_create(gm_vhost_backend_space(f->b), "test", &reader, &err), 0);
+	rc = gm_read(gm_reader_enter(reader), MIB(1), &byte, 1, NULL);
+	gm_reader_leave(reader);
+	gm_reader_destroy(reader);
+	return (void *)rc;
+}
+
+/* As a disk does: the kernel reads what the guest wants to have written. */
+static void *try_to_write_out(void *ctx)
+{
+	const uint64_t *at = ctx;
+	int fd = memfd_create("out", MFD_CLOEXEC);
+	intptr_t rc = pwrite(fd, (const void *)(uintptr_t)(*at + MIB(2)), PAGE, 0);
+
+	rc = rc < 0 ? -errno : rc;
+	close(fd);
+	return (void *)rc;
+}
+
+static void wait_for_fault(int uffd, uint64_t addr)
+{
+	struct pollfd wait = {uffd, POLLIN, 0};
+	struct uffd_msg msg;
+
+	assert_int_equal(poll(&wait, 1, 60000), 1);
+	assert_int_equal(read(uffd, &msg, sizeof(msg)), sizeof(msg));
+	assert_int_equal(msg.arg.pagefault.address & ~(PAGE - 1), addr);
+}
+
+/* With the guard a page that will not come is an error, of accesses and of system calls, and no zeros. */
+static void what_a_front_end_that_left_did_not_bring_is_an_error(void **state)
+{
+	const struct gm_vhost_region all = region_of(0, RAM, 0);
+	struct front f;
+	pthread_t threads[2];
+	void *rc[2];
+	uint64_t at;
+	int uffd;
+
+	(void)state;
+	assert_int_equal(gm_guard_install(), 0);
+	open_backend(&f, &opts);
+	negotiate(&f, 0, 0);
+	uffd = advise(&f);
+	assert_int_equal(ask(&f, GM_VHOST_POSTCOPY_LISTEN, "", 0, NULL, 0), 0);
+	send_table(&f, &all, 1, &at);
+	assert_int_equal(take_addresses(&f, 0), 0);
+	assert_int_equal(pthread_create(&threads[0], NULL, try_to_read, &f), 0);
+	wait_for_fault(uffd, at + MIB(1));
+	assert_int_equal(pthread_create(&threads[1], NULL, try_to_write_out, &at), 0);
+	wait_for_fault(uffd, at + MIB(2));
+	gm_vhost_backend_disconnect(f.b);
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], &rc[i]);
+	assert_int_equal((intptr_t)rc[0], -EACCES);
+	assert_int_equal((intptr_t)rc[1], -EFAULT);
+	/* The next front-end's memory is not touched by it. */
+	negotiate(&f, 0, 0);
+	share_ram(&f);
+	make_driver(&f);
+	start_ring(&f, 0, 0);
+	round_trip(&f, 5);
+	close(uffd);
+	close_backend(&f);
+	gm_guard_remove();
+}
+
 /* R20, R21: the order, and nothing beside it. */
 static void out_of_order_it_is_refused(void **state)
 {
@@ -242,6 +316,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pages_are_brought_when_they_are_touched),
 		cmocka_unit_test(a_front_end_that_leaves_lets_everybody_go),
+		cmocka_unit_test(what_a_front_end_that_left_did_not_bring_is_an_error),
 		cmocka_unit_test(out_of_order_it_is_refused),
 	};
 

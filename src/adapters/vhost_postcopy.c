@@ -15,6 +15,8 @@
 #include <linux/userfaultfd.h>
 #include <sys/mman.h>
 
+#include <guestmem/guard.h>
+
 #include "core/error.h"
 #include "sys/sys.h"
 #include "sys/uapi.h"
@@ -154,19 +156,44 @@ int gm_vhost_postcopy_begin(struct vhost_call *call)
 	return rc;
 }
 
-void gm_vhost_postcopy_stop(struct gm_vhost_backend *b)
+/*
+ * Nobody brings what is missing, and zeros in its place would be written to disks and networks. So the memory goes: who
+ * waits, and who comes, gets an error, which takes the fault guard. Without it, or if the kernel refuses, they go on.
+ */
+static void let_go(const struct gm_vhost_backend *b, struct uffdio_range *range)
 {
-	/* The front-end has the same userfaultfd, so that closing ours ends nothing. */
+	void *ptr;
+
+	if (gm_guard_check() == 0 &&
+		gm_sys_mmap((void *)(uintptr_t)range->start, (size_t)range->len, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0, &ptr) == 0)
+		gm_sys_ioctl(b->uffd, UFFDIO_WAKE, range);
+	else
+		gm_sys_ioctl(b->uffd, UFFDIO_UNREGISTER, range);
+}
+
+/* The front-end has the same userfaultfd, so that closing ours ends nothing. */
+static void stop(struct gm_vhost_backend *b, bool all_is_there)
+{
 	for (uint32_t i = 0; b->uffd >= 0 && i < b->mem.nr; i++) {
 		struct uffdio_range range;
 
-		if (b->postcopy == POSTCOPY_LISTENING && !b->wants_ack &&
-			slot_range(b, &b->mem.slots[i], &range) == 0)
+		if (b->postcopy != POSTCOPY_LISTENING || b->wants_ack ||
+			slot_range(b, &b->mem.slots[i], &range))
+			continue;
+		if (all_is_there)
 			gm_sys_ioctl(b->uffd, UFFDIO_UNREGISTER, &range);
+		else
+			let_go(b, &range);
 	}
 	gm_vhost_close(&b->uffd);
 	b->postcopy = POSTCOPY_NO;
 	b->wants_ack = false;
+}
+
+void gm_vhost_postcopy_stop(struct gm_vhost_backend *b)
+{
+	stop(b, false);
 }
 
 int gm_vhost_on_end(struct vhost_call *call)
@@ -176,6 +203,6 @@ int gm_vhost_on_end(struct vhost_call *call)
 	if (b->postcopy == POSTCOPY_NO)
 		return gm_error_set(
 			call->err, -EINVAL, 0, 0, "vhost-user: post-copy has not begun");
-	gm_vhost_postcopy_stop(b);
+	stop(b, true);
 	return 0;
 }
