@@ -53,6 +53,7 @@ WRAP(int, gm_sys_will_need, (int fd, uint64_t off, uint64_t len), (fd, off, len)
 WRAP(int64_t, gm_sys_seek, (int fd, uint64_t off, int whence), (fd, off, whence), .fd = fd,
 	.off = off, .flags = (uint64_t)whence)
 WRAP(int, gm_sys_poll_in, (int fd, int timeout_ms), (fd, timeout_ms), .fd = fd)
+WRAP(int, gm_sys_poll_gone, (int fd), (fd), .fd = fd)
 WRAP(int, gm_sys_poll_out, (int fd, int timeout_ms), (fd, timeout_ms), .fd = fd)
 WRAP(int, gm_sys_sync, (int fd, bool data_only), (fd, data_only), .fd = fd, .flags = data_only)
 WRAP(int, gm_sys_direct_align, (int fd, uint32_t *ret_mem, uint32_t *ret_off),

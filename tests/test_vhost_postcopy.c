@@ -270,6 +270,43 @@ static void what_a_front_end_that_left_did_not_bring_is_an_error(void **state)
 	gm_guard_remove();
 }
 
+/* A device that waits for its queue is in the way of who would see that the front-end is gone. */
+static void a_device_that_waits_lets_go_itself(void **state)
+{
+	const struct gm_vhost_region all = region_of(0, RAM, 0);
+	struct front f;
+	pthread_t thread;
+	uint64_t at;
+	void *rc;
+	int uffd;
+
+	(void)state;
+	assert_int_equal(gm_guard_install(), 0);
+	open_backend(&f, &opts);
+	negotiate(&f, 0, 0);
+	assert_int_equal(gm_vhost_backend_let_go(f.b, true), 0);
+	uffd = advise(&f);
+	assert_int_equal(ask(&f, GM_VHOST_POSTCOPY_LISTEN, "", 0, NULL, 0), 0);
+	send_table(&f, &all, 1, &at);
+	assert_int_equal(take_addresses(&f, 0), 0);
+	assert_int_equal(pthread_create(&thread, NULL, try_to_read, &f), 0);
+	wait_for_fault(uffd, at + MIB(1));
+	/* There is no connection that could be closed. */
+	assert_int_equal(gm_vhost_backend_let_go(f.b, false), 0);
+	assert_int_equal(gm_vhost_backend_let_go(f.b, true), 1);
+	pthread_join(thread, &rc);
+	assert_int_equal((intptr_t)rc, -EACCES);
+	assert_int_equal(gm_vhost_backend_let_go(f.b, true), 0);
+	/* The same table brings it back. */
+	share_ram(&f);
+	make_driver(&f);
+	start_ring(&f, 0, 0);
+	round_trip(&f, 5);
+	close(uffd);
+	close_backend(&f);
+	gm_guard_remove();
+}
+
 /* R20, R21: the order, and nothing beside it. */
 static void out_of_order_it_is_refused(void **state)
 {
@@ -317,6 +354,7 @@ int main(void)
 		cmocka_unit_test(pages_are_brought_when_they_are_touched),
 		cmocka_unit_test(a_front_end_that_leaves_lets_everybody_go),
 		cmocka_unit_test(what_a_front_end_that_left_did_not_bring_is_an_error),
+		cmocka_unit_test(a_device_that_waits_lets_go_itself),
 		cmocka_unit_test(out_of_order_it_is_refused),
 	};
 

@@ -341,6 +341,12 @@ static void on_signal(void *ctx)
 	}
 }
 
+bool blk_is_ending(struct blk *b)
+{
+	on_signal(b);
+	return b->ending;
+}
+
 static void on_timer(void *ctx)
 {
 	struct blk *b = ctx;

@@ -71,6 +71,10 @@ struct blk {
 	bool failed;
 };
 
+/* ---- blk.c ---- */
+/* From the thread of the socket: has a signal come that ends this process? */
+bool blk_is_ending(struct blk *b);
+
 /* ---- blk_disk.c ---- */
 /* False after a message. */
 bool blk_open_disk(struct blk *b);

@@ -12,6 +12,7 @@
 #include "tool.h"
 
 #define FINISH_MS 60000
+#define LOOK_NS 50000000
 
 /* ---- what a thread does ---- */
 
@@ -169,6 +170,23 @@ static void wake(const struct blk_queue *q)
 	(void)!write(q->wake, &one, sizeof(one));
 }
 
+/*
+ * With the lock. The queue's thread may wait for a page of post-copy, and nobody else sees meanwhile that the front-end
+ * is gone, or that this process is to end.
+ */
+static void wait_for_answer(struct blk_queue *q)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += LOOK_NS;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	if (pthread_cond_timedwait(&q->told, &q->lock, &until) == ETIMEDOUT &&
+		gm_vhost_backend_let_go(q->blk->backend, blk_is_ending(q->blk)))
+		tool_error("queue %u: its guest's memory does not come any more", q->index);
+}
+
 static int ask(struct blk_queue *q, enum blk_task task)
 {
 	int rc;
@@ -177,7 +195,7 @@ static int ask(struct blk_queue *q, enum blk_task task)
 	__atomic_store_n(&q->task, task, __ATOMIC_RELAXED);
 	wake(q);
 	while (q->task == task)
-		pthread_cond_wait(&q->told, &q->lock);
+		wait_for_answer(q);
 	rc = q->answer;
 	pthread_mutex_unlock(&q->lock);
 	return rc;
@@ -186,6 +204,7 @@ static int ask(struct blk_queue *q, enum blk_task task)
 bool blk_queue_prepare(struct blk *b, uint32_t index)
 {
 	struct blk_queue *q = &b->queues[index];
+	pthread_condattr_t by;
 
 	q->blk = b;
 	q->index = index;
@@ -196,7 +215,10 @@ bool blk_queue_prepare(struct blk *b, uint32_t index)
 		return false;
 	}
 	pthread_mutex_init(&q->lock, NULL);
-	pthread_cond_init(&q->told, NULL);
+	pthread_condattr_init(&by);
+	pthread_condattr_setclock(&by, CLOCK_MONOTONIC);
+	pthread_cond_init(&q->told, &by);
+	pthread_condattr_destroy(&by);
 	return true;
 }
 

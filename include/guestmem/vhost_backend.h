@@ -273,6 +273,17 @@ GM_API int gm_vhost_backend_channel(struct gm_vhost_backend *backend);
 GM_API uint64_t gm_vhost_backend_channel_event(struct gm_vhost_backend *backend);
 
 /**
+ * gm_vhost_backend_let_go() - do not wait for pages that do not come
+ * @backend: borrowed
+ * @anyway:  also if the front-end is still there
+ *
+ * For a device that waits in queue_stop or drain for a thread which may wait for a page of post-copy: if the front-end
+ * has closed its connection (of a gm_vhost_server) all that wait get an error. Its memory is of no use until there is
+ * another table. Returns 1: that was done; 0: there was no reason. Threads: that of the callback. Since: 0.1.
+ */
+GM_API int gm_vhost_backend_let_go(struct gm_vhost_backend *backend, bool anyway);
+
+/**
  * gm_vhost_backend_info() - read where it stands
  * @backend:  borrowed
  * @ret_info: filled in

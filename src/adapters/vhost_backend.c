@@ -270,6 +270,7 @@ int gm_vhost_backend_create(const struct gm_vhost_backend_opts *opts,
 		return gm_error_set(err, -ENOMEM, 0, 0, "vhost-user: out of memory");
 	b->log_fd = -1;
 	b->uffd = -1;
+	b->peer = -1;
 	pthread_mutex_init(&b->log_lock, NULL);
 	gm_vhost_channel_init(&b->channel);
 	rc = copy_opts(b, opts, err);

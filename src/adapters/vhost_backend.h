@@ -88,6 +88,7 @@ struct gm_vhost_backend {
 	uint64_t features;
 	uint64_t protocol; /* atomic: others send */
 	bool connected;
+	int peer; /* the front-end's connection, the server's; or -1 */
 	uint8_t status;
 	struct gm_vhost_table mem;
 	struct gm_reader *reader;

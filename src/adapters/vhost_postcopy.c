@@ -160,10 +160,14 @@ int gm_vhost_postcopy_begin(struct vhost_call *call)
  * Nobody brings what is missing, and zeros in its place would be written to disks and networks. So the memory goes: who
  * waits, and who comes, gets an error, which takes the fault guard. Without it, or if the kernel refuses, they go on.
  */
-static void let_go(const struct gm_vhost_backend *b, struct uffdio_range *range)
+static void take_away(
+	const struct gm_vhost_backend *b, struct gm_vhost_slot *slot, struct uffdio_range *range)
 {
 	void *ptr;
 
+	/* A region of the next table that looks the same is another one. */
+	slot->dev = 0;
+	slot->ino = 0;
 	if (gm_guard_check() == 0 &&
 		gm_sys_mmap((void *)(uintptr_t)range->start, (size_t)range->len, PROT_NONE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0, &ptr) == 0)
@@ -184,7 +188,7 @@ static void stop(struct gm_vhost_backend *b, bool all_is_there)
 		if (all_is_there)
 			gm_sys_ioctl(b->uffd, UFFDIO_UNREGISTER, &range);
 		else
-			let_go(b, &range);
+			take_away(b, &b->mem.slots[i], &range);
 	}
 	gm_vhost_close(&b->uffd);
 	b->postcopy = POSTCOPY_NO;
@@ -194,6 +198,16 @@ static void stop(struct gm_vhost_backend *b, bool all_is_there)
 void gm_vhost_postcopy_stop(struct gm_vhost_backend *b)
 {
 	stop(b, false);
+}
+
+int gm_vhost_backend_let_go(struct gm_vhost_backend *b, bool anyway)
+{
+	if (b->postcopy != POSTCOPY_LISTENING)
+		return 0;
+	if (!anyway && (b->peer < 0 || gm_sys_poll_gone(b->peer) <= 0))
+		return 0;
+	gm_vhost_postcopy_stop(b);
+	return 1;
 }
 
 int gm_vhost_on_end(struct vhost_call *call)

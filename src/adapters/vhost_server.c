@@ -93,6 +93,7 @@ static int begin(struct gm_vhost_server *s, struct door *d, int fd)
 	if (rc)
 		return rc;
 	d->connection.fd = fd;
+	d->d.backend->peer = fd;
 	d->sending = false;
 	d->after = 0;
 	d->deadline_ns = 0;
@@ -126,6 +127,7 @@ static void look_again(struct gm_vhost_server *s, struct door *d)
 
 static void end_connection(struct gm_vhost_server *s, struct door *d, int rc)
 {
+	d->d.backend->peer = -1;
 	drop_item(s, &d->channel, true);
 	drop_item(s, &d->connection, true);
 	gm_vhost_rx_clear(&d->rx);

@@ -210,6 +210,12 @@ int gm_sys_poll_out(int fd, int timeout_ms)
 	return poll_for(fd, POLLOUT, timeout_ms);
 }
 
+/* What is asked for in any case are errors and a hang-up. */
+int gm_sys_poll_gone(int fd)
+{
+	return poll_for(fd, 0, 0);
+}
+
 int gm_sys_direct_align(int fd, uint32_t *ret_mem, uint32_t *ret_off)
 {
 #ifdef STATX_DIOALIGN /* headers of Linux 6.1 */

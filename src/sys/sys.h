@@ -73,6 +73,7 @@ int64_t gm_sys_seek(int fd, uint64_t off, int whence);
 /* Waits until it is readable, or has an error or a hang-up: 1; 0 after @timeout_ms, -1: never. */
 int gm_sys_poll_in(int fd, int timeout_ms);
 int gm_sys_poll_out(int fd, int timeout_ms); /* the same for writing */
+int gm_sys_poll_gone(int fd);                /* 1: nobody has the other end of a socket any more */
 /* What O_DIRECT wants of addresses and of positions; 0 if it is refused; -ENOTSUP if nobody knows. */
 int gm_sys_direct_align(int fd, uint32_t *ret_mem, uint32_t *ret_off);
 int gm_sys_set_direct(int fd, bool on); /* O_DIRECT */

@@ -4,16 +4,19 @@
 import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import struct
 import subprocess
 
-from common import MIB, TOOL, Case, end, guestmem, main, start, wait_for
+from common import MIB, PAGE, TOOL, Case, end, guestmem, main, start, wait_for
 
 WAIT = 60
 GET_FEATURES, SET_FEATURES, GET_PROTOCOL, SET_PROTOCOL, GET_QUEUES, SET_CHANNEL, GET_CONFIG = 1, 2, 15, 16, 17, 21, 24
+SET_TABLE, SET_NUM, SET_ADDR, GET_BASE, SET_KICK, ENABLE, ADVISE, LISTEN = 5, 8, 9, 11, 12, 18, 28, 29
 CONFIG_CHANGE = 2
+USER = 0x7f1200000000
 MQ, REPLY_ACK, BACKEND_REQ, PAGEFAULT, CONFIG, INFLIGHT, SLOTS = 0, 3, 5, 8, 9, 12, 15
 F_RO, F_DISCARD, F_ZEROES, F_PROTOCOL, F_VERSION_1, F_IOMMU, F_PACKED = 5, 13, 14, 30, 32, 33, 34
 
@@ -46,6 +49,11 @@ class FrontEnd:
         got, flags, length = struct.unpack("=III", self.all_of(12))
         assert (got, flags) == (request, 5), (got, flags)
         return self.all_of(length)
+
+    def done(self, request, payload=b""):
+        """With REPLY_ACK: it was done."""
+        self.send(request, payload, flags=9)
+        assert struct.unpack("=IIIQ", self.all_of(20)) == (request, 5, 8, 0), request
 
     def number(self, request):
         return struct.unpack("=Q", self.ask(request))[0]
@@ -203,6 +211,64 @@ class Blk(Case):
         _, said = self.child.communicate(timeout=WAIT)
         self.assertEqual(self.child.returncode, 0)
         self.assertEqual(said.count("the front-end's connection is ended"), 3)
+
+    def in_post_copy(self, data_at=MIB):
+        """A front-end whose guest wants 4 KiB of a page written that does not come."""
+        front = self.connect()
+        front.number(GET_FEATURES)
+        front.negotiate(REPLY_ACK, PAGEFAULT)
+        front.send(SET_FEATURES, struct.pack("=Q", bit(F_PROTOCOL) | bit(F_VERSION_1)))
+        front.send(ADVISE)
+        _, (uffd,), _, _ = socket.recv_fds(front.connection, 12, 1)
+        self.addCleanup(os.close, uffd)
+        front.done(LISTEN)
+        memory = os.memfd_create("guest", os.MFD_CLOEXEC)
+        os.truncate(memory, 2 * MIB)
+        self.addCleanup(os.close, memory)
+        # A header, data, a status: an available ring with one entry.
+        os.pwrite(memory, struct.pack("<" + "QIHH" * 3, 0x4000, 16, 1, 1, data_at, 4096, 1, 2, 0x5000, 1, 2, 0), 0x1000)
+        os.pwrite(memory, struct.pack("<HHH", 0, 1, 0), 0x2000)
+        os.pwrite(memory, bytes(PAGE), 0x3000)
+        os.pwrite(memory, struct.pack("<IIQ", 1, 0, 0), 0x4000)
+        os.pwrite(memory, b"\xee", 0x5000)
+        front.send(SET_TABLE, struct.pack("=IIQQQQ", 1, 0, 0, 2 * MIB, USER, 0), [memory])
+        self.assertEqual(len(front.all_of(12 + 40)), 52)
+        front.send(SET_TABLE, struct.pack("=Q", 0))
+        front.send(SET_NUM, struct.pack("=II", 0, 4))
+        front.send(SET_ADDR, struct.pack("=IIQQQQ", 0, 0, USER + 0x1000, USER + 0x3000, USER + 0x2000, 0))
+        kick = os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.addCleanup(os.close, kick)
+        front.send(SET_KICK, struct.pack("=Q", 0), [kick])
+        front.done(ENABLE, struct.pack("=II", 0, 1))
+        self.assertTrue(select.select([uffd], [], [], WAIT)[0], "no page was asked for")
+        self.assertEqual(struct.unpack_from("<B", os.read(uffd, 32))[0], 0x12)
+        return front
+
+    def test_a_page_that_does_not_come_is_not_written_as_zeros(self):
+        with open(self.image, "r+b") as file:
+            file.write(b"A" * PAGE)
+        for more in ((), ("--no-uring",)):
+            for asks in (False, True):
+                self.begin("--postcopy", *more)
+                front = self.in_post_copy()
+                # With it the thread of the socket waits for that of the queue.
+                if asks:
+                    front.send(GET_BASE, struct.pack("=II", 0, 0))
+                front.connection.close()
+                self.assertTrue(self.connect().number(GET_FEATURES))
+                with open(self.image, "rb") as file:
+                    self.assertEqual(file.read(PAGE), b"A" * PAGE)
+                self.child.send_signal(signal.SIGTERM)
+                self.child.communicate(timeout=WAIT)
+                self.assertEqual(self.child.returncode, 0)
+
+    def test_it_ends_though_a_page_does_not_come(self):
+        self.begin("--postcopy")
+        front = self.in_post_copy()
+        front.send(GET_BASE, struct.pack("=II", 0, 0))
+        self.child.send_signal(signal.SIGTERM)
+        self.child.communicate(timeout=WAIT)
+        self.assertEqual(self.child.returncode, 0)
 
     def test_the_file_is_free_while_no_queue_runs(self):
         self.begin()
