@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """guestmem blk: how it is started and ends, what it offers, what its file does to it. (Requests: test_vhost_foreign.c.)"""
 
+import contextlib
 import fcntl
 import json
 import os
+import platform
 import select
 import signal
 import socket
 import struct
 import subprocess
 
-from common import MIB, PAGE, TOOL, Case, end, guestmem, main, start, wait_for
+from common import MIB, PAGE, TOOL, Case, end, guestmem, main, read, start, wait_for
 
 WAIT = 60
 GET_FEATURES, SET_FEATURES, GET_PROTOCOL, SET_PROTOCOL, GET_QUEUES, SET_CHANNEL, GET_CONFIG = 1, 2, 15, 16, 17, 21, 24
 SET_TABLE, SET_NUM, SET_ADDR, GET_BASE, SET_KICK, ENABLE, ADVISE, LISTEN = 5, 8, 9, 11, 12, 18, 28, 29
 CONFIG_CHANGE = 2
 USER = 0x7f1200000000
+READ_CALL = 63 if platform.machine() == "aarch64" else 0
+SCALE = max(1, int(float(os.environ.get("GM_TEST_SCALE", "1"))))
 MQ, REPLY_ACK, BACKEND_REQ, PAGEFAULT, CONFIG, INFLIGHT, SLOTS = 0, 3, 5, 8, 9, 12, 15
 F_RO, F_DISCARD, F_ZEROES, F_PROTOCOL, F_VERSION_1, F_IOMMU, F_PACKED = 5, 13, 14, 30, 32, 33, 34
 
@@ -212,6 +216,22 @@ class Blk(Case):
         self.assertEqual(self.child.returncode, 0)
         self.assertEqual(said.count("the front-end's connection is ended"), 3)
 
+    def memory(self):
+        memory = os.memfd_create("guest", os.MFD_CLOEXEC)
+        os.truncate(memory, 2 * MIB)
+        self.addCleanup(os.close, memory)
+        return memory
+
+    def start_queue(self, front):
+        """Four entries; returns its kick."""
+        front.send(SET_NUM, struct.pack("=II", 0, 4))
+        front.send(SET_ADDR, struct.pack("=IIQQQQ", 0, 0, USER + 0x1000, USER + 0x3000, USER + 0x2000, 0))
+        kick = os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.addCleanup(os.close, kick)
+        front.send(SET_KICK, struct.pack("=Q", 0), [kick])
+        front.done(ENABLE, struct.pack("=II", 0, 1))
+        return kick
+
     def in_post_copy(self, data_at=MIB):
         """A front-end whose guest wants 4 KiB of a page written that does not come."""
         front = self.connect()
@@ -222,9 +242,7 @@ class Blk(Case):
         _, (uffd,), _, _ = socket.recv_fds(front.connection, 12, 1)
         self.addCleanup(os.close, uffd)
         front.done(LISTEN)
-        memory = os.memfd_create("guest", os.MFD_CLOEXEC)
-        os.truncate(memory, 2 * MIB)
-        self.addCleanup(os.close, memory)
+        memory = self.memory()
         # A header, data, a status: an available ring with one entry.
         os.pwrite(memory, struct.pack("<" + "QIHH" * 3, 0x4000, 16, 1, 1, data_at, 4096, 1, 2, 0x5000, 1, 2, 0), 0x1000)
         os.pwrite(memory, struct.pack("<HHH", 0, 1, 0), 0x2000)
@@ -234,12 +252,7 @@ class Blk(Case):
         front.send(SET_TABLE, struct.pack("=IIQQQQ", 1, 0, 0, 2 * MIB, USER, 0), [memory])
         self.assertEqual(len(front.all_of(12 + 40)), 52)
         front.send(SET_TABLE, struct.pack("=Q", 0))
-        front.send(SET_NUM, struct.pack("=II", 0, 4))
-        front.send(SET_ADDR, struct.pack("=IIQQQQ", 0, 0, USER + 0x1000, USER + 0x3000, USER + 0x2000, 0))
-        kick = os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.addCleanup(os.close, kick)
-        front.send(SET_KICK, struct.pack("=Q", 0), [kick])
-        front.done(ENABLE, struct.pack("=II", 0, 1))
+        self.start_queue(front)
         self.assertTrue(select.select([uffd], [], [], WAIT)[0], "no page was asked for")
         self.assertEqual(struct.unpack_from("<B", os.read(uffd, 32))[0], 0x12)
         return front
@@ -269,6 +282,35 @@ class Blk(Case):
         self.child.send_signal(signal.SIGTERM)
         self.child.communicate(timeout=WAIT)
         self.assertEqual(self.child.returncode, 0)
+
+    def waits_in_read(self):
+        calls = []
+        for task in os.listdir(f"/proc/{self.child.pid}/task"):
+            with contextlib.suppress(OSError):
+                calls.append(read(f"/proc/{self.child.pid}/task/{task}/syscall").split()[0])
+        return str(READ_CALL) in calls
+
+    def test_a_kick_that_is_taken_away_holds_nobody_up(self):
+        """It is there when it is looked for, and gone when it is read; and its reads would wait."""
+        self.begin()
+        front = self.connect()
+        front.number(GET_FEATURES)
+        front.negotiate(REPLY_ACK)
+        front.send(SET_FEATURES, struct.pack("=Q", bit(F_PROTOCOL) | bit(F_VERSION_1)))
+        front.send(SET_TABLE, struct.pack("=IIQQQQ", 1, 0, 0, 2 * MIB, USER, 0), [self.memory()])
+        kick = self.start_queue(front)
+        for i in range(6000 * SCALE):
+            os.set_blocking(kick, True)
+            os.eventfd_write(kick, 1)
+            for _ in range(i % 500):
+                pass
+            os.set_blocking(kick, False)
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(kick)
+            os.set_blocking(kick, True)
+            self.assertFalse(self.waits_in_read(), i)
+        front.connection.close()
+        self.ends_well()
 
     def test_the_file_is_free_while_no_queue_runs(self):
         self.begin()
