@@ -89,8 +89,9 @@ bool keep_recv(int sock, struct keep_packet *ret, int fds[KEEP_FDS])
 static bool name_socket(struct sockaddr_un *addr, const char *path)
 {
 	*addr = (struct sockaddr_un){.sun_family = AF_UNIX};
-	errno = ENAMETOOLONG;
-	if (strlen(path) >= sizeof(addr->sun_path))
+	/* Without a name the kernel would choose one, which nobody knows. */
+	errno = path[0] ? ENAMETOOLONG : ENOENT;
+	if (!path[0] || strlen(path) >= sizeof(addr->sun_path))
 		return false;
 	memcpy(addr->sun_path, path, strlen(path) + 1);
 	return true;

@@ -11,6 +11,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "keep.h"
+
 static const struct tool_option options[] = {
 	{"trace", 't', NULL, "show each message"},
 	{"json", 'j', NULL, "a line of JSON for each message and report"},
@@ -66,22 +68,6 @@ static bool address_of(const char *path, struct sockaddr_un *ret)
 	}
 	memcpy(ret->sun_path, path, strlen(path));
 	return true;
-}
-
-static int listen_at(const char *path)
-{
-	struct sockaddr_un addr;
-	int fd;
-
-	if (!address_of(path, &addr))
-		return -1;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && bind(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 && listen(fd, 1) == 0)
-		return fd;
-	tool_error("%s: cannot listen: %s", path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	return -1;
 }
 
 static int connect_to(const char *path)
@@ -163,7 +149,7 @@ int cmd_vhost_user(int argc, char **argv)
 		tool_error("signals cannot be waited for: %s", strerror(errno));
 		return EXIT_FAILED;
 	}
-	listener = listen_at(argv[first + 1]);
+	listener = listen_on(argv[first + 1], SOCK_STREAM);
 	if (listener < 0)
 		return EXIT_FAILED;
 	status = serve(&o, listener, argv[first + 2]);

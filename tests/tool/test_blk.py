@@ -130,6 +130,9 @@ class Blk(Case):
         self.fails(1, self.socket, "listens", args=["blk", "-b", self.image, "-s", self.socket])
         self.ends_well()
 
+    def test_a_socket_has_a_name(self):
+        self.fails(1, "No such file", args=["blk", "-b", self.image, "-s", ""])
+
     def test_a_stale_socket_is_replaced(self):
         self.begin()
         self.connect()

@@ -75,6 +75,18 @@ class Inspect(Case):
         self.assertFalse(os.path.exists(self.front_path))
         return [json.loads(line) for line in out.splitlines()]
 
+    def test_a_stale_socket_is_replaced_and_one_that_is_served_stays(self):
+        self.begin()
+        self.connect()
+        self.fails(1, self.front_path, "listens", args=["vhost-user", "inspect", self.front_path, self.back_path])
+        self.child.kill()
+        self.child.wait()
+        self.assertTrue(os.path.exists(self.front_path))
+        self.begin("--json")
+        front, back = self.connect()
+        self.passes(front, back, message(GET_FEATURES))
+        self.finish()
+
     def test_what_is_shared(self):
         self.begin("--json", "--trace")
         front, back = self.connect()
