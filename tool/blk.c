@@ -134,6 +134,11 @@ static bool check(const struct blk_opts *o)
 		tool_error("blk: --blk-file FILE is wanted (see guestmem blk --help)");
 		return false;
 	}
+	if (blk_is_export(o->file) && (o->direct || o->plain || o->block)) {
+		tool_error("blk: --direct, --no-uring and --block-size are for files; of an export "
+			   "its server decides");
+		return false;
+	}
 	if ((o->fd >= 0) + (o->socket != NULL) > 1) {
 		tool_error("blk: --socket-path or --fd, not both");
 		return false;

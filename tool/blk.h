@@ -76,6 +76,7 @@ struct blk {
 bool blk_is_ending(struct blk *b);
 
 /* ---- blk_disk.c ---- */
+bool blk_is_export(const char *file);
 /* False after a message. */
 bool blk_open_disk(struct blk *b);
 /* For the queues that run; false after a message. */

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/file.h>
 #include <time.h>
@@ -19,7 +20,7 @@
 
 #define LOCK_WAIT 10.0
 
-static bool is_uri(const char *file)
+bool blk_is_export(const char *file)
 {
 	return strncmp(file, "nbd://", 6) == 0 || strncmp(file, "nbds://", 7) == 0 ||
 	       strncmp(file, "nbd+", 4) == 0 || strncmp(file, "nbds+", 5) == 0;
@@ -90,7 +91,34 @@ static bool open_nbd(struct blk *b)
 	return rc == 0;
 }
 
+/* What is no fault, but seldom what was meant. */
+static bool look_at(const struct blk *b)
+{
+	struct gm_disk_info info = {.size = sizeof(info)};
+	static _Alignas(4096) char first[4096];
+	int rc = gm_disk_look(b->disk, &info);
+
+	if (rc < 0) {
+		tool_error("%s: %s", b->opts.file, strerror(-rc));
+		return false;
+	}
+	if (info.len < info.block)
+		tool_note("%s has %" PRIu64
+			  " bytes, less than a block of %u: the guest sees a disk without any",
+			b->opts.file, info.len, info.block);
+	else if (info.len % info.block)
+		tool_note("%s: the guest does not see the last %" PRIu64
+			  " bytes, less than a block of %u",
+			b->opts.file, info.len % info.block, info.block);
+	if (b->file >= 0 && pread(b->file, first, sizeof(first), 0) >= 4 &&
+		memcmp(first, "QFI\xfb", 4) == 0)
+		tool_note("%s looks like a qcow2 image, and is served as it is: qemu-nbd serves "
+			  "what is in it (see guestmem-blk(1))",
+			b->opts.file);
+	return true;
+}
+
 bool blk_open_disk(struct blk *b)
 {
-	return is_uri(b->opts.file) ? open_nbd(b) : open_file(b);
+	return (blk_is_export(b->opts.file) ? open_nbd(b) : open_file(b)) && look_at(b);
 }

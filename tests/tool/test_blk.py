@@ -119,6 +119,29 @@ class Blk(Case):
             self.fails(2, option, str(value)[:5], args=["blk", "-b", self.image, "-s", self.socket, f"--{option}={value}"])
         self.assertFalse(os.path.exists(self.socket))
 
+    def test_options_of_files_are_not_for_exports(self):
+        for option in ("--direct", "--no-uring", "--block-size=4096"):
+            self.fails(2, "its server", args=["blk", "-b", "nbd+unix:///?socket=/nowhere", "-s", self.socket, option])
+
+    def test_what_is_seldom_meant_is_said(self):
+        for content, word in ((b"QFI\xfb" + bytes(1020), "qemu-nbd"), (b"x" * 100, "without any"), (b"", "without any"),
+                              (b"x" * 600, "the last 88 bytes"), (b"x" * 1024, None)):
+            with open(self.image, "wb") as file:
+                file.write(content)
+            self.begin()
+            front = self.connect()
+            front.number(GET_FEATURES)
+            front.negotiate(CONFIG)
+            self.assertEqual(struct.unpack_from("<Q", front.config())[0], len(content) // 512)
+            self.child.terminate()
+            _, said = self.child.communicate(timeout=WAIT)
+            self.assertEqual(self.child.returncode, 0)
+            if word:
+                self.assertRegex(said, r"\Aguestmem: note: [^\n]+\n\Z")
+                self.assertIn(word, said)
+            else:
+                self.assertEqual(said, "")
+
     def test_what_is_no_disk_is_said(self):
         for path, word in (("/nowhere", "No such file"), (self.dir, "directory"), ("/dev/null", "/dev/null"),
                            ("nbd+unix:///?socket=/nowhere", "nbd")):
