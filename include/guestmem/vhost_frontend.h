@@ -191,7 +191,8 @@ GM_API int gm_vhost_frontend_step(
  * @desc:  guest addresses; IOVAs with GM_VHOST_F_IOMMU_PLATFORM. Of a packed ring: the ring
  * @avail: the driver's events
  * @used:  the device's events
- * @base:  where it begins; of a packed ring as in GET_VRING_BASE
+ * @base:  where it begins, as GET_VRING_BASE says it. A fresh ring: 0, or if it is packed 0x80008000 (then 0 is a
+ *         place too, where a back-end waits for ever)
  * @kick:  eventfd, borrowed and dup'ed; -1: none, the back-end polls
  * @call:  eventfd, borrowed and dup'ed; -1: none
  * @error: eventfd, borrowed and dup'ed; -1: none
