@@ -400,6 +400,8 @@ static bool open_door(struct blk *b)
 		door.socket_plus = b->opts.fd + 1;
 	} else {
 		b->listener = systemd_socket("");
+		/* Whose socket it is removes it. */
+		b->made_socket = b->listener < 0;
 		if (b->listener < 0 && !b->opts.socket) {
 			tool_error("blk: --socket-path PATH or --fd N is wanted (see guestmem blk "
 				   "--help)");
@@ -448,7 +450,7 @@ static void close_all(struct blk *b)
 	gm_disk_destroy(b->disk);
 	if (b->listener >= 0)
 		close(b->listener);
-	if (b->listener >= 0 && b->opts.socket)
+	if (b->listener >= 0 && b->made_socket)
 		unlink(b->opts.socket);
 	if (b->file >= 0)
 		close(b->file);

@@ -65,6 +65,7 @@ struct blk {
 	struct blk_queue queues[BLK_QUEUES_MAX];
 	int file; /* -1: none */
 	int listener;
+	bool made_socket; /* and not a service manager */
 	int signals;
 	int timer;
 	bool ending;

@@ -475,6 +475,9 @@ static bool begin(struct keep *k)
 	k->epoll = epoll_create1(EPOLL_CLOEXEC);
 	k->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	k->socket = systemd_socket("");
+	/* Whose socket it is removes it. */
+	if (k->socket >= 0)
+		k->path = NULL;
 	if (k->socket < 0 && k->path)
 		k->socket = listen_on(k->path, SOCK_SEQPACKET);
 	else if (k->socket < 0)

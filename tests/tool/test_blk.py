@@ -228,6 +228,26 @@ class Blk(Case):
                                                     pass_fds=[file.fileno()]))
         self.fails(1, "fd 77", args=["blk", "--fd", 77, "--blk-file", self.image])
 
+    def test_a_socket_of_a_service_manager_stays(self):
+        for words in (("blk", "--blk-file", self.image, "--socket-path"), ("keep",)):
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET if words == ("keep",) else socket.SOCK_STREAM)
+            listener.bind(self.socket)
+            listener.listen(1)
+            given = f'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@" 3<&{listener.fileno()}'
+            ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            ready.bind(self.path("ready"))
+            ready.settimeout(WAIT)
+            child = start("/bin/sh", "-c", given, "sh", TOOL, *words, self.socket, pass_fds=[listener.fileno()],
+                          env={**os.environ, "NOTIFY_SOCKET": self.path("ready")})
+            self.assertEqual(ready.recv(100), b"READY=1")
+            child.terminate()
+            _, said = child.communicate(timeout=WAIT)
+            self.assertEqual(child.returncode, 0, said)
+            self.assertTrue(os.path.exists(self.socket), words)
+            for mine in (listener, ready):
+                os.unlink(mine.getsockname())
+                mine.close()
+
     def test_a_bad_front_end_loses_its_connection_and_no_more(self):
         self.begin()
         for wrong in (b"\xff" * 12, struct.pack("=III", 5, 1, 1 << 20), struct.pack("=III", 1, 2, 0)):
