@@ -36,6 +36,7 @@ struct disk_file {
 	uint32_t flags;    /* GM_DISK_NO_URING */
 	uint32_t no_punch; /* atomic: it was tried in vain */
 	uint32_t no_zero;
+	int32_t lost; /* atomic: why what was written may not be kept; 0 */
 	void *zeros;
 	struct iovec zero_slices[DISK_ZERO_SLICES];
 	struct gm_disk_info info;
@@ -81,6 +82,8 @@ void gm_disk_next(
 	struct disk_file *file, struct gm_disk_req *req, struct iovec *room, struct disk_call *ret);
 /* Of a call's result: 1: another call; 0: all is done; or the error. */
 int gm_disk_settle(struct disk_file *file, struct gm_disk_req *req, int64_t res);
+/* A sync failed: from now on each flush does. */
+void gm_disk_lose(struct disk_file *file, int rc);
 
 /* How requests to a file are carried out. */
 struct disk_engine {

@@ -134,12 +134,34 @@ static int other_way(struct disk_file *file, struct gm_disk_req *req)
 	return 1;
 }
 
+/*
+ * The kernel tells once that pages could not be written, and counts them as written from then on: a later flush, of
+ * another queue perhaps, would promise what is gone. With O_DIRECT there are no such pages.
+ */
+void gm_disk_lose(struct disk_file *file, int rc)
+{
+	if (!file->is_direct)
+		__atomic_store_n(&file->lost, rc, __ATOMIC_RELAXED);
+}
+
+static int settle_sync(struct disk_file *file, int64_t res)
+{
+	int rc = res < 0 ? gm_checked_code((int)res) : 0;
+
+	if (rc)
+		gm_disk_lose(file, rc);
+	return rc ? rc : __atomic_load_n(&file->lost, __ATOMIC_RELAXED);
+}
+
 int gm_disk_settle(struct disk_file *file, struct gm_disk_req *req, int64_t res)
 {
 	const struct disk_job *job = disk_job(req);
 
 	if (res == -EINTR)
 		return 1;
+	/* The kernel says so of its own sync behind a write too. */
+	if (res == -EIO && req->op == GM_DISK_WRITE && (req->flags & GM_DISK_DURABLE))
+		gm_disk_lose(file, -EIO);
 	switch (job->way) {
 	case DISK_MOVE:
 	case DISK_WRITE_ZEROS:
@@ -150,7 +172,7 @@ int gm_disk_settle(struct disk_file *file, struct gm_disk_req *req, int64_t res)
 			return other_way(file, req);
 		return res < 0 ? gm_checked_code((int)res) : 0;
 	default:
-		return res < 0 ? gm_checked_code((int)res) : 0;
+		return settle_sync(file, res);
 	}
 }
 

@@ -78,6 +78,8 @@ static int64_t call(
 		do {
 			rc = gm_sys_sync(file->fd, true);
 		} while (rc == -EINTR);
+		if (rc)
+			gm_disk_lose(file, rc);
 		done = rc ? rc : done;
 	}
 	return done;
