@@ -35,6 +35,9 @@ static void complain(struct blk_queue *q, int rc, const struct gm_error *err)
 	if (rc == -EAGAIN || q->broken)
 		return;
 	q->broken = true;
+	/* What is under way is still answered. Memory that was not there may come: of that the ring is looked at. */
+	if (rc == -EPROTO)
+		gm_virtio_blk_pause(q->q, true);
 	tool_error("queue %u: %s", q->index, err->text);
 	gm_vhost_backend_error(q->blk->backend, q->index);
 }

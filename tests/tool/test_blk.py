@@ -16,7 +16,7 @@ from common import MIB, PAGE, TOOL, Case, end, guestmem, main, read, start, wait
 
 WAIT = 60
 GET_FEATURES, SET_FEATURES, GET_PROTOCOL, SET_PROTOCOL, GET_QUEUES, SET_CHANNEL, GET_CONFIG = 1, 2, 15, 16, 17, 21, 24
-SET_TABLE, SET_NUM, SET_ADDR, GET_BASE, SET_KICK, ENABLE, ADVISE, LISTEN = 5, 8, 9, 11, 12, 18, 28, 29
+SET_TABLE, SET_NUM, SET_ADDR, GET_BASE, SET_KICK, SET_ERR, ENABLE, ADVISE, LISTEN = 5, 8, 9, 11, 12, 14, 18, 28, 29
 CONFIG_CHANGE = 2
 USER = 0x7f1200000000
 READ_CALL = 63 if platform.machine() == "aarch64" else 0
@@ -268,6 +268,14 @@ class Blk(Case):
         self.addCleanup(os.close, memory)
         return memory
 
+    def lay_out(self, memory, data_at):
+        """A write of 4 KiB: header, data, status; and an available ring with that one entry."""
+        os.pwrite(memory, struct.pack("<" + "QIHH" * 3, 0x4000, 16, 1, 1, data_at, 4096, 1, 2, 0x5000, 1, 2, 0), 0x1000)
+        os.pwrite(memory, struct.pack("<HHH", 0, 1, 0), 0x2000)
+        os.pwrite(memory, bytes(PAGE), 0x3000)
+        os.pwrite(memory, struct.pack("<IIQ", 1, 0, 0), 0x4000)
+        os.pwrite(memory, b"\xee", 0x5000)
+
     def start_queue(self, front):
         """Four entries; returns its kick."""
         front.send(SET_NUM, struct.pack("=II", 0, 4))
@@ -289,12 +297,7 @@ class Blk(Case):
         self.addCleanup(os.close, uffd)
         front.done(LISTEN)
         memory = self.memory()
-        # A header, data, a status: an available ring with one entry.
-        os.pwrite(memory, struct.pack("<" + "QIHH" * 3, 0x4000, 16, 1, 1, data_at, 4096, 1, 2, 0x5000, 1, 2, 0), 0x1000)
-        os.pwrite(memory, struct.pack("<HHH", 0, 1, 0), 0x2000)
-        os.pwrite(memory, bytes(PAGE), 0x3000)
-        os.pwrite(memory, struct.pack("<IIQ", 1, 0, 0), 0x4000)
-        os.pwrite(memory, b"\xee", 0x5000)
+        self.lay_out(memory, data_at)
         front.send(SET_TABLE, struct.pack("=IIQQQQ", 1, 0, 0, 2 * MIB, USER, 0), [memory])
         self.assertEqual(len(front.all_of(12 + 40)), 52)
         front.send(SET_TABLE, struct.pack("=Q", 0))
@@ -357,6 +360,34 @@ class Blk(Case):
             self.assertFalse(self.waits_in_read(), i)
         front.connection.close()
         self.ends_well()
+
+    def test_a_ring_that_was_broken_stands_still(self):
+        """Also when what it says is right again."""
+        self.begin()
+        front = self.connect()
+        front.number(GET_FEATURES)
+        front.negotiate(REPLY_ACK)
+        front.send(SET_FEATURES, struct.pack("=Q", bit(F_PROTOCOL) | bit(F_VERSION_1)))
+        memory = self.memory()
+        self.lay_out(memory, MIB)
+        front.send(SET_TABLE, struct.pack("=IIQQQQ", 1, 0, 0, 2 * MIB, USER, 0), [memory])
+        broken = os.eventfd(0, os.EFD_CLOEXEC)
+        self.addCleanup(os.close, broken)
+        front.send(SET_ERR, struct.pack("=Q", 0), [broken])
+        kick = self.start_queue(front)
+        self.assertTrue(wait_for(lambda: os.pread(memory, 1, 0x5000) == b"\0", WAIT))
+        # Six entries of four are available, then one more than was.
+        for index in (7, 2):
+            os.pwrite(memory, struct.pack("<H", index), 0x2002)
+            os.pwrite(memory, b"\xee", 0x5000)
+            os.eventfd_write(kick, 1)
+            if index == 7:
+                self.assertTrue(select.select([broken], [], [], WAIT)[0])
+            self.assertTrue(wait_for(lambda: not select.select([kick], [], [], 0)[0], WAIT))
+        front.send(GET_BASE, struct.pack("=II", 0, 0))
+        self.assertEqual(struct.unpack("=IIIII", front.all_of(20))[4], 1)
+        self.assertEqual(os.pread(memory, 1, 0x5000), b"\xee")
+        self.assertEqual(os.eventfd_read(broken), 1)
 
     def test_the_file_is_free_while_no_queue_runs(self):
         self.begin()
