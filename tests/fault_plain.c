@@ -85,6 +85,7 @@ WRAP(int, gm_sys_socketpair, (int ret_fds[2]), (ret_fds), .fd = -1)
 WRAP(int, gm_sys_accept, (int fd), (fd), .fd = fd)
 WRAP(int, gm_sys_socket_kind, (int fd, int *ret_domain, int *ret_type), (fd, ret_domain, ret_type),
 	.fd = fd)
+WRAP(int, gm_sys_socket_listens, (int fd), (fd), .fd = fd)
 WRAP(int, gm_sys_sigaction, (int sig, const struct sigaction *act, struct sigaction *ret_old),
 	(sig, act, ret_old), .flags = (uint64_t)sig)
 WRAP(int, gm_sys_getrlimit, (int resource, struct rlimit *ret), (resource, ret),

@@ -436,6 +436,12 @@ static void connections_may_be_given_or_made(void **state)
 	door.socket_plus = f.kick + 1;
 	assert_int_equal(gm_vhost_server_add(server, &door, NULL, &err), -ENOTSOCK);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	door.socket_plus = listen_fd + 1;
+	assert_int_equal(gm_vhost_server_add(server, &door, NULL, &err), -EINVAL);
+	door.socket_plus = 0;
+	door.listener_plus = pair[0] + 1;
+	assert_int_equal(gm_vhost_server_add(server, &door, NULL, &err), -EINVAL);
+	door.listener_plus = 0;
 	door.socket_plus = pair[0] + 1;
 	assert_ok(gm_vhost_server_add(server, &door, NULL, &err));
 	send_msg(pair[1], GM_VHOST_GET_FEATURES, "", 0);

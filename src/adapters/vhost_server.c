@@ -430,6 +430,23 @@ void gm_vhost_server_destroy(struct gm_vhost_server *s)
 	gm_sys_free(s);
 }
 
+/* One that listens is never read from, and one that does not has nobody to accept. */
+static int check_socket(int fd, bool listens, struct gm_error *err)
+{
+	int rc = gm_vhost_check_socket(fd, err);
+
+	if (rc)
+		return rc;
+	rc = gm_sys_socket_listens(fd);
+	if (rc < 0)
+		return gm_error_set(err, rc, 0, 0, "vhost-user: fd %d: %s", fd, gm_error_word(rc));
+	if (rc != listens)
+		return gm_error_set(err, -EINVAL, 0, 0, "vhost-user: fd %d %s is wanted", fd,
+			listens ? "does not listen, and one that does"
+				: "listens, and one that is connected");
+	return 0;
+}
+
 static int check_door(const struct gm_vhost_door *d, struct gm_error *err)
 {
 	const int ways = (d->socket_plus != 0) + (d->listener_plus != 0) + (d->connect != NULL);
@@ -437,9 +454,9 @@ static int check_door(const struct gm_vhost_door *d, struct gm_error *err)
 	if (!d->backend || ways != 1 || d->socket_plus < 0 || d->listener_plus < 0)
 		return gm_error_set(err, -EINVAL, 0, 0,
 			"vhost-user: a device has a back-end, and one way for front-ends to come");
-	if (!d->connect)
-		return gm_vhost_check_socket(d->socket_plus + d->listener_plus - 1, err);
-	return 0;
+	if (d->connect)
+		return 0;
+	return check_socket(d->socket_plus + d->listener_plus - 1, d->listener_plus != 0, err);
 }
 
 int gm_vhost_server_add(struct gm_vhost_server *s, const struct gm_vhost_door *user,

@@ -48,6 +48,14 @@ int gm_sys_socket_kind(int fd, int *ret_domain, int *ret_type)
 	return 0;
 }
 
+int gm_sys_socket_listens(int fd)
+{
+	socklen_t len = sizeof(int);
+	int listens;
+
+	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) ? -errno : listens != 0;
+}
+
 int gm_sys_peek_from_start(int fd)
 {
 	const int start = 0;

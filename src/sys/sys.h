@@ -109,6 +109,7 @@ ssize_t gm_sys_recvmsg(int fd, struct msghdr *msg, int flags);
 ssize_t gm_sys_send(int fd, const void *buf, size_t len, int flags);
 ssize_t gm_sys_recv(int fd, void *buf, size_t len, int flags);
 int gm_sys_socket_kind(int fd, int *ret_domain, int *ret_type); /* AF_*, SOCK_* */
+int gm_sys_socket_listens(int fd);                              /* 1, 0, or negative */
 /* MSG_PEEK begins with the first byte that was not received, and goes on behind what was seen. */
 int gm_sys_peek_from_start(int fd);
 int gm_sys_peer_uid(int fd, uid_t *ret);   /* who connected a Unix socket, as of then */

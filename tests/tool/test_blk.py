@@ -226,6 +226,11 @@ class Blk(Case):
         with open(self.image, "rb") as file:
             self.fails(1, "socket", result=guestmem("blk", "--fd", file.fileno(), "--blk-file", self.image,
                                                     pass_fds=[file.fileno()]))
+        with socket.socket(socket.AF_UNIX) as door:
+            door.bind(self.socket)
+            door.listen(1)
+            self.fails(1, "listens", "connected", result=guestmem(
+                "blk", "--fd", door.fileno(), "--blk-file", self.image, pass_fds=[door.fileno()]))
         self.fails(1, "fd 77", args=["blk", "--fd", 77, "--blk-file", self.image])
 
     def test_a_socket_of_a_service_manager_stays(self):
