@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 
+#include "adapters/vhost_backend.h"
 #include "fault.h"
 
 static const uint64_t protocol = P(CONFIGURE_MEM_SLOTS) | P(REPLY_ACK) | P(LOG_SHMFD) |
@@ -197,7 +198,10 @@ static void *read_one(void *ctx)
 	return (void *)rc;
 }
 
-/* Memory that cannot be taken away when a front-end leaves in post-copy: better zeros than to wait for ever. */
+/*
+ * A front-end has left in post-copy, and its memory cannot be taken away: better zeros than to wait for ever. Whether it
+ * has left is asked again.
+ */
 static void who_waits_is_let_go_also_if_memory_stays(void **state)
 {
 	const struct gm_vhost_backend_opts opts = {.flags = GM_VHOST_BACKEND_POSTCOPY};
@@ -207,6 +211,7 @@ static void who_waits_is_let_go_also_if_memory_stays(void **state)
 	struct gm_vhost_memory table = {.nr = 1, .region = {all}};
 	struct pollfd wait = {.events = POLLIN};
 	pthread_t thread;
+	int pair[2];
 	void *rc;
 
 	(void)state;
@@ -221,9 +226,18 @@ static void who_waits_is_let_go_also_if_memory_stays(void **state)
 	assert_int_equal(say_raw(&f, &taken, NULL, 0), 0);
 	assert_int_equal(pthread_create(&thread, NULL, read_one, &f), 0);
 	assert_int_equal(poll(&wait, 1, 60000), 1);
-	fault_set(&(struct fault_plan){.fn = FAULT_gm_sys_mmap, .nth = 1, .error = ENOMEM});
-	gm_vhost_backend_disconnect(f.b);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	f.b->peer = pair[0];
+	assert_int_equal(gm_vhost_backend_let_go(f.b, false), 0);
+	close(pair[1]);
+	fault_set(&(struct fault_plan){.fn = FAULT_gm_sys_poll_gone, .nth = 1, .error = EINTR});
+	assert_int_equal(gm_vhost_backend_let_go(f.b, false), 0);
 	assert_int_equal(fault_hits(), 1);
+	fault_set(&(struct fault_plan){.fn = FAULT_gm_sys_mmap, .nth = 1, .error = ENOMEM});
+	assert_int_equal(gm_vhost_backend_let_go(f.b, false), 1);
+	assert_int_equal(fault_hits(), 1);
+	f.b->peer = -1;
+	close(pair[0]);
 	fault_set(NULL);
 	pthread_join(thread, &rc);
 	assert_int_equal((intptr_t)rc, 0);
