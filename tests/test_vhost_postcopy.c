@@ -297,7 +297,11 @@ static void a_device_that_waits_lets_go_itself(void **state)
 	pthread_join(thread, &rc);
 	assert_int_equal((intptr_t)rc, -EACCES);
 	assert_int_equal(gm_vhost_backend_let_go(f.b, true), 0);
-	/* The same table brings it back. */
+	/* A queue does not run on what comes yet, and the connection is over. */
+	assert_int_equal(ask_table(&f, &all, &f.fd, 1), -EPROTO);
+	assert_int_equal(say(&f, GM_VHOST_GET_FEATURES, "", 0, NULL, 0), -EPROTO);
+	gm_vhost_backend_disconnect(f.b);
+	negotiate(&f, 0, 0);
 	share_ram(&f);
 	make_driver(&f);
 	start_ring(&f, 0, 0);

@@ -278,8 +278,9 @@ GM_API uint64_t gm_vhost_backend_channel_event(struct gm_vhost_backend *backend)
  * @anyway:  also if the front-end is still there
  *
  * For a device that waits in queue_stop or drain for a thread which may wait for a page of post-copy: if the front-end
- * has closed its connection (of a gm_vhost_server) all that wait get an error. Its memory is of no use until there is
- * another table. Returns 1: that was done; 0: there was no reason. Threads: that of the callback. Since: 0.1.
+ * has closed its connection (of a gm_vhost_server) all that wait get an error. No queue runs any more, and the next
+ * message ends the connection. Returns 1: that was done; 0: there was no reason. Threads: that of the callback.
+ * Since: 0.1.
  */
 GM_API int gm_vhost_backend_let_go(struct gm_vhost_backend *backend, bool anyway);
 

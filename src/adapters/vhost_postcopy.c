@@ -207,6 +207,8 @@ int gm_vhost_backend_let_go(struct gm_vhost_backend *b, bool anyway)
 	if (!anyway && (b->peer < 0 || gm_sys_poll_gone(b->peer) <= 0))
 		return 0;
 	gm_vhost_postcopy_stop(b);
+	/* No queue runs again, also not on what the message that is being handled brings. */
+	b->wants_ack = true;
 	return 1;
 }
 
