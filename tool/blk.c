@@ -15,7 +15,7 @@
 
 #include <guestmem/guard.h>
 
-#include "keep.h"
+#include "sockets.h"
 #include "systemd.h"
 #include "tool.h"
 
@@ -408,7 +408,7 @@ static bool open_door(struct blk *b)
 			return false;
 		}
 		if (b->listener < 0)
-			b->listener = listen_on(b->opts.socket, SOCK_STREAM);
+			b->listener = listen_on(b->opts.socket, SOCK_STREAM, 0);
 		if (b->listener < 0)
 			return false;
 		door.listener_plus = b->listener + 1;

@@ -23,6 +23,7 @@
 #include <guestmem/pager_run.h>
 
 #include "record.h"
+#include "sockets.h"
 #include "systemd.h"
 #include "tool.h"
 
@@ -479,7 +480,7 @@ static bool begin(struct keep *k)
 	if (k->socket >= 0)
 		k->path = NULL;
 	if (k->socket < 0 && k->path)
-		k->socket = listen_on(k->path, SOCK_SEQPACKET);
+		k->socket = listen_on(k->path, SOCK_SEQPACKET, 0);
 	else if (k->socket < 0)
 		tool_error("keep: SOCKET is wanted, as no service manager has opened one (see "
 			   "guestmem keep --help)");

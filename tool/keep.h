@@ -42,10 +42,8 @@ bool keep_send(int sock, const struct keep_packet *packet, const int *fds);
 /* The descriptors are the caller's. False: nothing came (errno, 0 at the end), or no packet of ours (EPROTO). */
 bool keep_recv(int sock, struct keep_packet *ret, int fds[KEEP_FDS]);
 void keep_close(const struct keep_packet *packet, const int *fds);
-/* A Unix socket of packets: connected, or listening. -1 with errno. */
+/* A Unix socket of packets that is connected. -1 with errno. */
 int keep_connect(const char *path);
-/* A listening Unix socket; one that nobody listens on any more is replaced. -1 after a message. */
-int listen_on(const char *path, int type);
 /* Random. */
 uint64_t keep_number(void);
 

@@ -1,18 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* keep_wire.c - packets with descriptors, Unix sockets. */
+/* keep_wire.c - packets with descriptors. */
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "keep.h"
-#include "tool.h"
-
-#define BACKLOG 1024
+#include "sockets.h"
 
 union control {
 	struct cmsghdr align;
@@ -86,36 +82,6 @@ bool keep_recv(int sock, struct keep_packet *ret, int fds[KEEP_FDS])
 	return false;
 }
 
-static bool name_socket(struct sockaddr_un *addr, const char *path)
-{
-	*addr = (struct sockaddr_un){.sun_family = AF_UNIX};
-	/* Without a name the kernel would choose one, which nobody knows. */
-	errno = path[0] ? ENAMETOOLONG : ENOENT;
-	if (!path[0] || strlen(path) >= sizeof(addr->sun_path))
-		return false;
-	memcpy(addr->sun_path, path, strlen(path) + 1);
-	return true;
-}
-
-static int connect_to(const char *path, int type)
-{
-	struct sockaddr_un addr;
-	int fd;
-
-	if (!name_socket(&addr, path))
-		return -1;
-	fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
-		return fd;
-	if (fd >= 0) {
-		int error = errno;
-
-		close(fd);
-		errno = error;
-	}
-	return -1;
-}
-
 int keep_connect(const char *path)
 {
 	const struct timeval second = {.tv_sec = 1};
@@ -124,41 +90,6 @@ int keep_connect(const char *path)
 	if (fd >= 0)
 		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &second, sizeof(second));
 	return fd;
-}
-
-/* What a killed process left has nobody behind it. */
-static void remove_stale(const char *path, int type)
-{
-	struct stat st;
-	int fd;
-
-	if (lstat(path, &st) || !S_ISSOCK(st.st_mode))
-		return;
-	fd = connect_to(path, type | SOCK_NONBLOCK);
-	if (fd >= 0)
-		close(fd);
-	else if (errno == ECONNREFUSED)
-		unlink(path);
-}
-
-int listen_on(const char *path, int type)
-{
-	struct sockaddr_un addr;
-	int fd = -1;
-
-	if (name_socket(&addr, path)) {
-		remove_stale(path, type);
-		fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	}
-	if (fd >= 0 && bind(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 &&
-		listen(fd, BACKLOG) == 0)
-		return fd;
-	tool_error("%s: %s", path,
-		errno == EADDRINUSE ? "somebody listens there, or it is no socket"
-				    : strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	return -1;
 }
 
 uint64_t keep_number(void)

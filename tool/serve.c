@@ -13,8 +13,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "control.h"
 #include "json.h"
 #include "snapshot.h"
+#include "sockets.h"
 #include "systemd.h"
 #include "tool.h"
 
@@ -203,10 +205,7 @@ static void dispatch(struct serve *s, const struct serve_item *item)
 		serve_accept(s);
 		break;
 	case SERVE_CONTROL:
-		serve_control_accept(s);
-		break;
-	case SERVE_CLIENT:
-		serve_client_ready(s, item->of);
+		control_turn(s->control);
 		break;
 	case SERVE_CONNECTION:
 		serve_connection_look(s, item->of);
@@ -228,7 +227,7 @@ static void dispatch(struct serve *s, const struct serve_item *item)
 
 static bool must_tick(const struct serve *s)
 {
-	bool look = s->connections || s->clients || s->ending || (s->opts.keeper && s->keeper < 0);
+	bool look = s->connections || s->ending || (s->opts.keeper && s->keeper < 0);
 
 	for (const struct serve_guest *g = s->guests; g && !look; g = g->next)
 		look = g->look_at > 0 || g->ended;
@@ -269,7 +268,6 @@ static bool loop(struct serve *s)
 		}
 		serve_guests_sweep(s);
 		serve_connections_sweep(s);
-		serve_clients_sweep(s, tool_now());
 	}
 	return true;
 }
@@ -317,7 +315,7 @@ static bool open_listener(struct serve *s)
 		return false;
 	}
 	if (s->listener < 0) {
-		s->listener = listen_on(s->opts.socket, SOCK_STREAM);
+		s->listener = listen_on(s->opts.socket, SOCK_STREAM, 0);
 		s->made_socket = s->listener >= 0 && !s->opts.keeper;
 	}
 	if (s->listener < 0)
@@ -328,13 +326,11 @@ static bool open_listener(struct serve *s)
 
 static bool open_control(struct serve *s)
 {
+	static const struct control_ops ops = {.json = serve_json, .metrics = serve_metrics};
+
 	s->control_item = (struct serve_item){SERVE_CONTROL, NULL};
-	s->control = systemd_socket("control");
-	if (s->control < 0 && s->opts.control)
-		s->control = listen_on(s->opts.control, SOCK_STREAM);
-	if (s->control < 0)
-		return !s->opts.control;
-	return serve_watch(s, s->control, EPOLLIN, &s->control_item);
+	return control_open(s->opts.control, &ops, s, &s->control) &&
+	       (!s->control || serve_watch(s, control_fd(s->control), EPOLLIN, &s->control_item));
 }
 
 static bool open_image(struct serve *s)
@@ -356,7 +352,7 @@ static void end(struct serve *s)
 {
 	bool handover = s->opts.at_end == SERVE_HANDOVER && s->ending == 1;
 
-	serve_clients_end(s);
+	control_close(s->control);
 	if (!handover && s->ending) {
 		serve_keeper_drop(s, s->listener_id);
 		for (struct serve_connection *c = s->connections; c; c = c->next)
@@ -364,10 +360,6 @@ static void end(struct serve *s)
 	}
 	if (s->listener >= 0)
 		close(s->listener);
-	if (s->control >= 0)
-		close(s->control);
-	if (s->opts.control && s->control >= 0)
-		unlink(s->opts.control);
 	if (s->opts.socket && s->ending && !handover)
 		unlink(s->opts.socket);
 	serve_connections_end(s);
@@ -395,7 +387,6 @@ int cmd_serve(int argc, char **argv)
 		.epoll = -1,
 		.signals = -1,
 		.listener = -1,
-		.control = -1,
 		.keeper = -1,
 		.past = {.size = sizeof(s.past)},
 	};

@@ -22,12 +22,12 @@
 
 struct gm_wset;
 struct gm_wset_recorder;
+struct control;
 
 /* What is waited for. */
 enum serve_kind {
 	SERVE_LISTENER,
 	SERVE_CONTROL,
-	SERVE_CLIENT,
 	SERVE_CONNECTION,
 	SERVE_PAGER,
 	SERVE_PROCESS,
@@ -93,8 +93,6 @@ struct serve_guest {
 	unsigned int said;
 };
 
-struct serve_client;
-
 struct serve {
 	struct serve_opts opts;
 	struct image image;
@@ -102,20 +100,18 @@ struct serve {
 	struct tool_output *events; /* lines of JSON, or NULL */
 	int epoll;
 	int signals;
-	int listener; /* -1: the keeper has it */
-	int control;
-	uint64_t listener_id; /* the keeper's */
-	int keeper;           /* connected, or -1 */
+	int listener;            /* -1: the keeper has it */
+	struct control *control; /* or NULL */
+	uint64_t listener_id;    /* the keeper's */
+	int keeper;              /* connected, or -1 */
 	struct serve_item listener_item;
 	struct serve_item control_item;
 	struct serve_item signal_item;
 	struct serve_item keeper_item;
 	struct serve_connection *connections;
 	struct serve_guest *guests;
-	struct serve_client *clients;
 	size_t nr_connections;
 	size_t nr_guests; /* that are served */
-	size_t nr_clients;
 	uint32_t numbers;
 	uint32_t ending; /* signals that have come */
 	double ending_at;
@@ -181,14 +177,9 @@ void serve_keeper_tick(struct serve *s, double now);
 void serve_keeper_guest(struct serve *s, struct serve_guest *g);
 void serve_keeper_drop(struct serve *s, uint64_t id);
 
-/* ---- serve_control.c ---- */
-void serve_control_accept(struct serve *s);
-void serve_client_ready(struct serve *s, struct serve_client *c);
-void serve_clients_sweep(struct serve *s, double now);
-void serve_clients_end(struct serve *s);
-
 /* ---- serve_show.c ---- */
-json_t *serve_json(const struct serve *s);
-void serve_metrics(const struct serve *s, FILE *out);
+/* For the control socket; @ctx is the struct serve. */
+json_t *serve_json(void *ctx);
+void serve_metrics(void *ctx, FILE *out);
 
 #endif

@@ -2,6 +2,7 @@
 /* serve_show.c - what serve has done and has, as JSON and as Prometheus reads it. */
 #include <inttypes.h>
 
+#include "control.h"
 #include "json.h"
 #include "serve.h"
 #include "tool.h"
@@ -68,16 +69,10 @@ static const char *const classes[] = {"zero", "raw", "packed", "remote"};
 
 /* ---- JSON ---- */
 
-static json_t *json_buckets(const uint64_t *buckets, uint64_t *ret_count)
+static struct metrics_times times_of(const struct gm_pager_stats *stats, size_t k)
 {
-	json_t *json = json_array();
-
-	*ret_count = 0;
-	for (size_t i = 0; i < GM_PAGER_BUCKETS; i++) {
-		json_array_append_new(json, tool_json_number(buckets[i]));
-		*ret_count += buckets[i];
-	}
-	return json;
+	return (struct metrics_times){
+		stats->class_latency[k], GM_PAGER_BUCKETS, stats->class_ns[k]};
 }
 
 static json_t *json_stats(const struct gm_pager_stats *stats)
@@ -88,13 +83,12 @@ static json_t *json_stats(const struct gm_pager_stats *stats)
 
 	for (size_t i = 0; i < NR_FIGURES; i++)
 		json_object_set_new(json, figures[i].name, tool_json_number(value(stats, i)));
-	json_object_set_new(json, "latency", json_buckets(stats->latency, &count));
+	json_object_set_new(
+		json, "latency", json_buckets(stats->latency, GM_PAGER_BUCKETS, &count));
 	for (size_t k = 0; k < NR_CLASSES; k++) {
-		json_t *below = json_buckets(stats->class_latency[k], &count);
+		struct metrics_times times = times_of(stats, k);
 
-		json_object_set_new(by_class, classes[k],
-			json_pack("{s:o, s:f, s:o}", "count", tool_json_number(count),
-				"sum_seconds", (double)stats->class_ns[k] / 1e9, "below", below));
+		json_object_set_new(by_class, classes[k], json_times(&times));
 	}
 	json_object_set_new(json, "latency_by_class", by_class);
 	return json;
@@ -123,8 +117,9 @@ static json_t *json_guest(const struct serve_guest *g)
 		json_stats(&stats));
 }
 
-json_t *serve_json(const struct serve *s)
+json_t *serve_json(void *ctx)
 {
+	const struct serve *s = ctx;
 	struct gm_pager_stats sum = sum_of(s);
 	json_t *list = json_array();
 
@@ -141,50 +136,24 @@ json_t *serve_json(const struct serve *s)
 
 /* ---- Prometheus ---- */
 
-static void head(FILE *out, const char *name, const char *type, const char *help)
-{
-	fprintf(out, "# HELP guestmem_%s %s\n# TYPE guestmem_%s %s\n", name, help, name, type);
-}
-
-static void one(FILE *out, const char *name, const char *type, const char *help, uint64_t n)
-{
-	head(out, name, type, help);
-	fprintf(out, "guestmem_%s %" PRIu64 "\n", name, n);
-}
-
-/* Which of 2^i us faults of a class took less than. */
-static void latency_of(FILE *out, const struct gm_pager_stats *sum, size_t k)
-{
-	uint64_t below = 0;
-
-	for (size_t i = 0; i < GM_PAGER_BUCKETS; i++) {
-		below += sum->class_latency[k][i];
-		if (i + 1 < GM_PAGER_BUCKETS)
-			fprintf(out,
-				"guestmem_fault_seconds_bucket{class=\"%s\",le=\"%.9g\"} %" PRIu64
-				"\n",
-				classes[k], (double)(UINT64_C(1) << i) / 1e6, below);
-	}
-	fprintf(out, "guestmem_fault_seconds_bucket{class=\"%s\",le=\"+Inf\"} %" PRIu64 "\n",
-		classes[k], below);
-	fprintf(out, "guestmem_fault_seconds_sum{class=\"%s\"} %.9f\n", classes[k],
-		(double)sum->class_ns[k] / 1e9);
-	fprintf(out, "guestmem_fault_seconds_count{class=\"%s\"} %" PRIu64 "\n", classes[k], below);
-}
-
 static void latency(FILE *out, const struct gm_pager_stats *sum)
 {
-	head(out, "fault_seconds", "histogram",
+	metrics_head(out, "fault_seconds", "histogram",
 		"pages brought on demand, from reading the fault on, by what they were");
-	for (size_t k = 0; k < NR_CLASSES; k++)
-		latency_of(out, sum, k);
+	for (size_t k = 0; k < NR_CLASSES; k++) {
+		struct metrics_times times = times_of(sum, k);
+		char label[32];
+
+		snprintf(label, sizeof(label), "class=\"%s\"", classes[k]);
+		metrics_times(out, "fault_seconds", label, &times);
+	}
 }
 
 static void guests(const struct serve *s, FILE *out)
 {
 	static const char *const states[] = {"absent", "present", "removed", "poisoned"};
 
-	head(out, "guest_bytes", "gauge", "memory of a guest by what became of it");
+	metrics_head(out, "guest_bytes", "gauge", "memory of a guest by what became of it");
 	for (const struct serve_guest *g = s->guests; g; g = g->next) {
 		struct gm_pager_area_info pages;
 		uint64_t bytes[4];
@@ -200,7 +169,8 @@ static void guests(const struct serve *s, FILE *out)
 				"%" PRIu64 "\n",
 				g->record.number, g->record.pid, states[i], bytes[i]);
 	}
-	head(out, "guest_resident_seconds", "gauge", "until so much of a guest was not absent");
+	metrics_head(
+		out, "guest_resident_seconds", "gauge", "until so much of a guest was not absent");
 	for (const struct serve_guest *g = s->guests; g; g = g->next) {
 		struct gm_pager_stats stats = stats_of(g);
 		const uint64_t at[] = {stats.half_ns, stats.most_ns, stats.all_ns};
@@ -217,22 +187,23 @@ static void guests(const struct serve *s, FILE *out)
 	}
 }
 
-void serve_metrics(const struct serve *s, FILE *out)
+void serve_metrics(void *ctx, FILE *out)
 {
+	const struct serve *s = ctx;
 	struct gm_pager_stats sum = sum_of(s);
 
-	one(out, "guests", "gauge", "guests that are served", s->nr_guests);
-	one(out, "guests_total", "counter", "guests that have come", s->guests_all);
-	one(out, "refused_total", "counter", "connections and guests that were refused",
+	metrics_one(out, "guests", "gauge", "guests that are served", s->nr_guests);
+	metrics_one(out, "guests_total", "counter", "guests that have come", s->guests_all);
+	metrics_one(out, "refused_total", "counter", "connections and guests that were refused",
 		s->refused);
-	one(out, "taken_over_total", "counter", "guests that another process served before",
+	metrics_one(out, "taken_over_total", "counter", "guests that another process served before",
 		s->taken_over);
-	one(out, "kept", "gauge", "1 if a keeper has all guests", s->keeper >= 0);
+	metrics_one(out, "kept", "gauge", "1 if a keeper has all guests", s->keeper >= 0);
 	for (size_t i = 0; i < NR_FIGURES; i++) {
 		char name[64];
 
 		snprintf(name, sizeof(name), "%s_total", figures[i].name);
-		one(out, name, "counter", figures[i].help, value(&sum, i));
+		metrics_one(out, name, "counter", figures[i].help, value(&sum, i));
 	}
 	latency(out, &sum);
 	guests(s, out);

@@ -8,10 +8,9 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include "keep.h"
+#include "sockets.h"
 
 static const struct tool_option options[] = {
 	{"trace", 't', NULL, "show each message"},
@@ -59,31 +58,13 @@ static bool take_option(void *ctx, size_t option, const char *value)
 	}
 }
 
-static bool address_of(const char *path, struct sockaddr_un *ret)
+static int connect_back(const char *path)
 {
-	*ret = (struct sockaddr_un){.sun_family = AF_UNIX};
-	if (strlen(path) >= sizeof(ret->sun_path)) {
-		tool_error("%s: the name is too long for a socket", path);
-		return false;
-	}
-	memcpy(ret->sun_path, path, strlen(path));
-	return true;
-}
+	int fd = connect_to(path, SOCK_STREAM);
 
-static int connect_to(const char *path)
-{
-	struct sockaddr_un addr;
-	int fd;
-
-	if (!address_of(path, &addr))
-		return -1;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
-		return fd;
-	tool_error("%s: cannot connect: %s", path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	return -1;
+	if (fd < 0)
+		tool_error("%s: cannot connect: %s", path, strerror(errno));
+	return fd;
 }
 
 static int signal_fd(void)
@@ -116,7 +97,7 @@ static int serve(struct inspect *o, int listener, const char *back_path)
 		front = waits[0].revents ? accept4(listener, NULL, NULL, SOCK_CLOEXEC) : -1;
 		if (front < 0)
 			continue;
-		back = connect_to(back_path);
+		back = connect_back(back_path);
 		if (back < 0) {
 			close(front);
 			if (o->once)
@@ -149,7 +130,7 @@ int cmd_vhost_user(int argc, char **argv)
 		tool_error("signals cannot be waited for: %s", strerror(errno));
 		return EXIT_FAILED;
 	}
-	listener = listen_on(argv[first + 1], SOCK_STREAM);
+	listener = listen_on(argv[first + 1], SOCK_STREAM, 0);
 	if (listener < 0)
 		return EXIT_FAILED;
 	status = serve(&o, listener, argv[first + 2]);
