@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include <guestmem/virtio_blk.h>
+#include <guestmem/virtio_blk_stats.h>
 
 #include "one_queue.h"
 

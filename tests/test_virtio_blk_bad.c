@@ -215,7 +215,8 @@ static void types_that_nobody_knows_are_not_supported(void **state)
 		room(100);
 		end(2, 0);
 	}
-	assert_int_equal(stats_of().requests[5], sizeof(types) / sizeof(*types) * 2);
+	assert_int_equal(
+		stats_of().requests[GM_VIRTIO_BLK_OTHERS], sizeof(types) / sizeof(*types) * 2);
 	close_disk();
 }
 

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include <guestmem/vhost_server.h>
-#include <guestmem/virtio_blk.h>
+#include <guestmem/virtio_blk_stats.h>
 
 #define BLK_QUEUES_MAX 64
 

@@ -61,6 +61,7 @@
 #include <guestmem/uring.h>
 #include <guestmem/vhost_device.h>
 #include <guestmem/vhost_frontend.h>
+#include <guestmem/vhost_look.h>
 #include <guestmem/vhost_backend.h>
 #include <guestmem/vhost_msg.h>
 #include <guestmem/vhost_proto.h>
@@ -68,6 +69,7 @@
 #include <guestmem/vhost_shmem.h>
 #include <guestmem/view.h>
 #include <guestmem/virtio_blk.h>
+#include <guestmem/virtio_blk_stats.h>
 #include <guestmem/virtio_mem.h>
 #include <guestmem/virtq.h>
 #include <guestmem/virtq_driver.h>

@@ -59,6 +59,7 @@ struct gm_iommu_info {
 	struct gm_space *target; /* borrowed: the space that it leads to */
 	uint32_t flags;          /* GM_IOMMU_BYPASS or 0 */
 	uint32_t reserved;
+	uint64_t entries; /* translations that are kept; neighbours that lead on are one */
 };
 
 /**

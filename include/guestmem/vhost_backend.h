@@ -160,6 +160,17 @@ struct gm_vhost_backend_info {
 	uint64_t misses;   /* translations asked for */
 	uint64_t log_len;  /* bytes of the log, 0: there is none */
 	uint32_t postcopy; /* 0, 1: advised, 2: listening */
+	uint32_t status;   /* the driver's status byte */
+	uint64_t offered;  /* features, the back-end's own among them */
+	uint64_t offered_protocol;
+	uint64_t connections;  /* front-ends that have come */
+	uint64_t translations; /* that are kept now */
+	uint64_t inflight_len; /* bytes of the area of what is in flight, 0: there is none */
+	uint32_t inflight_queues;
+	uint32_t inflight_queue_size;
+	uint32_t queues;    /* as of the options */
+	uint32_t connected; /* 1: there is a front-end */
+	uint32_t logging;   /* 1: what is written is marked */
 	uint32_t reserved;
 };
 

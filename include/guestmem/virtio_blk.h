@@ -163,30 +163,6 @@ struct gm_virtio_blk_queue_opts {
 };
 
 /**
- * struct gm_virtio_blk_stats - what a queue has done
- * @size:       sizeof(struct gm_virtio_blk_stats)
- * @requests:   by kind: reads, writes, flushes, discards, zeroes, others
- * @read:       bytes that were read
- * @written:    bytes that were written
- * @errors:     requests that were answered with an error
- * @bad:        of these, the ones that broke a rule
- * @unanswered: chains that had no room for an answer
- * @bounced:    parts of requests that went through the buffer
- * @shown:      batches of answers
- */
-struct gm_virtio_blk_stats {
-	size_t size;
-	uint64_t requests[6];
-	uint64_t read;
-	uint64_t written;
-	uint64_t errors;
-	uint64_t bad;
-	uint64_t unanswered;
-	uint64_t bounced;
-	uint64_t shown;
-};
-
-/**
  * gm_virtio_blk_queue_create() - a queue of a device
  * @blk:   borrowed until the queue is destroyed
  * @opts:  copied
@@ -232,7 +208,7 @@ GM_API int gm_virtio_blk_run(struct gm_virtio_blk_queue *q, uint32_t flags, stru
 /** gm_virtio_blk_fd() - becomes readable when it is to be run, besides kicks. Threads: any. Since: 0.1. */
 GM_API int gm_virtio_blk_fd(const struct gm_virtio_blk_queue *q);
 
-/** gm_virtio_blk_out() - requests that were taken and not answered. Threads: as gm_virtio_blk_run(). Since: 0.1. */
+/** gm_virtio_blk_out() - requests that were taken and not answered. Threads: any. Since: 0.1. */
 GM_API uint32_t gm_virtio_blk_out(const struct gm_virtio_blk_queue *q);
 
 /** gm_virtio_blk_pause() - take no requests (@on), or take them again. Threads: as gm_virtio_blk_run(). Since: 0.1. */
@@ -264,10 +240,6 @@ GM_API int gm_virtio_blk_let_go(
  */
 GM_API int gm_virtio_blk_stop(struct gm_virtio_blk_queue *q, uint32_t timeout_ms,
 	uint32_t *ret_base, struct gm_error *err);
-
-/** gm_virtio_blk_stats() - @ret->size is set. Returns 0, -E2BIG. Threads: as gm_virtio_blk_run(). Since: 0.1. */
-GM_API int gm_virtio_blk_stats(
-	const struct gm_virtio_blk_queue *q, struct gm_virtio_blk_stats *ret);
 
 #ifdef __cplusplus
 }

@@ -187,6 +187,7 @@ int gm_vhost_backend_handle(struct gm_vhost_backend *b, const struct gm_vhost_ms
 	b->messages++;
 	if (!b->connected) {
 		b->connected = true;
+		b->connections++;
 		/* What there was no memory to drop. */
 		gm_vhost_table_drop(b);
 		if (b->ops.connected)
@@ -323,26 +324,4 @@ void gm_vhost_backend_destroy(struct gm_vhost_backend *b)
 struct gm_space *gm_vhost_backend_space(struct gm_vhost_backend *b)
 {
 	return b->mem.space;
-}
-
-int gm_vhost_backend_info(struct gm_vhost_backend *b, struct gm_vhost_backend_info *ret)
-{
-	const size_t size = ret->size;
-
-	if (size < sizeof(*ret))
-		return -EINVAL;
-	*ret = (struct gm_vhost_backend_info){
-		.size = size,
-		.features = b->features,
-		.protocol = b->protocol,
-		.regions = b->mem.nr,
-		.messages = b->messages,
-		.failed = b->failed,
-		.misses = __atomic_load_n(&b->misses, __ATOMIC_RELAXED),
-		.log_len = b->bits ? b->bits->map.len : 0,
-		.postcopy = (uint32_t)b->postcopy,
-	};
-	for (uint32_t i = 0; i < b->o.queues; i++)
-		ret->running += b->rings[i].running;
-	return 0;
 }

@@ -10,6 +10,7 @@
  *   vhost_log.c       the dirty log, the area of what is in flight
  *   vhost_iotlb.c     translations
  *   vhost_channel.c   the back-end's own socket
+ *   vhost_look.c      where it all stands
  *
  * One thread handles messages. Others call gm_vhost_backend_call(), _error(), _request(): what these look at is under a
  * ring's lock, the log's, or the channel's; none is held in a callback.
@@ -51,6 +52,8 @@ struct vhost_ring {
 	pthread_mutex_t lock; /* call, err, @marks of a ring that runs */
 	int call;
 	int err;
+	uint64_t calls;  /* that went out; atomic */
+	uint64_t errors; /* atomic */
 };
 
 /* A log's bytes, for the back-end and for each gm_log. */
@@ -113,6 +116,7 @@ struct gm_vhost_backend {
 	int uffd;       /* or -1 */
 	bool wants_ack; /* of the table that was answered by addresses */
 	struct vhost_channel channel;
+	uint64_t connections;
 	uint64_t messages;
 	uint64_t failed;
 	uint64_t misses; /* atomic */

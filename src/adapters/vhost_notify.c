@@ -147,6 +147,8 @@ static int notify(struct gm_vhost_backend *b, uint32_t index, bool is_call)
 		gm_vhost_log_used(b, r);
 	if (fd >= 0)
 		rc = gm_vhost_signal(fd);
+	if (!rc)
+		__atomic_add_fetch(is_call ? &r->calls : &r->errors, 1, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&r->lock);
 	if (fd >= 0)
 		return rc;
@@ -154,7 +156,10 @@ static int notify(struct gm_vhost_backend *b, uint32_t index, bool is_call)
 		return 0;
 	msg.request = is_call ? GM_VHOST_BACKEND_VRING_CALL : GM_VHOST_BACKEND_VRING_ERR;
 	msg.u.vring.index = index;
-	return gm_vhost_backend_request(b, &msg, NULL, 0, NULL, NULL, NULL);
+	rc = gm_vhost_backend_request(b, &msg, NULL, 0, NULL, NULL, NULL);
+	if (!rc)
+		__atomic_add_fetch(is_call ? &r->calls : &r->errors, 1, __ATOMIC_RELAXED);
+	return rc;
 }
 
 int gm_vhost_backend_call(struct gm_vhost_backend *b, uint32_t index)

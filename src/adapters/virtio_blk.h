@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * virtio_blk.h - inside of the block device: what it is (virtio_blk.c), what a chain asks for (virtio_blk_request.c),
- * a request on its way (virtio_blk_work.c), turns of a queue (virtio_blk_queue.c).
+ * a request on its way (virtio_blk_work.c), turns of a queue (virtio_blk_queue.c), figures (virtio_blk_stats.c).
  */
 #ifndef GM_ADAPTERS_VIRTIO_BLK_H
 #define GM_ADAPTERS_VIRTIO_BLK_H
 
 #include <guestmem/slice.h>
-#include <guestmem/virtio_blk.h>
+#include <guestmem/virtio_blk_stats.h>
 
 #include "adapters/disk.h"
 
@@ -36,8 +36,12 @@ enum blk_kind {
 	BLK_FLUSH,
 	BLK_DISCARD,
 	BLK_ZERO,
+	BLK_ID,
 	BLK_OTHER,
 };
+_Static_assert(BLK_ZERO == (enum blk_kind)GM_VIRTIO_BLK_ZEROES &&
+		       BLK_OTHER == (enum blk_kind)GM_VIRTIO_BLK_OTHERS,
+	"kinds are counted by their numbers");
 
 struct gm_virtio_blk {
 	struct gm_disk *disk;
@@ -91,11 +95,12 @@ struct blk_slot {
 	int rc; /* of the disk */
 	uint8_t status;
 	bool bounced;
-	bool lost;     /* its status could not be written */
-	bool flushing; /* the last part: what was zeroed is made durable */
-	uint32_t seg;  /* the next */
-	uint64_t done; /* bytes of reads and writes */
-	uint64_t part; /* bytes that are sent */
+	bool lost;      /* its status could not be written */
+	bool flushing;  /* the last part: what was zeroed is made durable */
+	uint32_t seg;   /* the next */
+	uint64_t since; /* the turn in which it was taken */
+	uint64_t done;  /* bytes of reads and writes */
+	uint64_t part;  /* bytes that are sent */
 	uint32_t nr_pins;
 	struct gm_chain_elem *large; /* or NULL: they are in small */
 	struct gm_chain_elem small[BLK_SMALL];
@@ -119,7 +124,8 @@ struct gm_virtio_blk_queue {
 	bool kicks; /* were asked for; what a ring says as it begins is another device's */
 	uint32_t depth;
 	uint32_t batch;
-	uint32_t out;
+	uint32_t out;    /* atomic, as @stats and @latency: others look at them, one writes */
+	uint64_t now_ns; /* of this turn, 0: not looked at */
 	uint32_t sent;   /* to the disk, and not stepped */
 	uint32_t filled; /* and not shown */
 	int rc;          /* of a ring, in this run */
@@ -134,7 +140,14 @@ struct gm_virtio_blk_queue {
 	struct gm_chain_elem *large[BLK_LARGE]; /* those that are free */
 	struct gm_chain_elem *large_all;
 	struct gm_virtio_blk_stats stats;
+	struct gm_virtio_blk_latency latency;
 };
+
+/* Only the thread that runs the queue counts, so nothing is locked for it. */
+static inline void blk_count(uint64_t *what, uint64_t n)
+{
+	__atomic_store_n(what, *what + n, __ATOMIC_RELAXED);
+}
 
 static inline void blk_put(struct blk_list *list, struct blk_slot *slot)
 {
@@ -164,6 +177,10 @@ bool gm_blk_is_through(const struct gm_virtio_blk *blk);
  */
 int gm_blk_look(struct gm_virtio_blk *blk, const struct gm_chain *chain, const struct gm_view *view,
 	struct blk_request *ret);
+
+/* virtio_blk_stats.c: */
+void gm_blk_note_taken(struct gm_virtio_blk_queue *q, struct blk_slot *slot);
+void gm_blk_note_answer(struct gm_virtio_blk_queue *q, const struct blk_slot *slot);
 
 /* virtio_blk_work.c: goes on with a slot from its state, as far as it goes. */
 void gm_blk_go_on(struct gm_virtio_blk_queue *q, const struct gm_view *view, struct blk_slot *slot);

@@ -117,6 +117,7 @@ int gm_virtio_blk_queue_create(struct gm_virtio_blk *blk,
 	q->depth = o.depth ? o.depth : DEPTH;
 	q->depth = q->depth < o.vq->o.nr ? q->depth : o.vq->o.nr;
 	q->batch = o.batch ? o.batch : BATCH;
+	q->stats.base = gm_virtq_base(q->vq);
 	rc = set_up(q, &o, err);
 	if (rc) {
 		free_queue(q);
@@ -162,23 +163,9 @@ int gm_virtio_blk_fd(const struct gm_virtio_blk_queue *q)
 	return gm_disk_fd(q->channel);
 }
 
-uint32_t gm_virtio_blk_out(const struct gm_virtio_blk_queue *q)
-{
-	return q->out;
-}
-
 void gm_virtio_blk_pause(struct gm_virtio_blk_queue *q, bool on)
 {
 	q->paused = on;
-}
-
-int gm_virtio_blk_stats(const struct gm_virtio_blk_queue *q, struct gm_virtio_blk_stats *ret)
-{
-	if (ret->size < sizeof(*ret))
-		return -E2BIG;
-	*ret = q->stats;
-	ret->size = sizeof(*ret);
-	return 0;
 }
 
 /* ---- taking ---- */
@@ -218,7 +205,7 @@ static uint32_t take(
 			break;
 		}
 		q->free = slot->next;
-		q->out++;
+		gm_blk_note_taken(q, slot);
 		nr++;
 		keep_elems(q, slot);
 		slot->state = BLK_TAKEN;
@@ -263,11 +250,13 @@ static void show(struct gm_virtio_blk_queue *q, const struct gm_view *view, int 
 		q->rc = rc;
 		return;
 	}
-	q->stats.shown++;
+	blk_count(&q->stats.shown, 1);
 	q->filled = 0;
 	rc = gm_virtq_wants_call(q->vq, view);
 	if (rc < 0)
 		q->rc = rc;
+	if (rc > 0)
+		blk_count(&q->stats.wanted, 1);
 	*bits |= rc ? GM_VIRTIO_BLK_CALL : 0;
 }
 
@@ -294,6 +283,7 @@ static bool turn(struct gm_virtio_blk_queue *q, const struct gm_view *view, uint
 	uint32_t nr = 0;
 	bool more = true;
 
+	q->now_ns = 0;
 	while ((slot = blk_take(&q->done)))
 		gm_blk_go_on(q, view, slot);
 	go_on_waiting(q, view);
@@ -314,6 +304,7 @@ static bool turn(struct gm_virtio_blk_queue *q, const struct gm_view *view, uint
 	/* What needs no disk. */
 	if (q->filled)
 		show(q, view, bits);
+	__atomic_store_n(&q->stats.base, gm_virtq_base(q->vq), __ATOMIC_RELAXED);
 	return more && may_take(q) && !q->rc;
 }
 

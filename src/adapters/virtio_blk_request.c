@@ -155,6 +155,7 @@ int gm_blk_look(struct gm_virtio_blk *blk, const struct gm_chain *chain, const s
 		r->kind = BLK_FLUSH;
 		return blk->offered & GM_VIRTIO_BLK_F_RO ? BLK_OK : BLK_WORK;
 	case TYPE_GET_ID:
+		r->kind = BLK_ID;
 		return tell_id(blk, view, r);
 	case TYPE_DISCARD:
 		r->kind = BLK_DISCARD;

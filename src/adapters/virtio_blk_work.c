@@ -42,7 +42,7 @@ static void give_back(struct blk_slot *slot)
 	slot->state = BLK_FREE;
 	slot->next = q->free;
 	q->free = slot;
-	q->out--;
+	__atomic_store_n(&q->out, q->out - 1, __ATOMIC_RELAXED);
 }
 
 static void fill(struct gm_virtio_blk_queue *q, const struct gm_view *view, struct blk_slot *slot)
@@ -63,7 +63,8 @@ static void fill(struct gm_virtio_blk_queue *q, const struct gm_view *view, stru
 		wait_in(slot, BLK_ANSWERED);
 		return;
 	}
-	q->stats.unanswered += slot->lost;
+	if (slot->lost)
+		blk_count(&q->stats.unanswered, 1);
 	q->filled++;
 	give_back(slot);
 }
@@ -71,17 +72,8 @@ static void fill(struct gm_virtio_blk_queue *q, const struct gm_view *view, stru
 static void answer(struct gm_virtio_blk_queue *q, const struct gm_view *view, struct blk_slot *slot,
 	uint8_t status)
 {
-	const struct blk_request *r = &slot->r;
-	struct gm_virtio_blk_stats *stats = &q->stats;
-
 	slot->status = status;
-	stats->requests[r->kind]++;
-	stats->errors += status != BLK_OK;
-	stats->bad += r->bad;
-	if (status == BLK_OK && r->kind == BLK_READ)
-		stats->read += r->len;
-	if (status == BLK_OK && r->kind == BLK_WRITE)
-		stats->written += r->len;
+	gm_blk_note_answer(q, slot);
 	fill(q, view, slot);
 }
 
@@ -96,7 +88,7 @@ static void give_up(
 		wait_in(slot, BLK_TAKEN);
 		return;
 	}
-	q->stats.unanswered++;
+	blk_count(&q->stats.unanswered, 1);
 	q->filled++;
 	give_back(slot);
 }
@@ -210,7 +202,7 @@ static void send_bounced(
 		answer(q, view, slot, BLK_IOERR);
 		return;
 	}
-	q->stats.bounced++;
+	blk_count(&q->stats.bounced, 1);
 	q->bouncing = slot;
 	slot->bounced = true;
 	slot->slices[0] = (struct iovec){q->bounce, (size_t)slot->part};

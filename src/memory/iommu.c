@@ -475,6 +475,7 @@ int gm_iommu_info(struct gm_iommu *iommu, struct gm_iommu_info *ret_info)
 	pthread_mutex_lock(&iommu->lock);
 	*ret_info = iommu->info;
 	ret_info->evicted = iommu->iotlb->nr_evicted;
+	ret_info->entries = iommu->iotlb->tree.nr;
 	ret_info->target = gm_iommu_target(iommu);
 	ret_info->flags = route_of(iommu) & BYPASS ? GM_IOMMU_BYPASS : 0;
 	pthread_mutex_unlock(&iommu->lock);
