@@ -61,11 +61,14 @@ static void close_disk(void)
 
 static bool is_uring(void)
 {
+	struct gm_disk_info info = {.size = sizeof(info)};
 	char path[64];
 	char name[64] = "";
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", gm_disk_fd(channel));
 	assert_true(readlink(path, name, sizeof(name) - 1) > 0);
+	assert_int_equal(gm_disk_look(file, &info), 0);
+	assert_int_equal(!strstr(name, "io_uring"), !(info.flags & GM_DISK_BY_URING));
 	return strstr(name, "io_uring");
 }
 
@@ -572,6 +575,7 @@ static void direct_access_takes_what_is_not_aligned_through_a_buffer(void **stat
 
 		assert_int_equal(gm_disk_look(d, &info), 0);
 		assert_true(info.align >= 512 && info.mem_align >= 4);
+		assert_true(info.flags & GM_DISK_DIRECT);
 		start_device(d, 128, 0);
 		/* Buffers are pages of their own. */
 		l = new_line();

@@ -189,6 +189,7 @@ static int look(void *ctx, struct gm_disk_info *ret)
 	if (rc)
 		return rc;
 	*ret = file->info;
+	ret->flags |= __atomic_load_n(&file->by_uring, __ATOMIC_RELAXED);
 	ret->len = file->is_block ? len : (uint64_t)st.st_size;
 	return 0;
 }
@@ -242,6 +243,7 @@ static int find_out(struct disk_file *file, const struct gm_disk_file_opts *opts
 	info->discard_align = info->physical;
 	info->flags = (flags & O_ACCMODE) == O_RDONLY ? GM_DISK_READ_ONLY
 						      : GM_DISK_CAN_DISCARD | GM_DISK_CAN_FREE;
+	info->flags |= file->is_direct ? GM_DISK_DIRECT : 0;
 	if (file->is_block)
 		rc = find_block(file);
 	if (!rc && file->is_direct)
@@ -281,6 +283,8 @@ static int open_channel(void *ctx, uint32_t depth, void **ret_channel, struct gm
 		return gm_error_set(
 			err, rc, 0, 0, "disk: a channel cannot be made: %s", gm_error_word(rc));
 	}
+	__atomic_store_n(&file->by_uring, channel->engine == &gm_disk_uring ? GM_DISK_BY_URING : 0,
+		__ATOMIC_RELAXED);
 	*ret_channel = channel;
 	return 0;
 }
