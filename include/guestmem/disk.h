@@ -69,7 +69,7 @@ struct gm_disk_req {
 /* gm_disk_info.flags */
 #define GM_DISK_READ_ONLY 0x1u
 #define GM_DISK_CAN_DISCARD 0x2u
-#define GM_DISK_CAN_FREE 0x4u /* GM_DISK_FREE gives room back */
+#define GM_DISK_CAN_FREE 0x4u  /* GM_DISK_FREE gives room back */
 #define GM_DISK_DIRECT 0x8u    /* past the page cache */
 #define GM_DISK_BY_URING 0x10u /* of a file: the channel that was opened last goes by io_uring */
 
