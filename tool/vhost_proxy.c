@@ -215,16 +215,10 @@ static bool way_step(struct proxy *p, struct way *w, short ready)
 
 static void report(struct proxy *p)
 {
-	if (p->opts->json) {
-		json_t *line = show_json(p->seen);
+	json_t *shared = show_json(p->seen);
 
-		json_dumpf(line, stdout, JSON_COMPACT);
-		json_decref(line);
-		printf("\n");
-		fflush(stdout);
-	} else {
-		show_text(p->seen);
-	}
+	show_report(shared, p->opts->json);
+	json_decref(shared);
 }
 
 static bool step_all(struct proxy *p, const struct pollfd *waits)

@@ -7,9 +7,6 @@
 
 #include "vhost_user.h"
 
-#define LOOK 65536u                 /* bytes of log that are read at once */
-#define LOG_MAX (UINT64_C(1) << 28) /* bytes of log that are looked at */
-
 void seen_init(struct seen *s)
 {
 	memset(s, 0, sizeof(*s));
@@ -33,8 +30,8 @@ void seen_free(struct seen *s)
 {
 	forget_regions(s);
 	forget_fd(&s->log_fd);
-	free(s->log_was);
-	s->log_was = NULL;
+	dirty_free(&s->dirty);
+	tlb_clear(&s->tlb);
 }
 
 /* ---- memory ---- */
@@ -68,68 +65,64 @@ static void set_log(struct seen *s, const struct gm_vhost_log *log, int *fd)
 	s->log_fd = *fd;
 	*fd = -1;
 	s->log_off = log->off;
-	s->log_len = log->len < LOG_MAX ? log->len : LOG_MAX;
-	s->log_at = tool_now();
+	s->log_len = log->len;
+	dirty_begin(&s->dirty);
 }
 
-/* ---- the log ---- */
+/* ---- what lies in files ---- */
 
-static uint64_t bits_of(const uint8_t *bytes, size_t len)
+static ptrdiff_t read_log(void *ctx, uint64_t off, void *buf, size_t len)
 {
-	uint64_t bits = 0;
+	const struct seen *s = ctx;
 
-	for (size_t i = 0; i < len; i++)
-		bits += (uint64_t)__builtin_popcount(bytes[i]);
-	return bits;
-}
-
-static void look(struct seen *s, uint64_t at, uint8_t *bytes, size_t len)
-{
-	s->dirty += bits_of(bytes, len);
-	for (size_t i = 0; i < len; i++) {
-		s->dirty_new += (uint64_t)__builtin_popcount(bytes[i] & ~s->log_was[at + i] & 0xff);
-		s->log_was[at + i] = bytes[i];
-	}
+	return pread(s->log_fd, buf, len, (off_t)(s->log_off + off));
 }
 
 void seen_log(struct seen *s)
 {
-	static uint8_t bytes[LOOK];
-	double now = tool_now();
-
-	s->dirty = 0;
-	s->dirty_new = 0;
-	if (s->log_fd < 0)
-		return;
-	if (s->log_was_len < s->log_len) {
-		s->log_was = tool_realloc(s->log_was, s->log_len, 1);
-		memset(s->log_was + s->log_was_len, 0, s->log_len - s->log_was_len);
-		s->log_was_len = s->log_len;
-	}
-	for (uint64_t at = 0; at < s->log_len;) {
-		size_t len = s->log_len - at < LOOK ? (size_t)(s->log_len - at) : LOOK;
-		ssize_t nr = pread(s->log_fd, bytes, len, (off_t)(s->log_off + at));
-
-		if (nr <= 0)
-			break;
-		look(s, at, bytes, (size_t)nr);
-		at += (uint64_t)nr;
-	}
-	s->dirty_rate = now > s->log_at ? (double)s->dirty_new / (now - s->log_at) : 0;
-	s->log_at = now;
+	if (s->log_fd >= 0)
+		dirty_look(&s->dirty, s->log_len, read_log, s);
 }
 
-bool seen_word(const struct seen *s, uint64_t user, uint16_t *ret)
+/* How many bytes at a user address were read, 0: none. */
+static size_t read_user(const struct seen *s, uint64_t user, void *buf, size_t len)
 {
 	for (uint32_t i = 0; i < s->nr_regions; i++) {
 		const struct gm_vhost_region *r = &s->regions[i].region;
+		ssize_t nr;
 
 		if (user < r->user || user - r->user >= r->len || s->regions[i].fd < 0)
 			continue;
-		return pread(s->regions[i].fd, ret, sizeof(*ret),
-			       (off_t)(r->off + (user - r->user))) == (ssize_t)sizeof(*ret);
+		if (len > r->len - (user - r->user))
+			len = (size_t)(r->len - (user - r->user));
+		nr = pread(s->regions[i].fd, buf, len, (off_t)(r->off + (user - r->user)));
+		return nr > 0 ? (size_t)nr : 0;
 	}
-	return false;
+	return 0;
+}
+
+const char *seen_read(void *ctx, uint64_t addr, void *buf, size_t len)
+{
+	const struct seen *s = ctx;
+	size_t done = 0;
+
+	while (done < len) {
+		uint64_t user = addr + done;
+		uint64_t there = len - done;
+		size_t nr;
+
+		if (s->features & GM_VHOST_F_IOMMU_PLATFORM)
+			there = tlb_find(&s->tlb, addr + done, &user);
+		if (there == 0)
+			return s->tlb.full ? "more translations have passed than are kept"
+					   : "no translation of its addresses has passed";
+		nr = read_user(s, user, (char *)buf + done,
+			there < len - done ? (size_t)there : len - done);
+		if (nr == 0)
+			return "no memory that can be read is shared at its addresses";
+		done += nr;
+	}
+	return NULL;
 }
 
 /* ---- messages ---- */
@@ -156,6 +149,7 @@ static void ring_message(struct seen *s, const struct gm_vhost_msg *msg)
 		break;
 	case GM_VHOST_SET_VRING_BASE:
 		ring->base = msg->u.vring.num;
+		ring->told = false;
 		break;
 	case GM_VHOST_SET_VRING_ADDR:
 		ring->addr = msg->u.addr;
@@ -164,6 +158,7 @@ static void ring_message(struct seen *s, const struct gm_vhost_msg *msg)
 		ring->enabled = msg->u.vring.num;
 		break;
 	case GM_VHOST_GET_VRING_BASE:
+	case GM_VHOST_GET_VRING_BASE_SKIP_DRAIN:
 		ring->kicked = false;
 		ring->stopped = true;
 		break;
@@ -202,16 +197,36 @@ static void front_request(struct seen *s, const struct gm_vhost_msg *msg, int *f
 	case GM_VHOST_SET_LOG_BASE:
 		set_log(s, &msg->u.log, fds);
 		break;
+	case GM_VHOST_IOTLB_MSG:
+		tlb_update(&s->tlb, &msg->u.iotlb);
+		break;
 	case GM_VHOST_SET_VRING_NUM:
 	case GM_VHOST_SET_VRING_BASE:
 	case GM_VHOST_SET_VRING_ADDR:
 	case GM_VHOST_SET_VRING_ENABLE:
 	case GM_VHOST_GET_VRING_BASE:
+	case GM_VHOST_GET_VRING_BASE_SKIP_DRAIN:
 	case GM_VHOST_SET_VRING_KICK:
 		ring_message(s, msg);
 		break;
 	default:
 		break;
+	}
+}
+
+/* What the back-end says of itself. */
+static void back_reply(struct seen *s, const struct gm_vhost_msg *msg)
+{
+	const bool base = msg->request == GM_VHOST_GET_VRING_BASE ||
+			  msg->request == GM_VHOST_GET_VRING_BASE_SKIP_DRAIN;
+
+	if (msg->len != sizeof(uint64_t))
+		return;
+	if (msg->request == GM_VHOST_GET_FEATURES)
+		s->offered = msg->u.number;
+	if (base && msg->u.vring.index < SEEN_RINGS) {
+		ring_of(s, msg->u.vring.index)->base = msg->u.vring.num;
+		ring_of(s, msg->u.vring.index)->told = true;
 	}
 }
 
@@ -222,9 +237,8 @@ void seen_message(struct seen *s, enum gm_vhost_from from, bool reply,
 
 	s->messages[!front]++;
 	if (reply) {
-		if (from == GM_VHOST_FROM_FRONTEND && msg->request == GM_VHOST_GET_FEATURES &&
-			msg->len == sizeof(uint64_t))
-			s->offered = msg->u.number;
+		if (from == GM_VHOST_FROM_FRONTEND)
+			back_reply(s, msg);
 		return;
 	}
 	if (gm_vhost_msg_check(from, msg, nr, NULL)) {

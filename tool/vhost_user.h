@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "dirty_log.h"
 #include "tool.h"
 
 #define SEEN_RINGS 256u
@@ -25,6 +26,7 @@ struct seen_region {
 };
 
 struct seen_ring {
+	bool told; /* @base is what the device said when it was stopped */
 	bool set;
 	bool enabled;
 	bool kicked;
@@ -32,6 +34,20 @@ struct seen_ring {
 	uint32_t num;
 	uint32_t base;
 	struct gm_vhost_vring_addr addr;
+};
+
+/* A translation of the guest's IOMMU: [@iova, @iova + @len) lies at user address @user. */
+struct seen_entry {
+	uint64_t iova;
+	uint64_t len;
+	uint64_t user;
+};
+
+/* Those that have passed, in rising order; none overlaps another. */
+struct seen_tlb {
+	struct seen_entry *list;
+	uint32_t nr;
+	bool full; /* some were dropped */
 };
 
 /* What a front-end has shared with its back-end. */
@@ -47,13 +63,9 @@ struct seen {
 	int log_fd;
 	uint64_t log_off;
 	uint64_t log_len;
-	uint8_t *log_was; /* as it was looked at last */
-	uint64_t log_was_len;
-	double log_at;
-	uint64_t dirty;     /* pages that are marked */
-	uint64_t dirty_new; /* since the last look */
-	double dirty_rate;  /* of these, a second */
-	bool listening;     /* post-copy: a table without regions is no table */
+	struct dirty_log dirty;
+	struct seen_tlb tlb;
+	bool listening; /* post-copy: a table without regions is no table */
 };
 
 /* ---- vhost_seen.c ---- */
@@ -64,12 +76,19 @@ void seen_message(struct seen *s, enum gm_vhost_from from, bool reply,
 	const struct gm_vhost_msg *msg, int *fds, uint32_t nr);
 /* Looks at the log. */
 void seen_log(struct seen *s);
-/* Two bytes at a user address. False if nobody can say. */
-bool seen_word(const struct seen *s, uint64_t user, uint16_t *ret);
+/* A ring_read_fn: memory at a user address, or behind the guest's IOMMU at an IOVA. */
+const char *seen_read(void *ctx, uint64_t addr, void *buf, size_t len);
+
+/* ---- vhost_tlb.c ---- */
+void tlb_update(struct seen_tlb *tlb, const struct gm_vhost_iotlb *msg);
+/* How many bytes from @iova on lie together, and where; 0: no translation has passed. */
+uint64_t tlb_find(const struct seen_tlb *tlb, uint64_t iova, uint64_t *ret_user);
+void tlb_clear(struct seen_tlb *tlb);
 
 /* ---- vhost_show.c ---- */
-void show_text(struct seen *s);
 json_t *show_json(struct seen *s);
+/* On standard output. */
+void show_report(const json_t *report, bool as_json);
 void show_message(enum gm_vhost_from from, bool channel, bool reply, const struct gm_vhost_msg *msg,
 	uint32_t nr_fds, bool as_json);
 

@@ -14,9 +14,10 @@ from common import MIB, PAGE, Case, end, guestmem, main, read, start
 
 WAIT = 60
 FIELDS = {"event", "front_end_messages", "back_end_messages", "wrong_messages", "offered", "features", "protocol",
-          "regions", "rings", "log"}
-REGION = {"gpa", "len", "user", "offset", "page_size", "readable", "writable", "fits", "seals"}
-RING = {"index", "num", "started", "enabled", "base", "logged", "desc", "avail", "used", "available_index", "used_index"}
+          "regions", "rings", "translations", "log"}
+REGION = {"gpa", "len", "user", "offset", "page_size", "readable", "writable", "fits", "seals", "present"}
+RING = {"index", "num", "started", "enabled", "base", "logged", "desc", "avail", "used", "available_index", "available_lap",
+        "used_index", "used_lap", "used_range", "unknown"}
 MESSAGE = {"event", "from", "channel", "reply", "name", "request", "len", "fds", "text"}
 GET_FEATURES, SET_FEATURES, SET_MEM_TABLE, SET_LOG_BASE, SET_NUM, SET_ADDR, SET_BASE = 1, 2, 5, 6, 8, 9, 10
 SET_KICK, SET_PROTOCOL, ENABLE, SET_CHANNEL, ADD, REM = 12, 16, 18, 21, 37, 38
