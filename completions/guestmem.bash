@@ -152,7 +152,7 @@ _guestmem() {
 	walk:--pid | walk:-p)
 		mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [0-9]*)" -- "$current")
 		;;
-	blk:--socket-path | blk:-s | blk:--blk-file | blk:-b | *:--json | *:-j | *:--heatmap | *:--svg | exec:--from | exec:-f | run:--snapshot | restore:--memory | restore:-m | restore:--events | serve:--snapshot | serve:--working-set | serve:-w | serve:--record | serve:-R | serve:-s | serve:--control | serve:-c | serve:--keeper | serve:-k | run:--data | run:-d)
+	blk:--socket-path | blk:-s | blk:--control | blk:-c | vhost-user:--control | vhost-user:-c | blk:--blk-file | blk:-b | *:--json | *:-j | *:--heatmap | *:--svg | exec:--from | exec:-f | run:--snapshot | restore:--memory | restore:-m | restore:--events | serve:--snapshot | serve:--working-set | serve:-w | serve:--record | serve:-R | serve:-s | serve:--control | serve:-c | serve:--keeper | serve:-k | run:--data | run:-d)
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
 		;;
 	exec:--size | exec:-s | exec:--limit | tables:--root | tables:-r | tables:--low | snapshot:--low | snapshot:--level | snapshot:-l | snapshot:--label | snapshot:-L | exec:--name | exec:--interval | exec:-i | inspect:--range | inspect:-r | inspect:--count | inspect:-n | walk:--size | walk:-s | walk:--tlb | walk:--rounds | wset:--last | wset:-l) ;;

@@ -38,6 +38,7 @@ static const struct tool_option options[] = {
 	{"serial", 0, "TEXT", "what the guest reads as the disk's name, up to 20 bytes"},
 	{"no-discard", 0, NULL, "offer neither discard nor write-zeroes"},
 	{"no-uring", 0, NULL, "plain system calls instead of io_uring"},
+	{"control", 'c', "SOCKET", "figures for whoever connects there"},
 	{"poll", 0, "USEC", "look at a queue for so long before its kick is waited for"},
 	{"postcopy", 0, NULL, "offer post-copy migration (then no memory slots)"},
 	{"print-capabilities", 0, NULL, "print what this back-end can as JSON, and exit"},
@@ -56,6 +57,7 @@ enum {
 	OPT_SERIAL,
 	OPT_NO_DISCARD,
 	OPT_NO_URING,
+	OPT_CONTROL,
 	OPT_POLL,
 	OPT_POSTCOPY,
 	OPT_CAPABILITIES,
@@ -102,6 +104,9 @@ static bool take_option(void *ctx, size_t option, const char *value)
 		return take_fd(value, &o->fd);
 	case OPT_FILE:
 		o->file = value;
+		return true;
+	case OPT_CONTROL:
+		o->control = value;
 		return true;
 	case OPT_SERIAL:
 		o->serial = value;
@@ -442,6 +447,7 @@ static bool loop(struct blk *b)
 
 static void close_all(struct blk *b)
 {
+	blk_control_end(b);
 	gm_vhost_server_destroy(b->server);
 	gm_vhost_backend_destroy(b->backend);
 	for (uint32_t i = 0; i < b->opts.queues; i++)
@@ -491,7 +497,7 @@ int cmd_blk(int argc, char **argv)
 		return EXIT_FAILED;
 	}
 	ok = open_signals(&b) && open_timer(&b) && blk_open_disk(&b) && make_device(&b) &&
-	     open_door(&b) && loop(&b);
+	     open_door(&b) && blk_control_begin(&b) && loop(&b);
 	close_all(&b);
 	return ok ? EXIT_OK : EXIT_FAILED;
 }

@@ -14,12 +14,15 @@
 #include <guestmem/vhost_server.h>
 #include <guestmem/virtio_blk_stats.h>
 
+#include "blk_figures.h"
+
 #define BLK_QUEUES_MAX 64
 
 struct blk_opts {
 	const char *socket;
 	const char *file;
 	const char *serial;
+	const char *control;
 	int fd; /* -1: none */
 	uint32_t queues;
 	uint32_t queue_size;
@@ -54,6 +57,10 @@ struct blk_queue {
 	enum blk_task task; /* written under the lock */
 	int answer;         /* of the last task that has one */
 	bool broken;
+	uint64_t kicks; /* atomic, counted by the queue's thread, as the next two */
+	uint64_t polls;
+	uint64_t wrong;
+	struct blk_totals past; /* of runs before this one */
 };
 
 struct blk {
@@ -68,6 +75,10 @@ struct blk {
 	bool made_socket; /* and not a service manager */
 	int signals;
 	int timer;
+	struct control *control; /* or NULL */
+	struct blk_looks *looks; /* or NULL */
+	double begun;
+	bool served; /* a queue has run */
 	bool ending;
 	bool failed;
 };

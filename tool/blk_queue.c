@@ -17,15 +17,25 @@
 
 /* ---- what a thread does ---- */
 
-/* A front-end can take the count of its kick before us, and switch O_NONBLOCK off: this never waits. */
-static void drop_count(int fd)
+static void count(uint64_t *what, uint64_t n)
 {
-	uint64_t count;
-	const struct iovec to = {&count, sizeof(count)};
+	__atomic_store_n(what, *what + n, __ATOMIC_RELAXED);
+}
+
+/*
+ * What was in it; 0: somebody else was faster. A front-end can take the count of its kick before us, and switch
+ * O_NONBLOCK off: this never waits.
+ */
+static uint64_t drop_count(int fd)
+{
+	uint64_t nr;
+	const struct iovec to = {&nr, sizeof(nr)};
+	ssize_t got = preadv2(fd, &to, 1, -1, RWF_NOWAIT);
 
 	/* Kernels before 5.8 do not know it of eventfds. */
-	if (preadv2(fd, &to, 1, -1, RWF_NOWAIT) < 0 && errno == EOPNOTSUPP)
-		(void)!read(fd, &count, sizeof(count));
+	if (got < 0 && errno == EOPNOTSUPP)
+		got = read(fd, &nr, sizeof(nr));
+	return got == (ssize_t)sizeof(nr) ? nr : 0;
 }
 
 /* A queue that breaks the rules is not served any more until it is started again; the front-end is told once. */
@@ -38,6 +48,7 @@ static void complain(struct blk_queue *q, int rc, const struct gm_error *err)
 	/* What is under way is still answered. Memory that was not there may come: of that the ring is looked at. */
 	if (rc == -EPROTO)
 		gm_virtio_blk_pause(q->q, true);
+	count(&q->wrong, 1);
 	tool_error("queue %u: %s", q->index, err->text);
 	gm_vhost_backend_error(q->blk->backend, q->index);
 }
@@ -89,6 +100,7 @@ static void run_all(struct blk_queue *q)
 		last = now_ns();
 		while (now_ns() - last < linger && !q->broken &&
 			__atomic_load_n(&q->task, __ATOMIC_RELAXED) == BLK_GO_ON) {
+			count(&q->polls, 1);
 			if (run_busy(q))
 				last = now_ns();
 		}
@@ -162,7 +174,7 @@ static void *serve(void *arg)
 		if (fds[0].revents)
 			drop_count(q->wake);
 		if (q->kick >= 0 && fds[2].revents)
-			drop_count(q->kick);
+			count(&q->kicks, drop_count(q->kick));
 	} while (do_task(q, read_task(q)));
 	return NULL;
 }
@@ -262,6 +274,7 @@ int blk_queue_start(struct blk_queue *q, const struct gm_vhost_queue *queue)
 		return rc;
 	}
 	q->runs = true;
+	q->blk->served = true;
 	return 0;
 }
 
@@ -271,6 +284,7 @@ void blk_queue_stop(struct blk_queue *q, bool suspend)
 		return;
 	ask(q, suspend ? BLK_SUSPEND : BLK_STOP);
 	pthread_join(q->thread, NULL);
+	blk_totals_add(&q->past, q->q);
 	gm_virtio_blk_queue_destroy(q->q);
 	q->runs = false;
 }

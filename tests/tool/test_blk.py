@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""guestmem blk: how it is started and ends, what it offers, what its file does to it. (Requests: test_vhost_foreign.c.)"""
+"""guestmem blk: how it is started and ends, what it offers, what its file does to it. (Requests: test_vhost_foreign.c; figures: test_blk_control.py.)"""
 
 import contextlib
 import fcntl
@@ -12,93 +12,18 @@ import socket
 import struct
 import subprocess
 
-from common import MIB, PAGE, TOOL, Case, end, guestmem, main, read, start, wait_for
+from common import MIB, PAGE, TOOL, end, guestmem, main, read, start
+from front_end import (BACKEND_REQ, CONFIG, ENABLE, F_DISCARD, F_IOMMU, F_PACKED, F_PROTOCOL, F_RO, F_VERSION_1, F_ZEROES, GET_BASE,
+                       GET_FEATURES, GET_PROTOCOL, GET_QUEUES, INFLIGHT, MQ, PAGEFAULT, REPLY_ACK, SET_ADDR, SET_CHANNEL,
+                       SET_FEATURES, SET_KICK, SET_NUM, SLOTS, USER, WAIT, BlkCase, FrontEnd, bit)
 
-WAIT = 60
-GET_FEATURES, SET_FEATURES, GET_PROTOCOL, SET_PROTOCOL, GET_QUEUES, SET_CHANNEL, GET_CONFIG = 1, 2, 15, 16, 17, 21, 24
-SET_TABLE, SET_NUM, SET_ADDR, GET_BASE, SET_KICK, SET_ERR, ENABLE, ADVISE, LISTEN = 5, 8, 9, 11, 12, 14, 18, 28, 29
+SET_TABLE, SET_ERR, ADVISE, LISTEN = 5, 14, 28, 29
 CONFIG_CHANGE = 2
-USER = 0x7f1200000000
 READ_CALL = 63 if platform.machine() == "aarch64" else 0
 SCALE = max(1, int(float(os.environ.get("GM_TEST_SCALE", "1"))))
-MQ, REPLY_ACK, BACKEND_REQ, PAGEFAULT, CONFIG, INFLIGHT, SLOTS = 0, 3, 5, 8, 9, 12, 15
-F_RO, F_DISCARD, F_ZEROES, F_PROTOCOL, F_VERSION_1, F_IOMMU, F_PACKED = 5, 13, 14, 30, 32, 33, 34
 
 
-def bit(number):
-    return 1 << number
-
-
-class FrontEnd:
-    """As much of one as asking takes."""
-
-    def __init__(self, connection):
-        self.connection = connection
-        connection.settimeout(WAIT)
-
-    def send(self, request, payload=b"", fds=(), flags=1):
-        socket.send_fds(self.connection, [struct.pack("=III", request, flags, len(payload)) + payload], list(fds))
-
-    def all_of(self, length):
-        data = b""
-        while len(data) < length:
-            more = self.connection.recv(length - len(data))
-            if not more:
-                raise EOFError(f"{len(data)} of {length} bytes")
-            data += more
-        return data
-
-    def ask(self, request, payload=b""):
-        self.send(request, payload)
-        got, flags, length = struct.unpack("=III", self.all_of(12))
-        assert (got, flags) == (request, 5), (got, flags)
-        return self.all_of(length)
-
-    def done(self, request, payload=b""):
-        """With REPLY_ACK: it was done."""
-        self.send(request, payload, flags=9)
-        assert struct.unpack("=IIIQ", self.all_of(20)) == (request, 5, 8, 0), request
-
-    def number(self, request):
-        return struct.unpack("=Q", self.ask(request))[0]
-
-    def config(self):
-        return self.ask(GET_CONFIG, struct.pack("=III", 0, 60, 0) + bytes(60))[12:]
-
-    def negotiate(self, *bits):
-        self.send(SET_PROTOCOL, struct.pack("=Q", sum(map(bit, bits))))
-
-
-class Blk(Case):
-    def setUp(self):
-        super().setUp()
-        self.image = self.path("image")
-        self.socket = self.path("socket")
-        with open(self.image, "wb") as file:
-            file.truncate(8 * MIB)
-
-    def begin(self, *args, image=None):
-        self.child = start("blk", "--socket-path", self.socket, "--blk-file", image or self.image, *args)
-        self.addCleanup(end, self.child)
-        return self.child
-
-    def connect(self):
-        connection = socket.socket(socket.AF_UNIX)
-        self.addCleanup(connection.close)
-
-        def there():
-            self.assertIsNone(self.child.poll(), "it ended")
-            return connection.connect_ex(self.socket) == 0
-
-        self.assertTrue(wait_for(there, WAIT))
-        return FrontEnd(connection)
-
-    def ends_well(self, signo=signal.SIGTERM):
-        self.child.send_signal(signo)
-        _, said = self.child.communicate(timeout=WAIT)
-        self.assertEqual((self.child.returncode, said), (0, ""))
-        self.assertFalse(os.path.exists(self.socket))
-
+class Blk(BlkCase):
     def test_capabilities_are_those_of_the_convention(self):
         result = guestmem("blk", "--print-capabilities", "--blk-file", "/nowhere")
         self.well(result)
@@ -288,7 +213,7 @@ class Blk(Case):
         kick = os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.addCleanup(os.close, kick)
         front.send(SET_KICK, struct.pack("=Q", 0), [kick])
-        front.done(ENABLE, struct.pack("=II", 0, 1))
+        front.do(ENABLE, struct.pack("=II", 0, 1))
         return kick
 
     def in_post_copy(self, data_at=MIB):
@@ -300,7 +225,7 @@ class Blk(Case):
         front.send(ADVISE)
         _, (uffd,), _, _ = socket.recv_fds(front.connection, 12, 1)
         self.addCleanup(os.close, uffd)
-        front.done(LISTEN)
+        front.do(LISTEN)
         memory = self.memory()
         self.lay_out(memory, data_at)
         front.send(SET_TABLE, struct.pack("=IIQQQQ", 1, 0, 0, 2 * MIB, USER, 0), [memory])

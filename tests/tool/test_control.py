@@ -24,7 +24,8 @@ class Control(Case):
 
     def commands(self):
         """Each that has such a socket, with the words that start it and a member of its JSON."""
-        return (("serve", ["serve", "--snapshot", self.image, "--control", self.control, self.path("pages")], "guests"),)
+        return (("serve", ["serve", "--snapshot", self.image, "--control", self.control, self.path("pages")], "guests"),
+                ("blk", ["blk", "--blk-file", self.image, "--control", self.control, "--socket-path", self.path("pages")], "queues"))
 
     def each(self):
         for name, words, member in self.commands():
