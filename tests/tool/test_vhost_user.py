@@ -10,6 +10,7 @@ import struct
 import time
 import unittest
 
+import front_end
 from common import MIB, PAGE, Case, end, guestmem, main, read, start
 
 WAIT = 60
@@ -136,7 +137,8 @@ class Inspect(Case):
         self.assertEqual(set(ring), RING)
         self.assertEqual((ring["index"], ring["num"], ring["base"]), (1, 256, 3))
         self.assertEqual((ring["started"], ring["enabled"], ring["logged"]), (True, True, True))
-        self.assertEqual((ring["available_index"], ring["used_index"]), (7, 5))
+        self.assertEqual((ring["available_index"], ring["used_index"], ring["unknown"]), (7, 5, None))
+        self.assertEqual((ring["available_lap"], ring["used_lap"], ring["used_range"]), (None, None, None))
         self.assertEqual(report["log"]["dirty"], 3)
 
     def test_the_socket_of_the_device_is_passed_through(self):
@@ -236,7 +238,137 @@ class Inspect(Case):
         self.child.communicate(timeout=WAIT)
         self.assertEqual(self.child.returncode, 0)
 
+    def through(self, *features):
+        """A guest in front of a "guestmem blk", and the proxy between them."""
+        image = self.path("image")
+        with open(image, "wb") as file:
+            file.truncate(MIB)
+        self.listener.close()
+        os.unlink(self.back_path)
+        self.daemon = start("blk", "--blk-file", image, "--socket-path", self.back_path, "--control", self.path("control"))
+        self.addCleanup(end, self.daemon)
+        self.wait_for(self.back_path, self.daemon)
+        self.wait_for(self.path("control"), self.daemon)
+        self.begin("--json", "--interval", "0.02", "--once")
+        self.wait_for(self.front_path, self.child)
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(self.front_path)
+        guest = front_end.Guest(connection, front_end.F_FLUSH, *features)
+        self.addCleanup(guest.close)
+        return guest
+
+    def ring_of(self, condition):
+        """The ring of a report of which this is true; what went before is passed by."""
+        for line in self.child.stdout:
+            rings = json.loads(line)["rings"]
+            if rings and condition(rings[0]):
+                return rings[0]
+        return self.fail("it has ended")
+
+    def of_daemon(self):
+        result = guestmem("vhost-user", "inspect", "--json", "--control", self.path("control"))
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        return json.loads(result.stdout)
+
+    def test_packed_rings(self):
+        """What the memory says, what the device says itself, and what it said when it was stopped."""
+        guest = self.through(front_end.F_PACKED)
+        guest.start()
+        ring = self.ring_of(lambda ring: ring["available_index"] is not None)
+        self.assertEqual((ring["available_index"], ring["available_lap"], ring["used_index"], ring["used_range"]), (0, 1, 0, [0, 0]))
+        self.assertEqual(guest.request(front_end.READ, 0, room=512)[0], 0)
+        # A chain of three entries was used: the device is behind the first.
+        ring = self.ring_of(lambda ring: ring["available_index"] == 3 and ring["used_range"] == [1, 3])
+        self.assertEqual((ring["available_lap"], ring["used_index"], ring["used_lap"]), (1, None, None))
+        self.assertIn("packed", ring["unknown"])
+        own, = self.of_daemon()["rings"]
+        self.assertEqual((own["available_index"], own["used_index"], own["used_lap"], own["unknown"]), (3, 3, 1, None))
+        for _ in range(5):  # 18 entries of 16
+            self.assertEqual(guest.request(front_end.READ, 0, room=512)[0], 0)
+        ring = self.ring_of(lambda ring: ring["available_index"] == 2)
+        self.assertEqual((ring["available_lap"], ring["used_range"]), (0, [0, 2]))
+        # Of two entries: behind a flush the last one that was written lies before another.
+        self.assertEqual(guest.request(front_end.FLUSH)[0], 0)
+        self.ring_of(lambda ring: ring["available_index"] == 4 and ring["used_range"] == [3, 4])
+        base = guest.stop()
+        self.assertEqual(base, 4 | 4 << 16)
+        ring = self.ring_of(lambda ring: not ring["started"])
+        self.assertEqual((ring["base"], ring["used_index"], ring["used_lap"], ring["unknown"]), (base, 4, 0, None))
+
+    def test_rings_behind_an_iommu(self):
+        guest = self.through(front_end.F_IOMMU)
+        guest.translate(0, front_end.RAM)
+        guest.start()
+        self.assertEqual(guest.request(front_end.READ, 0, room=512)[0], 0)
+        ring = self.ring_of(lambda ring: ring["used_index"] == 1)
+        self.assertEqual((ring["available_index"], ring["unknown"]), (1, None))
+        self.assertEqual((self.of_daemon()["rings"][0]["used_index"], self.of_daemon()["translations"]), (1, 1))
+        # The hole is where the available ring is.
+        guest.translate(front_end.AVAIL, PAGE, kind=front_end.INVALIDATE)
+        ring = self.ring_of(lambda ring: ring["available_index"] is None)
+        self.assertEqual(ring["used_index"], 1)
+        self.assertIn("translation", ring["unknown"])
+        guest.translate(0, front_end.RAM, kind=front_end.INVALIDATE)
+        self.ring_of(lambda ring: ring["used_index"] is None)
+        guest.translate(0, front_end.RAM)
+        self.ring_of(lambda ring: (ring["available_index"], ring["used_index"]) == (1, 1))
+
+    def test_a_device_is_asked_itself(self):
+        guest = self.through()
+        guest.start()
+        for _ in range(4):
+            self.assertEqual(guest.request(front_end.READ, 0, room=512)[0], 0)
+        report = self.of_daemon()
+        self.assertEqual(FIELDS - set(report), set())
+        self.assertEqual((report["event"], report["front_end"], report["back_end_messages"]), ("shared", True, None))
+        region, = report["regions"]
+        self.assertEqual(set(region), REGION)
+        self.assertEqual((region["len"], region["page_size"], region["fits"]), (front_end.RAM, PAGE, True))
+        ring, = report["rings"]
+        self.assertEqual(set(ring), RING)
+        self.assertEqual((ring["available_index"], ring["used_index"]), (4, 4))
+        path = self.path("control")
+        text = guestmem("vhost-user", "inspect", "--control", path).stdout
+        self.assertIn("front-end: present, 1 so far\n", text)
+        self.assertIn("  ring 0: 16 entries, started, enabled, base 0, available 4, used 4\n", text)
+        self.assertIn(", pages of 4 KiB, rw, ", text)
+        asker = start("vhost-user", "inspect", "--json", "--interval", "0.01", "--control", path)
+        self.addCleanup(end, asker)
+        for _ in range(3):
+            self.assertEqual(json.loads(asker.stdout.readline())["event"], "shared")
+        asker.send_signal(signal.SIGINT)
+        out, err = asker.communicate(timeout=WAIT)
+        self.assertEqual((asker.returncode, err), (0, ""))
+        self.daemon.kill()
+        self.daemon.wait()
+        self.fails(1, path, "refused", args=["vhost-user", "inspect", "--control", path])
+
+    def test_whoever_answers_otherwise_is_no_device(self):
+        path = self.path("other")
+        other = socket.socket(socket.AF_UNIX)
+        self.addCleanup(other.close)
+        other.bind(path)
+        other.listen(8)
+        other.settimeout(WAIT)
+        odd = {"connection": {"regions": [7, {"gpa": "x", "len": -1}], "rings": {"a": 1}, "features": [None, "\x1b[2J"], "log": {}}}
+        for said, status in ((b"", 1), (b"nonsense", 1), (b"[]", 1), (b'{"guests": 1}', 1), (b'{"connection": []}', 1),
+                             (b"\xff" * 100, 1), (json.dumps(odd).encode(), 0)):
+            asker = start("vhost-user", "inspect", "--control", path)
+            self.addCleanup(end, asker)
+            sock = other.accept()[0]
+            self.assertEqual(sock.recv(64), b"json\n")
+            sock.sendall(said)
+            sock.close()
+            out, err = asker.communicate(timeout=WAIT)
+            self.assertEqual(asker.returncode, status, err)
+            self.assertNotIn("\x1b", out)
+            if status:
+                self.assertIn("no device of vhost-user", err)
+
     def test_wrong_usage(self):
+        for words in (["inspect", "--control", "a", "b"], ["inspect", "--control", "a", "--trace"], ["--control", "a"]):
+            self.assertEqual(guestmem("vhost-user", *words).returncode, 2)
+        self.fails(1, "/nowhere", args=["vhost-user", "inspect", "--control", "/nowhere"])
         for words in (["inspect"], ["inspect", "a"], ["look", "a", "b"], ["inspect", "--interval", "0", "a", "b"]):
             self.assertEqual(guestmem("vhost-user", *words).returncode, 2)
         self.assertEqual(guestmem("vhost-user", "inspect", "/nonexistent/a", "b").returncode, 1)
