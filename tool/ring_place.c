@@ -59,6 +59,10 @@ static void find_used(const uint8_t *entries, uint32_t num, struct ring_position
 
 	while (back < num && !is_used(entries, (end + num - 1 - back) % num))
 		back++;
+	if (back == num) {
+		at->unknown = "no entry of it shows what the device has used";
+		return;
+	}
 	if (back == 0) {
 		at->used = at->avail;
 		at->used_lap = at->avail_lap;
