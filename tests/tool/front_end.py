@@ -12,7 +12,7 @@ from common import MIB, PAGE, Case, end, start, wait_for
 
 WAIT = 60
 GET_FEATURES, SET_FEATURES, SET_LOG_BASE, SET_NUM, SET_ADDR, SET_BASE, GET_BASE, SET_KICK, SET_CALL = 1, 2, 6, 8, 9, 10, 11, 12, 13
-GET_PROTOCOL, SET_PROTOCOL, GET_QUEUES, ENABLE, SET_CHANNEL, IOTLB, GET_CONFIG, ADD = 15, 16, 17, 18, 21, 22, 24, 37
+GET_PROTOCOL, SET_PROTOCOL, GET_QUEUES, ENABLE, SET_CHANNEL, IOTLB, GET_CONFIG, GET_INFLIGHT, SET_INFLIGHT, ADD = 15, 16, 17, 18, 21, 22, 24, 31, 32, 37
 MQ, LOG, REPLY_ACK, BACKEND_REQ, PAGEFAULT, CONFIG, INFLIGHT, SLOTS = 0, 1, 3, 5, 8, 9, 12, 15
 F_RO, F_FLUSH, F_DISCARD, F_ZEROES, F_LOG, F_EVENT, F_PROTOCOL, F_VERSION_1, F_IOMMU, F_PACKED = 5, 9, 13, 14, 26, 29, 30, 32, 33, 34
 MISS, UPDATE, INVALIDATE = 1, 2, 3
@@ -75,7 +75,7 @@ class FrontEnd:
 class Guest(FrontEnd):
     """A front-end, memory, and the driver of queue 0, split or packed, also behind an IOMMU."""
 
-    def __init__(self, connection, *features):
+    def __init__(self, connection, *features, protocol=()):
         super().__init__(connection)
         self.packed = F_PACKED in features
         self.base = IOVA if F_IOMMU in features else USER
@@ -91,7 +91,7 @@ class Guest(FrontEnd):
         self.used = 0    # packed: the entry in which that is
         self.used_lap = 1
         self.number(GET_FEATURES)
-        self.negotiate(REPLY_ACK, SLOTS, LOG, MQ, *([BACKEND_REQ] if F_IOMMU in features else []))
+        self.negotiate(REPLY_ACK, SLOTS, LOG, MQ, *protocol, *([BACKEND_REQ] if F_IOMMU in features else []))
         self.do(SET_FEATURES, struct.pack("=Q", self.features))
         self.do(ADD, struct.pack("=QQQQQ", 0, 0, RAM, USER, 0), [self.fd])
 
@@ -112,6 +112,15 @@ class Guest(FrontEnd):
         self.do(SET_CALL, struct.pack("=Q", 0), [self.call_fd])
         self.do(SET_KICK, struct.pack("=Q", 0), [self.kick_fd])
         self.do(ENABLE, struct.pack("=II", 0, 1))
+
+    def area(self):
+        """Has one made for what is in flight, and gives it back; its length."""
+        self.send(GET_INFLIGHT, struct.pack("=QQHH4x", 0, 0, 1, NUM))
+        data, fds, _, _ = socket.recv_fds(self.connection, 12 + 24, 1)
+        length = struct.unpack_from("=Q", data, 12)[0]
+        self.do(SET_INFLIGHT, struct.pack("=QQHH4x", length, 0, 1, NUM), fds)
+        os.close(fds[0])
+        return length
 
     def stop(self):
         """Where the device stood."""

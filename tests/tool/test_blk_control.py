@@ -8,9 +8,9 @@ import socket
 import struct
 import threading
 
-from common import MIB, PAGE, ROOT, main, members, read, wait_for
-from front_end import (DISCARD, F_DISCARD, F_FLUSH, F_IOMMU, F_LOG, F_PACKED, F_ZEROES, FLUSH, GET_FEATURES, GET_ID, INVALIDATE, RAM,
-                       READ, SET_FEATURES, SET_LOG_BASE, USER, WAIT, WRITE, ZEROES, BlkCase, Guest, bit)
+from common import MIB, PAGE, ROOT, end, guestmem, main, members, read, start, wait_for
+from front_end import (DISCARD, F_DISCARD, F_FLUSH, F_IOMMU, F_LOG, F_PACKED, F_ZEROES, FLUSH, GET_FEATURES, GET_ID, INFLIGHT, INVALIDATE,
+                       RAM, READ, SET_FEATURES, SET_LOG_BASE, USER, WAIT, WRITE, ZEROES, BlkCase, Guest, bit)
 
 
 class Figures(BlkCase):
@@ -29,9 +29,11 @@ class Figures(BlkCase):
         self.assertTrue(wait_for(answers, WAIT))
         return child
 
-    def guest(self, *features):
-        guest = Guest(self.connect().connection, *features)
+    def guest(self, *features, protocol=(), area=False):
+        guest = Guest(self.connect().connection, *features, protocol=protocol)
         self.addCleanup(guest.close)
+        if area:
+            self.area = guest.area()
         if F_IOMMU in features:
             guest.translate(0, RAM)
         guest.start()
@@ -148,6 +150,28 @@ class Figures(BlkCase):
                 self.assertEqual(disk["engine"], wanted[0])
             self.assertEqual((disk["direct"], disk["read_only"]), wanted[1:])
             self.ends_well()
+
+    def test_an_export_is_told(self):
+        if "no libnbd" in guestmem("blk", "-b", "nbd+unix:///?socket=/nowhere", "-s", self.socket).stderr:
+            self.skipTest("this build has no libnbd")
+        server = self.path("nbd")
+        nbd = start("/usr/bin/qemu-nbd", "-k", server, "-f", "raw", "-t", "-e", 8, self.image)
+        self.addCleanup(end, nbd)
+        self.assertTrue(wait_for(lambda: os.path.exists(server), WAIT))
+        self.begin_with(image=f"nbd+unix:///?socket={server}")
+        self.assertEqual(self.guest(F_FLUSH).request(READ, 0, room=512)[0], 0)
+        disk = self.figures()["disk"]
+        self.assertEqual((disk["engine"], disk["size"], disk["direct"], disk["read_only"]), ("nbd", 8 * MIB, False, False))
+        self.ends_well()
+
+    def test_the_area_of_what_is_in_flight_is_told(self):
+        self.begin_with()
+        guest = self.guest(F_FLUSH, protocol=[INFLIGHT], area=True)
+        self.assertEqual(guest.request(READ, 0, room=512)[0], 0)
+        self.assertEqual(self.figures()["connection"]["inflight"], {"len": self.area, "queues": 1, "queue_size": 16})
+        self.assertIn("in flight: an area for 1 queues of 16 entries\n", self.say(b"text"))
+        self.assertIn(f"\nguestmem_blk_inflight_bytes {self.area}\n", self.say(b"metrics"))
+        self.ends_well()
 
     def test_packed_rings_stand_where_the_device_says(self):
         self.begin_with()
