@@ -28,8 +28,8 @@ enum { OPT_TRACE, OPT_JSON, OPT_INTERVAL, OPT_ONCE, OPT_CONTROL };
 
 static const struct tool_usage usage = {
 	.command = "vhost-user",
-	.operands = "inspect [OPTION]... {FRONTEND-SOCKET BACKEND-SOCKET | --control SOCKET}",
-	.about = "Listens on FRONTEND-SOCKET, connects to BACKEND-SOCKET for each front-end that "
+	.operands = "inspect [OPTION]... {FRONTEND BACKEND | --control SOCKET}",
+	.about = "Listens on the socket FRONTEND, connects to BACKEND for each front-end that "
 		 "comes,\n"
 		 "passes all messages on unchanged, and shows what the front-end shares. SIGINT "
 		 "ends.\n"
