@@ -122,7 +122,7 @@ void ring_look(
 void ring_used_is(struct ring_positions *at, uint32_t base)
 {
 	at->used = (int32_t)(base >> 16 & 0x7fff);
-	at->used_lap = base >> 31 & 1;
+	at->used_lap = (int32_t)(base >> 31 & 1);
 	at->used_first = at->used;
 	at->used_last = at->used;
 	if (at->avail >= 0)
