@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test_ring_place.c - where rings stand by their memory (tool/ring_place.c), against rings that a driver and a device move. */
+/*
+ * test_ring_place.c - where rings stand by their memory (tool/ring_place.c), against rings that a driver and a device
+ * move.
+ */
 #include <endian.h>
 #include <string.h>
 

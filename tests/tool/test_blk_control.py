@@ -23,6 +23,7 @@ class Figures(BlkCase):
         child = self.begin("--control", self.control, "--queues", 2, *args, **kwargs)
 
         def answers():
+            self.assertIsNone(child.poll(), "it ended")
             with socket.socket(socket.AF_UNIX) as sock:
                 return sock.connect_ex(self.control) == 0
 
