@@ -366,6 +366,30 @@ static void rings_that_do_not_exist_are_refused(void **state)
 	close_backend(&f);
 }
 
+/* DPDK's virtio-user tells no second place; also in the middle of a ring, and in its second lap. */
+static void a_packed_ring_may_be_told_one_place(void **state)
+{
+	const int rounds[] = {0, 5, (int)NR - 1, 3 * (int)NR / 2};
+	struct front f;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rounds) / sizeof(rounds[0]); i++) {
+		struct gm_vhost_vring_state get = {0};
+
+		open_front(&f, F_PACKED, 0, NULL);
+		for (int n = 0; n < rounds[i]; n++)
+			round_trip(&f, (uint8_t)n);
+		assert_int_equal(say(&f, GM_VHOST_GET_VRING_BASE, &get, sizeof(get), NULL, 0), 0);
+		get = f.a.msg.u.vring;
+		assert_int_equal(get.num >> 16, get.num & UINT16_MAX);
+		start_ring(&f, 0, get.num & UINT16_MAX);
+		assert_true(f.dev.runs[0]);
+		for (int n = 0; n < 2 * (int)NR; n++)
+			round_trip(&f, (uint8_t)n);
+		close_backend(&f);
+	}
+}
+
 static void addresses_of_rings_are_aligned(void **state)
 {
 	const struct gm_vhost_vring_addr wrong[] = {
@@ -544,6 +568,7 @@ int main(void)
 		cmocka_unit_test(a_ring_goes_on_where_it_was_stopped),
 		cmocka_unit_test(a_ring_runs_when_all_of_it_is_there),
 		cmocka_unit_test(rings_that_do_not_exist_are_refused),
+		cmocka_unit_test(a_packed_ring_may_be_told_one_place),
 		cmocka_unit_test(addresses_of_rings_are_aligned),
 		cmocka_unit_test(notifications_are_eventfds),
 		cmocka_unit_test(calls_go_where_they_were_sent_last),

@@ -291,6 +291,18 @@ int gm_vhost_on_vring_addr(struct vhost_call *call)
 	return gm_vhost_ring_go(call->b, r, call->err);
 }
 
+/*
+ * Of a packed ring a base is two places. Some front-ends (DPDK's virtio-user) tell the first only, the next to be
+ * taken; without an area of what is in flight all that was taken is used, so the second is the same. No ring that was
+ * given back stands at (0, wrap 0) while its other place is another.
+ */
+static uint32_t whole_base(const struct gm_vhost_backend *b, uint32_t base)
+{
+	const bool half = (b->features & VHOST_F_PACKED) && base <= UINT16_MAX;
+
+	return half && !b->area_space ? base << 16 | base : base;
+}
+
 int gm_vhost_on_set_base(struct vhost_call *call)
 {
 	const struct gm_vhost_vring_state *state = &call->msg->u.vring;
@@ -305,7 +317,7 @@ int gm_vhost_on_set_base(struct vhost_call *call)
 		return gm_error_set(call->err, -EINVAL, 0, 0,
 			"vhost-user: ring %u cannot stand at %u", state->index, state->num);
 	forget_queue(r);
-	r->base = state->num;
+	r->base = whole_base(call->b, state->num);
 	r->has_base = true;
 	return 0;
 }
