@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * vhost_net.c - a vhost-user network device that gives each packet back: what a driver transmits on a pair of queues is
- * received on the same pair. "vhost_net [--poll] [--connect] [--queues N] SOCKET", until SIGTERM.
+ * received on the same pair. "vhost_net [--poll] [--connect] [--queues N] SOCKET", until SIGTERM; SIGUSR1 shows counts.
  *
  * One thread does all. The library tells it which queues it may serve (queue_start, queue_stop); it waits for their
  * kicks in the loop of the sockets, or with --poll looks at them again and again. Nothing of guest memory is kept from
@@ -315,21 +315,27 @@ static void new_device(struct device *d)
 		d->pairs[i] = (struct pair){.device = d, .index = i, .kick = -1};
 }
 
+static void show_counts(const struct device *d)
+{
+	for (uint32_t i = 0; i < d->nr_pairs; i++) {
+		const struct pair *p = &d->pairs[i];
+
+		printf("pair %u: taken %" PRIu64 " packets %" PRIu64 " bytes sum %" PRIu64
+		       ", given %" PRIu64 " packets %" PRIu64 " bytes sum %" PRIu64
+		       ", dropped %" PRIu64 ", bad %" PRIu64 "\n",
+			i, p->taken.packets, p->taken.bytes, p->taken.sum, p->given.packets,
+			p->given.bytes, p->given.sum, p->dropped, p->bad);
+	}
+}
+
 /* Each front-end finds a new device. */
 static void on_connected(void *ctx, bool yes)
 {
 	struct device *d = ctx;
 
 	printf("front-end %s\n", yes ? "came" : "left");
-	for (uint32_t i = 0; i < d->nr_pairs && !yes; i++) {
-		const struct pair *p = &d->pairs[i];
-
-		printf("pair %u: taken %" PRIu64 " packets %" PRIu64 " bytes sum %" PRIu64 "\n", i,
-			p->taken.packets, p->taken.bytes, p->taken.sum);
-		printf("pair %u: given %" PRIu64 " packets %" PRIu64 " bytes sum %" PRIu64 "\n", i,
-			p->given.packets, p->given.bytes, p->given.sum);
-		printf("pair %u: dropped %" PRIu64 " bad %" PRIu64 "\n", i, p->dropped, p->bad);
-	}
+	if (!yes)
+		show_counts(d);
 	new_device(d);
 }
 
@@ -367,7 +373,15 @@ static int open_socket(void *ctx)
 
 static void on_signal(void *ctx)
 {
-	((struct device *)ctx)->ending = true;
+	struct device *d = ctx;
+	struct signalfd_siginfo info;
+
+	if (read(d->signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
+		return;
+	if (info.ssi_signo == SIGUSR1)
+		show_counts(d);
+	else
+		d->ending = true;
 }
 
 static const struct gm_vhost_backend_ops ops = {
@@ -471,6 +485,7 @@ int main(int argc, char **argv)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	d.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	listener = d.connect ? -1 : open_socket(&d);
