@@ -390,6 +390,38 @@ static void a_packed_ring_may_be_told_one_place(void **state)
 	}
 }
 
+/* As DPDK's virtio-user that listens, and is connected to by the next back-end: a base of 0 in a ring that was used. */
+static void a_ring_that_another_left_goes_on_at_its_used_index(void **state)
+{
+	const struct gm_vhost_vring_state get = {0};
+	struct front f;
+
+	(void)state;
+	open_front(&f, 0, 0, NULL);
+	for (int n = 0; n < 2 * (int)NR + 3; n++)
+		round_trip(&f, (uint8_t)n);
+	/* Offered, and not taken: the next one finds it. */
+	offer(&f, 77, IN_AT, OUT_AT);
+	gm_vhost_backend_disconnect(f.b);
+	for (uint32_t i = 0; i < 2; i++) {
+		assert_int_equal(ask_ring(&f, GM_VHOST_SET_VRING_ENABLE, i, 1), -EINVAL);
+		assert_int_equal(ask_ring(&f, GM_VHOST_SET_VRING_ENABLE, i, 2), -EINVAL);
+		/* Nothing asked for an answer that was agreed on, and nothing is wrong. */
+		assert_int_equal(ask_ring(&f, GM_VHOST_SET_VRING_ENABLE, i, 0), -ENOMSG);
+		assert_int_equal(say(&f, GM_VHOST_GET_VRING_BASE, &get, sizeof(get), NULL, 0), 0);
+		assert_true(f.a.is);
+	}
+	negotiate(&f, 0, 0);
+	share_ram(&f);
+	start_ring(&f, 0, 0);
+	assert_true(f.dev.runs[0]);
+	assert_int_equal(dev_serve(&f.dev, 0), 1);
+	take_back(&f, 77, OUT_AT);
+	for (int n = 0; n < 2 * (int)NR; n++)
+		round_trip(&f, (uint8_t)n);
+	close_backend(&f);
+}
+
 static void addresses_of_rings_are_aligned(void **state)
 {
 	const struct gm_vhost_vring_addr wrong[] = {
@@ -569,6 +601,7 @@ int main(void)
 		cmocka_unit_test(a_ring_runs_when_all_of_it_is_there),
 		cmocka_unit_test(rings_that_do_not_exist_are_refused),
 		cmocka_unit_test(a_packed_ring_may_be_told_one_place),
+		cmocka_unit_test(a_ring_that_another_left_goes_on_at_its_used_index),
 		cmocka_unit_test(addresses_of_rings_are_aligned),
 		cmocka_unit_test(notifications_are_eventfds),
 		cmocka_unit_test(calls_go_where_they_were_sent_last),

@@ -164,15 +164,33 @@ static bool is_same(const struct gm_virtq_opts *a, const struct gm_virtq_opts *b
 	       a->nr == b->nr && a->flags == b->flags;
 }
 
+/*
+ * Where a ring begins. DPDK's virtio-user begins all split rings at 0, also one that another back-end has left. Then the
+ * used index is believed: a ring that was given back stands there, and what is behind it was never used.
+ */
+static uint32_t begin_of(
+	const struct gm_vhost_backend *b, const struct vhost_ring *r, const struct gm_view *view)
+{
+	uint16_t used = 0;
+
+	if (r->at.flags & GM_VIRTQ_PACKED)
+		return r->has_base ? r->base : PACKED_BEGIN;
+	/* What cannot be read is said when the ring is started. */
+	if (r->base || b->area_space || gm_read_le16(view, r->at.device + 2, &used))
+		return r->base;
+	return used;
+}
+
 static int start_queue(struct gm_vhost_backend *b, struct vhost_ring *r, struct gm_error *err)
 {
 	struct gm_reader *reader = vhost_has_iommu(b) ? b->iova_reader : b->reader;
-	const uint32_t begin = r->at.flags & GM_VIRTQ_PACKED ? PACKED_BEGIN : 0;
+	const struct gm_view *view;
 	int rc = gm_vhost_inflight_track(b, index_of(b, r), r, err);
 
 	if (rc)
 		return rc;
-	rc = gm_virtq_start(r->vq, gm_reader_enter(reader), r->has_base ? r->base : begin, err);
+	view = gm_reader_enter(reader);
+	rc = gm_virtq_start(r->vq, view, begin_of(b, r, view), err);
 	gm_reader_leave(reader);
 	return rc;
 }
@@ -351,6 +369,9 @@ int gm_vhost_on_enable(struct vhost_call *call)
 
 	if (!r)
 		return -EINVAL;
+	/* DPDK's virtio-user, that is connected to again, turns rings off first. They are, until there are features. */
+	if (state->num == 0 && b->features == 0)
+		return 0;
 	if (!(b->features & GM_VHOST_F_PROTOCOL_FEATURES) || state->num > 1)
 		return gm_error_set(call->err, -EINVAL, 0, 0,
 			"vhost-user: ring %u is enabled by %u, or without PROTOCOL_FEATURES",
