@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * vhost_net.c - a vhost-user network device that gives each packet back: what a driver transmits on a pair of queues is
- * received on the same pair. "vhost_net [--poll] [--connect] [--queues N] SOCKET", until SIGTERM; SIGUSR1 shows counts.
+ * received on the same pair. "vhost_net [--poll] [--connect] [--no-indirect] [--queues N] SOCKET", until
+ * SIGTERM; SIGUSR1 shows counts.
  *
  * One thread does all. The library tells it which queues it may serve (queue_start, queue_stop); it waits for their
  * kicks in the loop of the sockets, or with --poll looks at them again and again. Nothing of guest memory is kept from
@@ -72,6 +73,7 @@ struct device {
 	uint32_t nr_pairs;
 	bool poll;
 	bool connect;
+	bool no_indirect;
 	bool ending;
 	int signals;
 	struct pair pairs[PAIRS_MAX];
@@ -399,8 +401,8 @@ static int set_up(struct device *d, int listener, struct gm_error *err)
 		.ops = &ops,
 		.ctx = d,
 		.features = NET_F_MRG_RXBUF | (d->nr_pairs > 1 ? NET_F_MQ : 0) | F_ANY_LAYOUT |
-			    F_INDIRECT_DESC | F_EVENT_IDX | F_VERSION_1 | F_RING_PACKED |
-			    F_IN_ORDER,
+			    (d->no_indirect ? 0 : F_INDIRECT_DESC) | F_EVENT_IDX | F_VERSION_1 |
+			    F_RING_PACKED | F_IN_ORDER,
 		.queues = 2 * d->nr_pairs,
 		.queue_size = QUEUE_SIZE,
 		.name = "vhost_net",
@@ -451,14 +453,15 @@ static int run(struct device *d, struct gm_error *err)
 static bool take_options(struct device *d, int argc, char **argv)
 {
 	static const struct option options[] = {{"poll", no_argument, NULL, 'p'},
-		{"connect", no_argument, NULL, 'c'}, {"queues", required_argument, NULL, 'q'},
-		{NULL, 0, NULL, 0}};
+		{"connect", no_argument, NULL, 'c'}, {"no-indirect", no_argument, NULL, 'i'},
+		{"queues", required_argument, NULL, 'q'}, {NULL, 0, NULL, 0}};
 	bool ok = true;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) > 0) {
 		d->poll |= c == 'p';
 		d->connect |= c == 'c';
+		d->no_indirect |= c == 'i';
 		d->nr_pairs = c == 'q' ? (uint32_t)strtoul(optarg, NULL, 10) : d->nr_pairs;
 		ok = ok && c != '?';
 	}
@@ -477,7 +480,8 @@ int main(int argc, char **argv)
 	int rc;
 
 	if (!take_options(&d, argc, argv)) {
-		fprintf(stderr, "usage: vhost_net [--poll] [--connect] [--queues 1..64] SOCKET\n");
+		fprintf(stderr, "usage: vhost_net [--poll] [--connect] [--no-indirect] [--queues "
+				"1..64] SOCKET\n");
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0); /* whoever started it reads what it says */
