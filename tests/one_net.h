@@ -231,19 +231,6 @@ static inline void close_front(void)
 	gm_space_destroy(n.space);
 }
 
-static inline void begin(uint64_t features)
-{
-	n.nr_rings = 2;
-	start_program(NULL, NULL);
-	open_front(features, -1);
-}
-
-static inline void finish(void)
-{
-	close_front();
-	end_program();
-}
-
 /* ---- packets ---- */
 
 static inline uint8_t byte_at(uint32_t packet, size_t i)
@@ -400,13 +387,6 @@ static inline void assert_counts(uint32_t pair, unsigned long taken, unsigned lo
 	assert_int_equal(c.bad, bad);
 	if (!dropped && !bad)
 		assert_true(c.taken_bytes == c.given_bytes && c.taken_sum == c.given_sum);
-}
-
-static inline bool was_told(int fd)
-{
-	uint64_t nr;
-
-	return read(fd, &nr, sizeof(nr)) == sizeof(nr);
 }
 
 #endif

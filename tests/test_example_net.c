@@ -5,6 +5,26 @@
  */
 #include "one_net.h"
 
+static void begin(uint64_t features)
+{
+	n.nr_rings = 2;
+	start_program(NULL, NULL);
+	open_front(features, -1);
+}
+
+static void finish(void)
+{
+	close_front();
+	end_program();
+}
+
+static bool was_told(int fd)
+{
+	uint64_t nr;
+
+	return read(fd, &nr, sizeof(nr)) == sizeof(nr);
+}
+
 static void round_trips(uint64_t features)
 {
 	const size_t lengths[] = {1, 60, 61, 1514, 2036, 2037, 4096, 9000};
