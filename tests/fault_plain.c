@@ -105,6 +105,10 @@ WRAP(int, gm_sys_epoll_remove, (int epoll, int fd), (epoll, fd), .fd = fd)
 WRAP(int, gm_sys_epoll_wait, (int epoll, struct epoll_event *found, int max, int timeout_ms),
 	(epoll, found, max, timeout_ms), .fd = epoll)
 WRAP(int, gm_sys_eventfd, (void), ())
+WRAP(int, gm_sys_signals_open, (struct gm_sys_signals * ret), (ret))
+WRAP(int, gm_sys_signals_close, (struct gm_sys_signals * signals), (signals))
+WRAP(int, gm_sys_signals_add, (const struct gm_sys_signals *signals, int eventfd),
+	(signals, eventfd), .fd = eventfd)
 WRAP(int, gm_sys_timerfd, (void), ())
 WRAP(int, gm_sys_timer_set, (int fd, uint64_t ns), (fd, ns), .fd = fd, .len = ns)
 WRAP(int, gm_sys_set_nonblock, (int fd), (fd), .fd = fd)

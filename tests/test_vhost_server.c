@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <sys/un.h>
 #include <time.h>
 
@@ -211,6 +212,47 @@ static void no_descriptor_is_lost(void **state)
 	assert_true((size_t)mallinfo2().uordblks <= memory + 65536);
 	if (getenv("GM_SOAK"))
 		printf("figure: vhost_rounds_of_every_message %lu\n", rounds);
+	end_serving(&f, door);
+}
+
+static void *call_it(void *ctx)
+{
+	return (void *)(intptr_t)gm_vhost_backend_call(ctx, 0);
+}
+
+/* A front-end has the same open file: it can switch O_NONBLOCK off after the message was handled, and fill the counter. */
+static void a_counter_that_is_full_holds_no_call_up(void **state)
+{
+	const uint64_t full = UINT64_MAX - 1;
+	struct sockaddr_un addr;
+	int door = listener(&addr);
+	struct timespec until;
+	struct front f;
+	pthread_t thread;
+	uint64_t count;
+	void *rc = NULL;
+	int late;
+
+	(void)state;
+	open_front(&f, 0, 0, NULL);
+	serve(&f, door, 0);
+	assert_int_equal(write(f.call, &full, sizeof(full)), sizeof(full));
+	assert_int_equal(fcntl(f.call, F_SETFL, fcntl(f.call, F_GETFL) & ~O_NONBLOCK), 0);
+	assert_int_equal(pthread_create(&thread, NULL, call_it, f.b), 0);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 20;
+	late = pthread_timedjoin_np(thread, &rc, &until);
+	/* Lets it go if it waits. */
+	assert_int_equal(read(f.call, &count, sizeof(count)), sizeof(count));
+	if (late)
+		pthread_join(thread, &rc);
+	assert_int_equal(late, 0);
+	assert_int_equal((intptr_t)rc, 0);
+	/* As often as the ring of ends has places, and more. */
+	for (uint64_t i = 1; i <= 1000; i++)
+		assert_int_equal(gm_vhost_backend_call(f.b, 0), 0);
+	assert_int_equal(read(f.call, &count, sizeof(count)), sizeof(count));
+	assert_int_equal(count, 1000);
 	end_serving(&f, door);
 }
 
@@ -612,6 +654,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_message_comes_in_any_pieces),
 		cmocka_unit_test(no_descriptor_is_lost),
+		cmocka_unit_test(a_counter_that_is_full_holds_no_call_up),
 		cmocka_unit_test(descriptors_in_the_middle_end_the_connection),
 		cmocka_unit_test(lies_in_a_head_end_the_connection),
 		cmocka_unit_test(who_stops_in_the_middle_is_cut_off),

@@ -36,7 +36,7 @@ struct disk_file {
 	uint32_t flags;    /* GM_DISK_NO_URING */
 	uint32_t no_punch; /* atomic: it was tried in vain */
 	uint32_t no_zero;
-	int32_t lost; /* atomic: why what was written may not be kept; 0 */
+	int32_t lost;      /* atomic: why what was written may not be kept; 0 */
 	uint32_t by_uring; /* atomic: GM_DISK_BY_URING, or 0 */
 	void *zeros;
 	struct iovec zero_slices[DISK_ZERO_SLICES];

@@ -24,6 +24,7 @@
 
 #include "adapters/vhost_memory.h"
 #include "adapters/vhost_socket.h"
+#include "sys/sys.h"
 
 #define VHOST_F_INDIRECT (UINT64_C(1) << 28)
 #define VHOST_F_EVENT (UINT64_C(1) << 29)
@@ -105,6 +106,8 @@ struct gm_vhost_backend {
 	struct gm_log *gone[VHOST_LOGS_GONE]; /* that could not end */
 	uint32_t nr_gone;
 	int log_fd; /* with @log_lock; atomic: is there one? */
+	/* The server's; NULL: there is nothing to signal with but write(2). */
+	const struct gm_sys_signals *signals;
 	pthread_mutex_t log_lock;
 	/* in flight */
 	struct gm_vhost_mapping area;
@@ -218,7 +221,7 @@ int gm_vhost_on_inband_kick(struct vhost_call *call);
 void gm_vhost_close(int *fd);
 /* An eventfd, which from now on does not block. */
 int gm_vhost_check_eventfd(int fd, const char *what, struct gm_error *err);
-int gm_vhost_signal(int eventfd);
+int gm_vhost_signal(const struct gm_vhost_backend *b, int eventfd);
 
 /* ---- vhost_log.c ---- */
 int gm_vhost_on_log_base(struct vhost_call *call);

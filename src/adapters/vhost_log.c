@@ -207,7 +207,7 @@ void gm_vhost_log_tell(struct gm_vhost_backend *b)
 		return;
 	pthread_mutex_lock(&b->log_lock);
 	if (b->log && b->log_fd >= 0)
-		gm_vhost_signal(b->log_fd);
+		gm_vhost_signal(b, b->log_fd);
 	pthread_mutex_unlock(&b->log_lock);
 }
 

@@ -3,7 +3,7 @@
  * vhost_notify.c - kicks of the driver, calls to it, errors to the front-end.
  *
  * A front-end changes where calls go while a queue runs (it masks interrupts), so these are under the ring's lock. All
- * are eventfds and do not block: a counter that is full says what one more call would.
+ * are eventfds: a counter that is full says what one more call would.
  */
 #include "adapters/vhost_backend.h"
 
@@ -119,11 +119,14 @@ int gm_vhost_on_err(struct vhost_call *call)
 
 /* ---- by any thread ---- */
 
-int gm_vhost_signal(int fd)
+/* With a server's signals it never waits, though a front-end can make the eventfd blocking, and full. */
+int gm_vhost_signal(const struct gm_vhost_backend *b, int fd)
 {
 	const uint64_t one = 1;
 	ssize_t nr;
 
+	if (b->signals)
+		return gm_sys_signals_add(b->signals, fd);
 	do
 		nr = gm_sys_write(fd, &one, sizeof(one));
 	while (nr == -EINTR);
@@ -146,7 +149,7 @@ static int notify(struct gm_vhost_backend *b, uint32_t index, bool is_call)
 	if (is_call && r->marks)
 		gm_vhost_log_used(b, r);
 	if (fd >= 0)
-		rc = gm_vhost_signal(fd);
+		rc = gm_vhost_signal(b, fd);
 	if (!rc)
 		__atomic_add_fetch(is_call ? &r->calls : &r->errors, 1, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&r->lock);

@@ -65,6 +65,8 @@ struct gm_vhost_server {
 	struct door *doors;
 	struct watch *watches;
 	bool has_dead;
+	bool has_signals;
+	struct gm_sys_signals signals; /* of the doors' back-ends */
 };
 
 static uint64_t from_now(uint64_t ns)
@@ -398,6 +400,8 @@ int gm_vhost_server_create(struct gm_vhost_server **ret, struct gm_error *err)
 		gm_sys_free(s);
 		return gm_error_set(err, rc, 0, 0, "vhost-user: %s", gm_error_word(rc));
 	}
+	/* Where the kernel has none for us, devices signal by write(2). */
+	s->has_signals = gm_sys_signals_open(&s->signals) == 0;
 	*ret = s;
 	return 0;
 }
@@ -413,6 +417,7 @@ static void remove_door(struct gm_vhost_server *s, struct door *d)
 		end_connection(s, d,
 			gm_error_set(
 				&d->why, -ECANCELED, 0, 0, "vhost-user: it is served no more"));
+	d->d.backend->signals = NULL;
 }
 
 void gm_vhost_server_destroy(struct gm_vhost_server *s)
@@ -426,6 +431,8 @@ void gm_vhost_server_destroy(struct gm_vhost_server *s)
 	for (struct watch *w = s->watches; w; w = w->next)
 		w->dead = true;
 	bury(s);
+	if (s->has_signals)
+		gm_sys_signals_close(&s->signals);
 	gm_sys_close(s->epoll);
 	gm_sys_free(s);
 }
@@ -477,12 +484,16 @@ int gm_vhost_server_add(struct gm_vhost_server *s, const struct gm_vhost_door *u
 	d->listener = (struct item){LISTENER, -1, d};
 	d->connection = (struct item){CONNECTION, -1, d};
 	d->channel = (struct item){CHANNEL, -1, d};
+	if (!rc)
+		d->d.backend->signals = s->has_signals ? &s->signals : NULL;
 	if (!rc && d->d.socket_plus) {
 		rc = begin(s, d, d->d.socket_plus - 1);
 		if (rc)
 			gm_error_set(err, rc, 0, 0, "vhost-user: %s", gm_error_word(rc));
 	}
 	if (rc) {
+		if (d->d.backend)
+			d->d.backend->signals = NULL;
 		gm_sys_free(d);
 		return rc;
 	}

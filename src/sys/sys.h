@@ -147,6 +147,15 @@ int gm_sys_timerfd(void);                  /* monotonic, does not block */
 int gm_sys_timer_set(int fd, uint64_t ns); /* from now; 0 = never */
 int gm_sys_set_nonblock(int fd);
 
+/* ---- signals.c: adding to eventfds without waiting, whatever who has them too makes of them ---- */
+struct gm_sys_signals {
+	unsigned long context;
+	int empty; /* a file */
+};
+int gm_sys_signals_open(struct gm_sys_signals *ret);
+int gm_sys_signals_close(struct gm_sys_signals *signals);
+int gm_sys_signals_add(const struct gm_sys_signals *signals, int eventfd); /* 1, by any thread */
+
 /* ---- uffd.c ---- */
 /*
  * Fills [@at, @at + @len) of the process of a userfaultfd, and wakes who waits there. *ret_done is always written: what

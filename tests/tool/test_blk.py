@@ -12,7 +12,7 @@ import socket
 import struct
 import subprocess
 
-from common import MIB, PAGE, TOOL, end, guestmem, main, read, start
+from common import MIB, PAGE, TOOL, end, guestmem, main, read, start, wait_for
 from front_end import (BACKEND_REQ, CONFIG, ENABLE, F_DISCARD, F_IOMMU, F_PACKED, F_PROTOCOL, F_RO, F_VERSION_1, F_ZEROES, GET_BASE,
                        GET_FEATURES, GET_PROTOCOL, GET_QUEUES, INFLIGHT, MQ, PAGEFAULT, REPLY_ACK, SET_ADDR, SET_CHANNEL,
                        SET_FEATURES, SET_KICK, SET_NUM, SLOTS, USER, WAIT, BlkCase, FrontEnd, bit)
