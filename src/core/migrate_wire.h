@@ -20,12 +20,16 @@
 #define GM_MIGRATE_REGION 32u
 #define GM_MIGRATE_PLACE 16u
 #define GM_MIGRATE_PAGES_HEAD 24u /* of PAGES, before the stored bytes */
+#define GM_MIGRATE_SWITCH_LEN 8u
 
-#define GM_MIGRATE_PAGE_LOG2 12u
-#define GM_MIGRATE_PAGES_MAX 1024u /* of a message */
+#define GM_MIGRATE_PAGE_LOG2 12u     /* of what places and bitmaps count */
+#define GM_MIGRATE_PAGE_LOG2_MAX 30u /* of what a region may consist of */
+#define GM_MIGRATE_PAGES_MAX 1024u   /* of a message */
 #define GM_MIGRATE_REGIONS_MAX 4096u
+#define GM_MIGRATE_FDS_MAX 253u /* regions by descriptor: what Linux takes with one message */
 #define GM_MIGRATE_PLACES_MAX 4096u
 #define GM_MIGRATE_STATE_PIECE (1u << 20)
+#define GM_MIGRATE_STATE_MAX ((uint64_t)INT64_MAX) /* bytes in all */
 #define GM_MIGRATE_TEXT_MAX 255u
 #define GM_MIGRATE_BITS_MAX (64u << 10) /* bytes of a bitmap in HAVE */
 #define GM_MIGRATE_BULK_MAX 16u
@@ -134,26 +138,41 @@ struct gm_migrate_pages {
 };
 
 /*
- * gm_migrate_get_*(): 0 or -EPROTO, with *ret_why a constant text. gm_migrate_put_*(): what they are given is right.
- *
- * gm_migrate_get_head() judges a head by the table: a type that there is, that @from_source may send on a connection of
- * this role (GM_MIGRATE_PAGES on control only if @sole: there is no bulk connection), its length, its number.
+ * gm_migrate_get_*(), _check_*(): 0 or -EPROTO, with *ret_why a constant text; then nothing else was written.
+ * gm_migrate_put_*(): what they are given is right. All bytes of what is put are written, and no others.
  */
+
 void gm_migrate_put_open(const struct gm_migrate_open *open, uint8_t *bytes);
 void gm_migrate_put_opened(const struct gm_migrate_opened *opened, uint8_t *bytes);
 void gm_migrate_put_head(const struct gm_migrate_head *head, uint8_t *bytes);
 void gm_migrate_put_region(const struct gm_migrate_region *region, uint8_t *bytes);
 void gm_migrate_put_place(const struct gm_migrate_place *place, uint8_t *bytes);
 void gm_migrate_put_pages(const struct gm_migrate_pages *pages, uint8_t *bytes);
+/* What follows SWITCH: bytes of the state in all. */
+void gm_migrate_put_switch(uint64_t state_len, uint8_t *bytes);
+/* What follows REFUSED: at most GM_MIGRATE_TEXT_MAX bytes, which are counted; see gm_migrate_get_text(). */
+uint32_t gm_migrate_put_text(const char *text, uint8_t *bytes);
 
+/*
+ * If version 1 is not among those it speaks, they are all that is decoded, and the rest is 0. Features that are not known
+ * are left out. Whether session, epoch and index fit what was opened before is the caller's to say.
+ */
 int gm_migrate_get_open(const uint8_t *bytes, struct gm_migrate_open *ret, const char **ret_why);
-int gm_migrate_get_opened(
-	const uint8_t *bytes, struct gm_migrate_opened *ret, const char **ret_why);
+/* The answer to @asked. What does not count, with version 0 or an error, is 0. */
+int gm_migrate_get_opened(const uint8_t *bytes, const struct gm_migrate_open *asked,
+	struct gm_migrate_opened *ret, const char **ret_why);
+/*
+ * Judges a head by the table: a type that there is, that this end sends on a connection of this role, its length, its
+ * number. @sole: there are no bulk connections, so that rounds go by control. Pages of post-copy always may.
+ */
 int gm_migrate_get_head(const uint8_t *bytes, bool from_source, enum gm_migrate_role role,
 	bool sole, struct gm_migrate_head *ret, const char **ret_why);
-/* Of a whole layout: ascending, aligned, without overlaps. @nr is the head's number; @bytes has nr * GM_MIGRATE_REGION. */
-int gm_migrate_get_layout(
-	const uint8_t *bytes, uint32_t nr, struct gm_migrate_region *ret, const char **ret_why);
+/*
+ * Of a whole layout: ascending, aligned, without overlaps. @nr is the head's number; @bytes has nr * GM_MIGRATE_REGION.
+ * @features were agreed on: without GM_MIGRATE_FDS no region comes as a descriptor.
+ */
+int gm_migrate_get_layout(const uint8_t *bytes, uint32_t nr, uint32_t features,
+	struct gm_migrate_region *ret, const char **ret_why);
 /* Within the layout's regions. */
 int gm_migrate_get_place(const uint8_t *bytes, const struct gm_migrate_region *regions, uint32_t nr,
 	struct gm_migrate_place *ret, const char **ret_why);
@@ -161,8 +180,16 @@ int gm_migrate_get_place(const uint8_t *bytes, const struct gm_migrate_region *r
 int gm_migrate_get_pages(const uint8_t *bytes, uint32_t len,
 	const struct gm_migrate_region *regions, uint32_t nr, uint32_t pages_max, uint32_t features,
 	struct gm_migrate_pages *ret, const char **ret_why);
-/* A bitmap behind a place: its length and what lies behind the last page. */
+int gm_migrate_get_switch(const uint8_t *bytes, uint64_t *ret_state_len, const char **ret_why);
+/* A bitmap of @len bytes behind a place: its length and what lies behind the last page. */
 int gm_migrate_check_bits(const struct gm_migrate_place *place, const uint8_t *bits, uint32_t len,
 	const char **ret_why);
+/* As a string of at most GM_MIGRATE_TEXT_MAX bytes: '?' stands for each byte that is not of a printable character. */
+void gm_migrate_get_text(const uint8_t *bytes, uint32_t len, char *ret);
+
+/* "PAGES", for messages to people; NULL if there is no such type. */
+const char *gm_migrate_name(uint32_t type);
+/* Bytes of the bitmap for a place. */
+uint32_t gm_migrate_bits_len(const struct gm_migrate_place *place);
 
 #endif
