@@ -48,14 +48,14 @@ static uint8_t *take(struct end *end, size_t len)
 	return copy;
 }
 
-/* True if it was accepted. */
-static bool judged(int rc, const char *why, const void *ret, size_t len)
+/* True if it was accepted. By the address of @why, as arguments are evaluated in any order. */
+static bool judged(int rc, const char *const *why, const void *ret, size_t len)
 {
 	const uint8_t *bytes = ret;
 
 	if (rc == 0)
 		return true;
-	must(rc == -EPROTO && why && why[0]);
+	must(rc == -EPROTO && *why && **why);
 	for (size_t i = 0; i < len; i++)
 		must(bytes[i] == UNTOUCHED);
 	return false;
@@ -73,7 +73,7 @@ static bool read_open(struct end *end)
 	if (!bytes)
 		return false;
 	memset(&open, UNTOUCHED, sizeof(open));
-	ok = judged(gm_migrate_get_open(bytes, &open, &why), why, &open, sizeof(open));
+	ok = judged(gm_migrate_get_open(bytes, &open, &why), &why, &open, sizeof(open));
 	if (ok) {
 		must(open.lowest && open.lowest <= open.highest);
 		gm_migrate_put_open(&open, again);
@@ -107,7 +107,7 @@ static bool read_opened(struct end *end)
 		return false;
 	memset(&opened, UNTOUCHED, sizeof(opened));
 	ok = judged(
-		gm_migrate_get_opened(bytes, &asked, &opened, &why), why, &opened, sizeof(opened));
+		gm_migrate_get_opened(bytes, &asked, &opened, &why), &why, &opened, sizeof(opened));
 	if (ok) {
 		must(opened.version <= 1 && opened.error < 4096 && opened.pages_max <= 1024);
 		must(!(opened.features & ~asked.features));
@@ -132,7 +132,7 @@ static bool read_layout(struct end *end, const uint8_t *bytes, uint32_t nr)
 
 	must(regions != NULL);
 	memset(regions, UNTOUCHED, nr * sizeof(*regions));
-	if (!judged(gm_migrate_get_layout(bytes, nr, end->features, regions, &why), why, regions,
+	if (!judged(gm_migrate_get_layout(bytes, nr, end->features, regions, &why), &why, regions,
 		    nr * sizeof(*regions))) {
 		free(regions);
 		return false;
@@ -169,7 +169,7 @@ static bool read_place(const struct end *end, const uint8_t *bytes, struct gm_mi
 	const char *why = NULL;
 
 	memset(place, UNTOUCHED, sizeof(*place));
-	if (!judged(gm_migrate_get_place(bytes, end->regions, end->nr, place, &why), why, place,
+	if (!judged(gm_migrate_get_place(bytes, end->regions, end->nr, place, &why), &why, place,
 		    sizeof(*place)))
 		return false;
 	check_place(end, place);
@@ -199,7 +199,7 @@ static bool read_pages(const struct end *end, const uint8_t *bytes, uint32_t len
 	memset(&pages, UNTOUCHED, sizeof(pages));
 	if (!judged(gm_migrate_get_pages(bytes, len, end->regions, end->nr, end->pages_max,
 			    end->features, &pages, &why),
-		    why, &pages, sizeof(pages)))
+		    &why, &pages, sizeof(pages)))
 		return false;
 	check_place(end, &pages.place);
 	must(pages.place.nr <= end->pages_max && pages.stored == len - sizeof(again));
@@ -224,7 +224,7 @@ static bool read_have(const struct end *end, const uint8_t *bytes, uint32_t len)
 	bits = malloc(len);
 	must(bits != NULL);
 	memcpy(bits, bytes + GM_MIGRATE_PLACE, len);
-	ok = judged(gm_migrate_check_bits(&place, bits, len, &why), why, NULL, 0);
+	ok = judged(gm_migrate_check_bits(&place, bits, len, &why), &why, NULL, 0);
 	must(!ok || len == gm_migrate_bits_len(&place));
 	for (uint64_t i = place.nr; ok && i < 8 * (uint64_t)len; i++)
 		must(!(bits[i / 8] >> (i % 8) & 1));
@@ -239,7 +239,7 @@ static bool read_switch(const uint8_t *bytes)
 	uint64_t len;
 
 	memset(&len, UNTOUCHED, sizeof(len));
-	if (!judged(gm_migrate_get_switch(bytes, &len, &why), why, &len, sizeof(len)))
+	if (!judged(gm_migrate_get_switch(bytes, &len, &why), &why, &len, sizeof(len)))
 		return false;
 	gm_migrate_put_switch(len, again);
 	must(len <= INT64_MAX && memcmp(again, bytes, sizeof(again)) == 0);
@@ -306,7 +306,7 @@ static bool read_message(struct end *end)
 		return false;
 	memset(&head, UNTOUCHED, sizeof(head));
 	ok = judged(gm_migrate_get_head(bytes, end->from_source, end->role, end->sole, &head, &why),
-		why, &head, sizeof(head));
+		&why, &head, sizeof(head));
 	if (ok) {
 		must(gm_migrate_name(head.type) && head.len <= GM_MIGRATE_LEN_MAX);
 		gm_migrate_put_head(&head, again);
