@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_migrate_golden.c - the bytes of each message of a migration, written down once, so that the format does not change
- * unnoticed; and what becomes of them when a bit is another.
+ * test_migrate_golden.c - the bytes of each message of a migration, written down once, so that the format does
+ * not change unnoticed; and what becomes of them when a bit is another.
  *
  * A decoder gets bytes on the heap at their exact length: the address sanitizer sees a look behind them.
  */

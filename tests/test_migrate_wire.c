@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_migrate_wire.c - messages of a migration: who may send what, where, and each field at its bounds and beyond them.
- * Their bytes are in test_migrate_golden.c.
+ * test_migrate_wire.c - messages of a migration: who may send what, where, and each field at its bounds and
+ * beyond them. Their bytes are in test_migrate_golden.c.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,8 +15,8 @@
 #define ALL GM_MIGRATE_FEATURES
 
 /*
- * The table of the specification, written down once more: connections of the source, of the destination; what it may not
- * come on beside bulk connections; length from, to, in steps of; number from, to.
+ * The table of the specification, written down once more: connections of the source, of the destination; what
+ * it may not come on beside bulk connections; length from, to, in steps of; number from, to.
  */
 static const struct known {
 	uint16_t type;

@@ -65,8 +65,8 @@ static uint64_t higher(uint64_t a, uint64_t b)
 }
 
 /*
- * The middle of three. Of two the lower: for what is sent it is the careful one, as a first round of zeros goes fast; for
- * what is dirtied it keeps a burst from counting.
+ * The middle of three. Of two the lower: for what is sent it is the careful one, as a first round of zeros
+ * goes fast; for what is dirtied it keeps a burst from counting.
  */
 static uint64_t middle(const struct gm_migrate_rate_samples *samples)
 {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * migrate_rate.h - the arithmetic of pre-copy: what was measured in rounds, what is to be expected, and what to do at the
- * end of a round.
+ * migrate_rate.h - the arithmetic of pre-copy: what was measured in rounds, what is to be expected, and what
+ * to do at the end of a round.
  *
- * Integers only, nothing overflows: what is too large is UINT64_MAX. Bytes are bytes of memory, however they were packed.
- * Rates are the middle of the last three rounds, so one odd round moves nothing. No clock: times are told.
+ * Integers only, nothing overflows: what is too large is UINT64_MAX. Bytes are bytes of memory, however they
+ * were packed. Rates are the middle of the last three rounds, so one odd round moves nothing. No clock: times
+ * are told.
  */
 #ifndef GM_CORE_MIGRATE_RATE_H
 #define GM_CORE_MIGRATE_RATE_H
@@ -78,8 +79,8 @@ uint64_t gm_migrate_rate_dirtied(const struct gm_migrate_rate *rate);
 /* If so many bytes were left when the guest is paused. */
 uint64_t gm_migrate_rate_downtime(const struct gm_migrate_rate *rate, uint64_t left);
 /*
- * Until the guest runs at the destination, by rounds in which both rates stay as they are: UINT64_MAX if the rest does not
- * come within the target before rounds or time are over.
+ * Until the guest runs at the destination, by rounds in which both rates stay as they are: UINT64_MAX if the
+ * rest does not come within the target before rounds or time are over.
  */
 uint64_t gm_migrate_rate_end(const struct gm_migrate_rate *rate, uint64_t left);
 

@@ -2,8 +2,8 @@
 /*
  * migrate_wire.h - the messages of a migration (docs/migration-protocol.md): bytes to structures and back.
  *
- * No I/O, no sums, no memory of its own. What is decoded is bounded by itself: by the table of what each type may carry,
- * who may send it and where it may come. What it means at that moment is the state machines' to say.
+ * No I/O, no sums, no memory of its own. What is decoded is bounded by itself: by the table of what each type
+ * may carry, who may send it and where it may come. What it means at that moment is the state machines' to say.
  */
 #ifndef GM_CORE_MIGRATE_WIRE_H
 #define GM_CORE_MIGRATE_WIRE_H
@@ -154,8 +154,9 @@ void gm_migrate_put_switch(uint64_t state_len, uint8_t *bytes);
 uint32_t gm_migrate_put_text(const char *text, uint8_t *bytes);
 
 /*
- * If version 1 is not among those it speaks, they are all that is decoded, and the rest is 0. Features that are not known
- * are left out. Whether session, epoch and index fit what was opened before is the caller's to say.
+ * If version 1 is not among those it speaks, they are all that is decoded, and the rest is 0. Features that
+ * are not known are left out. Whether session, epoch and index fit what was opened before is the caller's to
+ * say.
  */
 int gm_migrate_get_open(const uint8_t *bytes, struct gm_migrate_open *ret, const char **ret_why);
 /* The answer to @asked. What does not count, with version 0 or an error, is 0. */
