@@ -13,6 +13,32 @@
 extern "C" {
 #endif
 
+/** struct gm_vhost_backend_info - where it stands; @size is set by the caller */
+struct gm_vhost_backend_info {
+	size_t size;
+	uint64_t features; /* acknowledged */
+	uint64_t protocol;
+	uint32_t regions;
+	uint32_t running;  /* queues that the device has */
+	uint64_t messages; /* handled */
+	uint64_t failed;   /* of these */
+	uint64_t misses;   /* translations asked for */
+	uint64_t log_len;  /* bytes of the log, 0: there is none */
+	uint32_t postcopy; /* 0, 1: advised, 2: listening */
+	uint32_t status;   /* the driver's status byte */
+	uint64_t offered;  /* features, the back-end's own among them */
+	uint64_t offered_protocol;
+	uint64_t connections;  /* front-ends that have come */
+	uint64_t translations; /* that are kept now */
+	uint64_t inflight_len; /* bytes of the area of what is in flight, 0: there is none */
+	uint32_t inflight_queues;
+	uint32_t inflight_queue_size;
+	uint32_t queues;    /* as of the options */
+	uint32_t connected; /* 1: there is a front-end */
+	uint32_t logging;   /* 1: what is written is marked */
+	uint32_t reserved;
+};
+
 /** struct gm_vhost_backend_region - memory of the front-end; @size is set by the caller */
 struct gm_vhost_backend_region {
 	size_t size;
@@ -49,6 +75,16 @@ struct gm_vhost_backend_ring {
 	uint64_t calls;
 	uint64_t errors;
 };
+
+/**
+ * gm_vhost_backend_info() - read where it stands
+ * @backend:  borrowed
+ * @ret_info: filled in
+ *
+ * Returns 0 or -EINVAL (size). Threads: as gm_vhost_backend_handle(). Since: 0.1.
+ */
+GM_API int gm_vhost_backend_info(
+	struct gm_vhost_backend *backend, struct gm_vhost_backend_info *ret_info);
 
 /**
  * gm_vhost_backend_region() - read about a region of the front-end's memory
