@@ -121,13 +121,27 @@ int gm_migrate_source_start(struct gm_migrate_source *s, uint64_t now)
 	return 0;
 }
 
+/* How many pages are set in @todo. What comes as a descriptor is not sent, whoever set it. */
+static uint64_t count_todo(struct gm_migrate_source *s)
+{
+	for (uint32_t i = 0; i < s->map.nr; i++) {
+		struct gm_range bits;
+
+		if (s->map.regions[i].by_fd &&
+			gm_range_make(s->map.starts[i],
+				s->map.regions[i].len >> GM_MIGRATE_PAGE_LOG2, &bits))
+			gm_bits_clear(s->todo, &bits);
+	}
+	return gm_bits_count(s->todo, &(struct gm_range){0, s->map.pages - 1});
+}
+
 /* All pages that are set in @todo, of this round. */
 static void begin_round(struct gm_migrate_source *s)
 {
 	s->round++;
 	s->round_open = true;
 	s->cursor = 0;
-	s->left = gm_bits_count(s->todo, &(struct gm_range){0, s->map.pages - 1});
+	s->left = count_todo(s);
 }
 
 int gm_migrate_source_round(struct gm_migrate_source *s, uint64_t now)
@@ -172,7 +186,7 @@ int gm_migrate_source_paused(struct gm_migrate_source *s, uint64_t now)
 {
 	if (s->state != GM_SOURCE_PAUSING || s->to_end)
 		return s->state == GM_SOURCE_PAUSING ? -EBUSY : -EINVAL;
-	s->left = gm_bits_count(s->todo, &(struct gm_range){0, s->map.pages - 1});
+	s->left = count_todo(s);
 	if (!s->later)
 		begin_round(s);
 	s->discarding = s->later && s->left;
@@ -490,8 +504,12 @@ static bool last_due(struct gm_migrate_source *s, uint64_t now)
 
 void gm_migrate_source_say_done(struct gm_migrate_source *s, uint64_t now)
 {
+	const struct gm_migrate_times *times = &s->o.times;
+
+	/* He waits himself for what is on its way, before he says what he lacks. */
 	gm_migrate_push_send(&s->queue, 0, GM_MIGRATE_DONE, 0);
-	gm_migrate_source_go(s, GM_SOURCE_DONE, s->o.times.answer_ns, now);
+	gm_migrate_source_go(
+		s, GM_SOURCE_DONE, gm_migrate_after(times->work_ns, times->answer_ns), now);
 	if (gm_migrate_broken(GM_DEFECT_ENDS_AT_DONE))
 		gm_migrate_source_end(s, GM_SOURCE_ENDED, 0, NULL);
 }
