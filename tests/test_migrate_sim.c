@@ -11,7 +11,7 @@
 #include "migrate_world.h"
 #include "support.h"
 
-#define WORLDS 6000u
+#define WORLDS 20000u
 #define WORLDS_PER_DEFECT 4000u
 
 int gm_migrate_mutant;
