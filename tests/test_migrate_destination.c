@@ -367,6 +367,29 @@ static void test_rounds_wait_for_each_other(void **state)
 	assert_int_equal(d.state, GM_DESTINATION_ROUNDS);
 }
 
+static void test_an_end_that_does_not_read_control_is_not_silent(void **state)
+{
+	uint32_t pings = 0;
+
+	(void)state;
+	into(GM_DESTINATION_ROUNDS, false);
+	hear(GM_MIGRATE_ROUND, 0, 1);
+	for (int i = 0; i < 10; i++) {
+		now += t_times.ping_ns;
+		hear_pages(0, 0, 4, 1);
+		gm_migrate_destination_tick(&d, now);
+		drain();
+		pings += !!(sent & UINT64_C(1) << GM_MIGRATE_PING);
+	}
+	assert_int_equal(pings, 10);
+	hear(GM_MIGRATE_ROUND, 1, 1);
+	hear_pages(0, 0, 4, 2);
+	now += t_times.ping_ns - 1;
+	gm_migrate_destination_tick(&d, now);
+	drain();
+	assert_int_equal(sent, 0);
+}
+
 static void test_what_was_not_sent_is_refused(void **state)
 {
 	struct gm_migrate_msg msg;
@@ -559,6 +582,7 @@ int main(void)
 		cmocka_unit_test(test_nothing_has_a_meaning_before_resume),
 		cmocka_unit_test(test_who_waits_is_asked_for_again),
 		cmocka_unit_test(test_rounds_wait_for_each_other),
+		cmocka_unit_test(test_an_end_that_does_not_read_control_is_not_silent),
 		cmocka_unit_test(test_what_was_not_sent_is_refused),
 		cmocka_unit_test(test_a_page_that_is_there_is_not_stored_again),
 		cmocka_unit_test(test_what_is_given_up_is_named),

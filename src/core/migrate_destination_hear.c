@@ -99,12 +99,14 @@ static bool on_round(struct gm_migrate_destination *d, const struct gm_migrate_m
 	if ((d->came & all) != all) {
 		if (msg->slot || !gm_migrate_broken(GM_DEFECT_CONTROL_APART))
 			d->held |= 1u << msg->slot;
+		d->line.mute = d->held & 1;
 		gm_migrate_push(&d->queue,
 			&(struct gm_migrate_action){.what = GM_MIGRATE_DO_HOLD, .slot = msg->slot});
 		return true;
 	}
 	d->came = 0;
 	d->held = 0;
+	d->line.mute = false;
 	d->round++;
 	d->in_round = false;
 	gm_migrate_push(&d->queue, &(struct gm_migrate_action){.what = GM_MIGRATE_DO_CONTINUE});

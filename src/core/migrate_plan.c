@@ -157,7 +157,7 @@ const char *gm_migrate_line_fault(
 
 static uint64_t asked(const struct gm_migrate_line *line)
 {
-	return line->heard > line->pinged ? line->heard : line->pinged;
+	return line->heard > line->pinged && !line->mute ? line->heard : line->pinged;
 }
 
 bool gm_migrate_line_ping(

@@ -136,6 +136,7 @@ struct gm_migrate_line {
 	uint32_t busy;    /* slots with half a message, either way */
 	uint64_t heard;   /* when something came on any */
 	uint64_t pinged;  /* when we asked */
+	bool mute;        /* control is not read: no PING is answered, so they go unasked */
 	uint64_t opening; /* until when those that are missing have to be there */
 	uint64_t moved[GM_MIGRATE_SLOTS];
 };

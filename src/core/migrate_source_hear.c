@@ -134,6 +134,11 @@ static bool on_given_up(struct gm_migrate_source *s, uint64_t number)
 	return true;
 }
 
+static bool has_bit(const struct gm_migrate_msg *have, uint32_t i)
+{
+	return i < have->place.nr && (have->bits[i / 8] >> i % 8 & 1);
+}
+
 /* Bits tell of pages in their order, without gaps, until the last. */
 static bool on_have(struct gm_migrate_source *s, const struct gm_migrate_msg *msg, uint64_t now)
 {
@@ -151,13 +156,15 @@ static bool on_have(struct gm_migrate_source *s, const struct gm_migrate_msg *ms
 	if (!s->have_due || !gm_migrate_map_bits(&s->map, &msg->place, &bits) ||
 		bits.first != s->have)
 		return false;
-	for (uint64_t i = 0; i < msg->place.nr; i++) {
-		struct gm_range bit = {bits.first + i, bits.first + i};
+	for (uint32_t i = 0; i < msg->place.nr; i++) {
+		struct gm_range run = {bits.first + i, bits.first + i};
 
-		if (!(msg->bits[i / 8] >> i % 8 & 1) || !gm_bits_all(s->todo, &bit))
+		if (!has_bit(msg, i))
 			continue;
-		gm_bits_clear(s->todo, &bit);
-		s->left--;
+		for (; has_bit(msg, i + 1); i++)
+			run.last++;
+		s->left -= gm_bits_count(s->todo, &run);
+		gm_bits_clear(s->todo, &run);
 	}
 	s->have = bits.last + 1;
 	s->have_due = s->have < s->map.pages;
