@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * migrate_world.h - a simulated migration: both machines, a network that loses, delays and cuts, a guest that writes and
- * faults, embedders that change their minds, ends that are killed. All of it by one seed.
+ * migrate_world.h - a simulated migration: both machines, a network that loses, delays and cuts, a guest that writes
+ * and faults, embedders that change their minds, ends that are killed. All of it by one seed.
  *
  * What is found wrong stands in @fault, once: the first.
  */

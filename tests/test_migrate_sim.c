@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_migrate_sim.c - whole migrations in a simulated world (migrate_world.h), by seed. GM_TEST_SEED=n runs others; what
- * failed says with which number the world is run again alone: GM_TEST_WORLD.
+ * test_migrate_sim.c - whole migrations in a simulated world (migrate_world.h), by seed. GM_TEST_SEED=n runs others;
+ * what failed says with which number the world is run again alone: GM_TEST_WORLD.
  *
  * The test is tested: each of the defects of core/migrate_plan.h has to be found.
  */

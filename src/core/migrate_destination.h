@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * migrate_destination.h - the machine of the end that the guest moves to (docs/migration-protocol.md). See migrate_plan.h
- * for how it is driven.
+ * migrate_destination.h - the machine of the end that the guest moves to (docs/migration-protocol.md). See
+ * migrate_plan.h for how it is driven.
  *
  * It keeps:
  *   - the guest runs here only after RUN was read, on the newest epoch; never after RECLAIMED or REFUSED;
@@ -87,8 +87,8 @@ void gm_migrate_destination_init(struct gm_migrate_destination *d,
 /* ---- connections and time ---- */
 
 /*
- * Somebody has opened a connection and said this; *ret is to be answered. 0: it is a slot of this epoch from now on, whatever
- * actions there are concern older ones; else a negative errno value, and it is closed behind the answer.
+ * Somebody has opened a connection and said this; *ret is to be answered. 0: it is a slot of this epoch from now on,
+ * whatever actions there are concern older ones; else a negative errno value, and it is closed behind the answer.
  */
 int gm_migrate_destination_open(struct gm_migrate_destination *d,
 	const struct gm_migrate_open *open, uint64_t now, struct gm_migrate_opened *ret);

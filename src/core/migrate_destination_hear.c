@@ -163,11 +163,10 @@ static bool on_switch(
 	if (d->state != GM_DESTINATION_ROUNDS || d->round < 2 || d->in_round || d->came ||
 		msg->bytes != d->state_len || (msg->number != GM_MIGRATE_ALL_SENT && !later) ||
 		(later && !(d->features & GM_MIGRATE_POSTCOPY)) || (!later && d->discarded))
-		if (!gm_migrate_broken(GM_DEFECT_NO_BARRIER) &&
-			!gm_migrate_broken(GM_DEFECT_CONTROL_APART))
+		if (!gm_migrate_broken_by(GM_DEFECT_NO_BARRIER, GM_DEFECT_CONTROL_APART))
 			return false;
-	if (!later && d->missing && !gm_migrate_broken(GM_DEFECT_NO_BARRIER) &&
-		!gm_migrate_broken(GM_DEFECT_CONTROL_APART)) {
+	if (!later && d->missing &&
+		!gm_migrate_broken_by(GM_DEFECT_NO_BARRIER, GM_DEFECT_CONTROL_APART)) {
 		gm_migrate_destination_refuse(d, -ENODATA, "pages were not sent", now);
 		return true;
 	}

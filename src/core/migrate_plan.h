@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * migrate_plan.h - what the two machines of a migration share: where pages are in bitmaps, connections, what a machine is
- * told and what it wants done.
+ * migrate_plan.h - what the two machines of a migration share: where pages are in bitmaps, connections, what a machine
+ * is told and what it wants done.
  *
  *   migrate_source.c        runs the guest until it says RUN
  *   migrate_destination.c   runs it when it has read RUN
  *
- * A machine makes no system call, reads no clock (each input brings the time), allocates nothing and keeps no pointer but
- * to its map and the bitmaps that it was given. Whoever moves its bytes does three things:
+ * A machine makes no system call, reads no clock (each input brings the time), allocates nothing and keeps no pointer
+ * but to its map and the bitmaps that it was given. Whoever moves its bytes does three things:
  *
  *   - gives it what comes: messages that were decoded (migrate_wire.h), connections that open and are lost, time;
  *   - takes actions until there is none, and does them in that order. What goes out on one connection keeps its order;
@@ -37,8 +37,10 @@
 #ifdef GM_MIGRATE_MUTANTS
 extern int gm_migrate_mutant;
 #define gm_migrate_broken(n) (gm_migrate_mutant == (n))
+#define gm_migrate_broken_by(a, b) (gm_migrate_broken(a) || gm_migrate_broken(b))
 #else
 #define gm_migrate_broken(n) false
+#define gm_migrate_broken_by(a, b) false
 #endif
 
 enum gm_migrate_defect {
@@ -77,7 +79,7 @@ void gm_migrate_map_init(struct gm_migrate_map *map, const struct gm_migrate_reg
 /* The bits of a place; false if it lies outside. */
 bool gm_migrate_map_bits(const struct gm_migrate_map *map, const struct gm_migrate_place *place,
 	struct gm_range *ret_bits);
-/* As many of these bits as lie in one region from the first on, @most at most; *bits is what is left, false if nothing is. */
+/* As many of these bits as lie in one region from the first on, @most at most; *bits is what is left, false: nothing. */
 bool gm_migrate_map_cut(const struct gm_migrate_map *map, struct gm_range *bits, uint64_t most,
 	struct gm_migrate_place *ret_place);
 /* The first run of set bits from @from on, within a region, @most at most. */

@@ -481,8 +481,6 @@ static bool last_due(struct gm_migrate_source *s, uint64_t now)
 	if (s->discarding) {
 		s->discarding = false;
 		action.type = GM_MIGRATE_DISCARD;
-	} else if (!s->has_state) {
-		return false;
 	} else if (s->state_sent < s->state_len) {
 		action.type = GM_MIGRATE_STATE;
 		action.number = s->state_sent;
@@ -490,7 +488,7 @@ static bool last_due(struct gm_migrate_source *s, uint64_t now)
 		if (action.len > GM_MIGRATE_STATE_PIECE)
 			action.len = GM_MIGRATE_STATE_PIECE;
 		s->state_sent += action.len;
-	} else if (s->round_open) {
+	} else if (!s->has_state || s->round_open) {
 		return false;
 	} else {
 		action.type = GM_MIGRATE_SWITCH;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * migrate_source.h - the machine of the end that runs the guest (docs/migration-protocol.md). See migrate_plan.h for how it
- * is driven.
+ * migrate_source.h - the machine of the end that runs the guest (docs/migration-protocol.md). See migrate_plan.h for
+ * how it is driven.
  *
  * It keeps:
  *   - from the moment that it may have said RUN the guest runs here only after RECLAIMED, REFUSED, or by force;
