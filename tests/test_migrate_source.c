@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_migrate_source.c - the machine of the source: each message in each state goes where docs/migration-protocol.md says,
- * and so do deadlines, commands, and connections that are lost.
+ * test_migrate_source.c - the machine of the source: each message in each state goes where docs/migration-protocol.md
+ * says, and so do deadlines, commands, and connections that are lost.
  */
 #include "migrate_table.h"
 
