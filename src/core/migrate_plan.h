@@ -79,7 +79,7 @@ void gm_migrate_map_init(struct gm_migrate_map *map, const struct gm_migrate_reg
 /* The bits of a place; false if it lies outside. */
 bool gm_migrate_map_bits(const struct gm_migrate_map *map, const struct gm_migrate_place *place,
 	struct gm_range *ret_bits);
-/* As many of these bits as lie in a region from the first on, @most at most; *bits is the rest, false: there is none. */
+/* As many of these bits as lie in a region from the first on, at most @most; *bits is the rest, false if none. */
 bool gm_migrate_map_cut(const struct gm_migrate_map *map, struct gm_range *bits, uint64_t most,
 	struct gm_migrate_place *ret_place);
 /* The first run of set bits from @from on, within a region, @most at most. */
