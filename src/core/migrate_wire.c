@@ -199,13 +199,12 @@ void gm_migrate_put_head(const struct gm_migrate_head *head, uint8_t *bytes)
 static const char *judge_own(
 	const struct gm_migrate_head *head, enum gm_migrate_role role, bool sole)
 {
-	bool of_round = head->type == GM_MIGRATE_ROUND ||
-			(head->type == GM_MIGRATE_PAGES && head->number != 0);
+	bool of_round = head->type == GM_MIGRATE_PAGES && head->number != 0;
 
 	if (of_round && role == GM_MIGRATE_URGENT)
 		return "pages of a round came on an urgent connection";
 	if (of_round && role == GM_MIGRATE_CONTROL && !sole)
-		return "a round came on control, though there are bulk connections";
+		return "pages of a round came on control, though there are bulk connections";
 	if (head->type == GM_MIGRATE_LAYOUT && head->len / GM_MIGRATE_REGION != head->number)
 		return "a layout has not as many regions as it says";
 	if (head->type == GM_MIGRATE_STATE && head->len > GM_MIGRATE_STATE_MAX - head->number)
