@@ -9,15 +9,11 @@
 #include "thread_blk.h"
 
 #include "killed_device.h"
-#include "spawned.h"
 
 #include "adapters/vhost_frontend.h"
 
-static const char *tool;
-static char dir[] = "/var/tmp/gm-vhost-kill-XXXXXX";
-static char image[64];
-static char path[64];
-static int image_fd;
+#include "blk_image.h"
+
 static pid_t pid;
 static struct rng rng;
 static bool in_thread; /* the driver */
@@ -195,25 +191,6 @@ static void a_thread_loses_nothing_in_packed_rings(void **state)
 	lose_devices(true, true);
 }
 
-static int set_up(void **state)
-{
-	(void)state;
-	assert_non_null(mkdtemp(dir));
-	snprintf(image, sizeof(image), "%s/image", dir);
-	snprintf(path, sizeof(path), "%s/socket", dir);
-	image_fd = open(image, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	return image_fd < 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	close(image_fd);
-	unlink(image);
-	unlink(path);
-	return rmdir(dir);
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -226,5 +203,5 @@ int main(int argc, char **argv)
 	if (argc != 2)
 		return 2;
 	tool = argv[1];
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, make_image, remove_image);
 }

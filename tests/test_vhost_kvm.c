@@ -10,15 +10,10 @@
 #include "kvm_blk.h"
 
 #include "blk_thread.h"
-#include "spawned.h"
 
 #include <guestmem/log.h>
 
-static const char *tool;
-static char dir[] = "/var/tmp/gm-vhost-kvm-XXXXXX";
-static char image[64];
-static char path[64];
-static int image_fd;
+#include "blk_image.h"
 
 /* ---- one machine and one device ---- */
 
@@ -333,25 +328,6 @@ static void guests_use_what_a_device_maps(void **state)
 	stop_machine();
 }
 
-static int set_up(void **state)
-{
-	(void)state;
-	assert_non_null(mkdtemp(dir));
-	snprintf(image, sizeof(image), "%s/image", dir);
-	snprintf(path, sizeof(path), "%s/socket", dir);
-	image_fd = open(image, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	return image_fd < 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	close(image_fd);
-	unlink(image);
-	unlink(path);
-	return rmdir(dir);
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -368,5 +344,5 @@ int main(int argc, char **argv)
 	if (argc != 2)
 		return 2;
 	tool = argv[1];
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, make_image, remove_image);
 }

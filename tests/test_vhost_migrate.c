@@ -12,12 +12,13 @@
 #include "kvm_blk.h"
 
 #include "killed_device.h"
-#include "spawned.h"
 
 #include <guestmem/pager_run.h>
 #include <poll.h>
 
 #include "adapters/vhost_frontend.h"
+
+#include "blk_image.h"
 
 #define P(name) (UINT64_C(1) << GM_VHOST_PROTOCOL_##name)
 #define PROTOCOL                                                                                   \
@@ -26,11 +27,6 @@
 #define LOST_WAY 4u /* the first of those whose buffers the old machine has lost */
 #define LOST_WAYS 4u
 
-static const char *tool;
-static char dir[] = "/var/tmp/gm-vhost-migrate-XXXXXX";
-static char image[64];
-static char path[64];
-static int image_fd;
 static pid_t pid;
 
 /* ---- what the old machine left ---- */
@@ -356,25 +352,6 @@ static void requests_fail_whose_pages_are_lost(void **state)
 	finish();
 }
 
-static int set_up(void **state)
-{
-	(void)state;
-	assert_non_null(mkdtemp(dir));
-	snprintf(image, sizeof(image), "%s/image", dir);
-	snprintf(path, sizeof(path), "%s/socket", dir);
-	image_fd = open(image, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	return image_fd < 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	close(image_fd);
-	unlink(image);
-	unlink(path);
-	return rmdir(dir);
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -388,5 +365,5 @@ int main(int argc, char **argv)
 	if (argc != 2)
 		return 2;
 	tool = argv[1];
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, make_image, remove_image);
 }
