@@ -156,6 +156,10 @@ static void interrupted_calls_are_repeated(void **state)
 	(void)state;
 	fault_set(&(struct fault_plan){.eintr = 3});
 	assert_int_equal(create_and_put(BLOCK(.len = MIB(1), .flags = GM_BLOCK_POPULATE)), 0);
+	assert_int_equal(create_and_put(BLOCK(.len = MIB(1), .flags = GM_BLOCK_SHARE)), 0);
+	fault_set(&(struct fault_plan){.fn = FAULT_gm_sys_ftruncate, .nth = 1, .error = EINTR});
+	assert_int_equal(create_and_put(BLOCK(.len = MIB(1), .flags = GM_BLOCK_SHARE)), 0);
+	assert_int_equal(fault_hits(), 1);
 	fault_set(&(struct fault_plan){.fn = FAULT_gm_sys_madvise, .nth = 3, .error = EINTR});
 	assert_int_equal(create_and_put(BLOCK(.len = MIB(1), .flags = GM_BLOCK_POPULATE)), 0);
 	assert_int_equal(fault_hits(), 1);

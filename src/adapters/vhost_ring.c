@@ -6,6 +6,7 @@
  * for again when memory or translations come. Where a queue stands outlives its pauses in the struct gm_virtq, which
  * is made anew only if its addresses changed.
  */
+#define GM_NO_INLINE 1 /* accesses are in functions of their own, which are looked at */
 #include "adapters/vhost_backend.h"
 
 #include <errno.h>

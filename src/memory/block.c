@@ -19,6 +19,7 @@
 #include "memory/backend.h"
 #include "memory/device.h"
 #include "sys/sys.h"
+#include "sys/whole.h"
 
 #define FLAGS_KNOWN 0x1fffu
 
@@ -259,7 +260,7 @@ static int open_path(struct gm_block *block, struct file_undo *undo, struct gm_e
 		rc = -EFBIG;
 	if (!rc && S_ISREG(st.st_mode) && (uint64_t)st.st_size < end) {
 		undo->old_size = (uint64_t)st.st_size;
-		rc = gm_sys_ftruncate(fd, end);
+		rc = gm_set_length(fd, end);
 		undo->grown = !rc;
 	}
 	if (rc)
@@ -278,7 +279,7 @@ static int make_memfd(struct gm_block *block, struct gm_error *err)
 	if (block->fd < 0)
 		return gm_error_set(err, block->fd, 0, 0, "%s: memfd_create: %s", block->name,
 			gm_error_word(block->fd));
-	rc = gm_sys_ftruncate(block->fd, block->len);
+	rc = gm_set_length(block->fd, block->len);
 	if (!rc && !(block->opts.flags & GM_BLOCK_NO_SEAL))
 		rc = gm_sys_add_seals(block->fd, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);
 	if (rc)
@@ -317,7 +318,7 @@ static int open_backing(struct gm_block *block, struct file_undo *undo, struct g
 static void close_backing(struct gm_block *block, const struct file_undo *undo)
 {
 	if (undo->grown && !undo->created)
-		gm_sys_ftruncate(block->fd, undo->old_size);
+		gm_set_length(block->fd, undo->old_size);
 	if (undo->created)
 		gm_sys_unlink(undo->created);
 	if (block->fd >= 0)

@@ -17,6 +17,7 @@
 #include "core/error.h"
 #include "memory/annotate.h"
 #include "sys/sys.h"
+#include "sys/whole.h"
 
 /* ---- bases ---- */
 
@@ -79,9 +80,7 @@ static int make_shadow(struct gm_grant *grant, uint64_t len, int *ret_fd, struct
 	if (fd < 0)
 		return gm_error_set(err, fd, 0, len, "%s: cannot make a shadow: %s", grant->name,
 			gm_error_word(fd));
-	do {
-		rc = gm_sys_ftruncate(fd, len);
-	} while (rc == -EINTR);
+	rc = gm_set_length(fd, len);
 	if (!rc)
 		rc = gm_sys_add_seals(fd, F_SEAL_GROW | F_SEAL_SEAL);
 	if (rc) {
@@ -195,10 +194,8 @@ void gm_base_free(struct gm_base *base, bool shadow)
 
 	if (base->writable && base->ro_fd >= 0)
 		gm_sys_close(base->ro_fd);
-	if (block && shadow) {
-		while (gm_sys_ftruncate(block->fd, 0) == -EINTR)
-			;
-	}
+	if (block && shadow)
+		(void)gm_set_length(block->fd, 0);
 	if (block) {
 		/* The mapping's reference keeps the block; with no other it goes where it is. */
 		struct gm_map *home = &block->home;

@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/range.h"
 #include "sys/sys.h"
+#include "sys/whole.h"
 
 #define PIECE (UINT64_C(2) << 20) /* between two calls of progress */
 #define SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
@@ -79,7 +80,7 @@ static int fill_all(const struct filling *f, struct gm_error *err)
 static int fill_fd(struct filling *f, int fd, uint64_t whole, struct gm_error *err)
 {
 	void *at;
-	int rc = gm_sys_ftruncate(fd, whole);
+	int rc = gm_set_length(fd, whole);
 
 	if (rc)
 		return gm_error_set(

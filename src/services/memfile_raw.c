@@ -11,6 +11,7 @@
 #include "core/range.h"
 #include "services/newfile.h"
 #include "sys/sys.h"
+#include "sys/whole.h"
 
 #define PAGE UINT64_C(4096)
 #define STEP (UINT64_C(1) << 20)
@@ -130,11 +131,8 @@ static int write_all(struct raw *w)
 	uint64_t len;
 	int rc = -EFBIG;
 
-	if (total <= w->file.limit) {
-		do {
-			rc = gm_sys_ftruncate(w->file.fd, total);
-		} while (rc == -EINTR);
-	}
+	if (total <= w->file.limit)
+		rc = gm_set_length(w->file.fd, total);
 	if (rc)
 		return gm_error_set(w->err, rc, 0, 0, "%s: it cannot have 0x%" PRIx64 " bytes: %s",
 			w->file.path, total, gm_error_word(rc));

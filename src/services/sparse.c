@@ -17,6 +17,7 @@
 #include "memory/avail.h"
 #include "memory/block.h"
 #include "sys/sys.h"
+#include "sys/whole.h"
 
 #define CPUID_EXTENDED 0x80000001u
 #define CPUID_PAGE_1G (1u << 26)
@@ -59,7 +60,7 @@ static int open_tmpfs(struct gm_sparse *sparse, struct gm_error *err)
 	if (sparse->fd < 0)
 		return gm_error_set(err, sparse->fd, 0, 0, "%s: no file in its tmpfs: %s",
 			sparse->name, gm_error_word(sparse->fd));
-	rc = gm_sys_ftruncate(sparse->fd, sparse->opts.len);
+	rc = gm_set_length(sparse->fd, sparse->opts.len);
 	return rc ? gm_error_set(err, rc, 0, sparse->opts.len, "%s: cannot size its file: %s",
 			    sparse->name, gm_error_word(rc))
 		  : 0;

@@ -22,3 +22,13 @@ int gm_pread_whole(int fd, void *buf, size_t len, uint64_t off, size_t *ret_done
 	*ret_done = done;
 	return rc;
 }
+
+int gm_set_length(int fd, uint64_t len)
+{
+	int rc;
+
+	do {
+		rc = gm_sys_ftruncate(fd, len);
+	} while (rc == -EINTR);
+	return rc;
+}

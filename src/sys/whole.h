@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* whole.h - all bytes or an error. */
+/* whole.h - all of it or an error, however often a signal comes. */
 #ifndef GM_SYS_WHOLE_H
 #define GM_SYS_WHOLE_H
 
@@ -11,5 +11,7 @@
  * before), or what pread(2) failed with, *ret_done bytes behind @off.
  */
 int gm_pread_whole(int fd, void *buf, size_t len, uint64_t off, size_t *ret_done);
+/* Gives a file a length; 0, or what ftruncate(2) failed with. */
+int gm_set_length(int fd, uint64_t len);
 
 #endif
