@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_disk_lost.c - the kernel tells once that pages of a file could not be written: no flush says later that they were.
+ * test_disk_lost.c - the kernel tells once that pages of a file could not be written: no flush says later that they
+ * were.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -199,8 +199,8 @@ static void *read_one(void *ctx)
 }
 
 /*
- * A front-end has left in post-copy, and its memory cannot be taken away: better zeros than to wait for ever. Whether it
- * has left is asked again.
+ * A front-end has left in post-copy, and its memory cannot be taken away: better zeros than to wait for ever. Whether
+ * it has left is asked again.
  */
 static void who_waits_is_let_go_also_if_memory_stays(void **state)
 {

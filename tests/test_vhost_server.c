@@ -220,7 +220,7 @@ static void *call_it(void *ctx)
 	return (void *)(intptr_t)gm_vhost_backend_call(ctx, 0);
 }
 
-/* A front-end has the same open file: it can switch O_NONBLOCK off after the message was handled, and fill the counter. */
+/* A front-end has the same open file: it can make it blocking after the message was handled, and fill the counter. */
 static void a_counter_that_is_full_holds_no_call_up(void **state)
 {
 	const uint64_t full = UINT64_MAX - 1;

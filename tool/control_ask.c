@@ -31,6 +31,12 @@ static bool wait_until(int fd, short events, double until)
 	return rc > 0;
 }
 
+/* After a call that did not get on: whether it may be tried again. */
+static bool may_go_on(int fd, short events, double until)
+{
+	return (errno == EAGAIN || errno == EINTR) && wait_until(fd, events, until);
+}
+
 static bool send_all(int fd, const char *text, double until)
 {
 	size_t len = strlen(text);
@@ -41,9 +47,7 @@ static bool send_all(int fd, const char *text, double until)
 
 		if (nr > 0)
 			at += (size_t)nr;
-		else if (errno != EAGAIN && errno != EINTR)
-			return false;
-		else if (!wait_until(fd, POLLOUT, until))
+		else if (!may_go_on(fd, POLLOUT, until))
 			return false;
 	}
 	return true;
@@ -67,9 +71,7 @@ static char *read_all(int fd, double until)
 			len += (size_t)nr;
 		if (len > ANSWER_MAX)
 			error = EFBIG;
-		else if (nr < 0 && errno != EAGAIN && errno != EINTR)
-			error = errno;
-		else if (nr < 0 && !wait_until(fd, POLLIN, until))
+		else if (nr < 0 && !may_go_on(fd, POLLIN, until))
 			error = errno;
 	}
 	if (error) {

@@ -181,7 +181,7 @@ int gm_disk_settle(struct disk_file *file, struct gm_disk_req *req, int64_t res)
 static int look(void *ctx, struct gm_disk_info *ret)
 {
 	struct disk_file *file = ctx;
-	struct stat st;
+	struct stat st = {0};
 	uint64_t len = 0;
 	int rc = file->is_block ? gm_sys_ioctl(file->fd, BLKGETSIZE64, &len)
 				: gm_sys_fstat(file->fd, &st);

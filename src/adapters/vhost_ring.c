@@ -166,8 +166,8 @@ static bool is_same(const struct gm_virtq_opts *a, const struct gm_virtq_opts *b
 }
 
 /*
- * Where a ring begins. DPDK's virtio-user begins all split rings at 0, also one that another back-end has left. Then the
- * used index is believed: a ring that was given back stands there, and what is behind it was never used.
+ * Where a ring begins. DPDK's virtio-user begins all split rings at 0, also one that another back-end has left. Then
+ * the used index is believed: a ring that was given back stands there, and what is behind it was never used.
  */
 static uint32_t begin_of(
 	const struct gm_vhost_backend *b, const struct vhost_ring *r, const struct gm_view *view)

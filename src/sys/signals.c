@@ -3,9 +3,9 @@
  * signals.c - counts of eventfds that other processes have too.
  *
  * Whoever has an eventfd's open file can make it blocking and fill it, and a write(2) then waits for ever: it knows no
- * flag against that. The kernel itself never waits. So a read of an empty file is begun as an asynchronous one whose end
- * the kernel tells the eventfd: it ends in the call that begins it. Of what has ended nobody wants to hear: the ring of
- * ends is emptied here.
+ * flag against that. The kernel itself never waits. So a read of an empty file is begun as an asynchronous one whose
+ * end the kernel tells the eventfd: it ends in the call that begins it. Of what has ended nobody wants to hear: the
+ * ring of ends is emptied here.
  */
 #include "sys/raw.h"
 
