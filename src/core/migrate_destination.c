@@ -383,10 +383,12 @@ uint64_t gm_migrate_destination_due(const struct gm_migrate_destination *d)
 
 /* ---- the embedder ---- */
 
-int gm_migrate_destination_prepared(
-	struct gm_migrate_destination *d, int rc, const char *why, uint64_t now)
+/* What it was asked in @state is done, which @type tells the source, or @rc says why it cannot be. */
+static int answer(struct gm_migrate_destination *d, enum gm_migrate_destination_state state, int rc,
+	const char *why, enum gm_migrate_type type, enum gm_migrate_destination_state next,
+	uint64_t now)
 {
-	if (d->state != GM_DESTINATION_PREPARING)
+	if (d->state != state)
 		return -EINVAL;
 	if (!gm_migrate_queue_room(&d->queue))
 		return -EBUSY;
@@ -394,27 +396,27 @@ int gm_migrate_destination_prepared(
 		gm_migrate_destination_refuse(d, rc, why, now);
 		return 0;
 	}
-	gm_migrate_push_send(&d->queue, 0, GM_MIGRATE_ACCEPTED, 0);
-	gm_migrate_destination_go(d, GM_DESTINATION_ROUNDS, d->o.times.work_ns, now);
+	gm_migrate_push_send(&d->queue, 0, type, 0);
+	gm_migrate_destination_go(d, next, d->o.times.work_ns, now);
 	return 0;
+}
+
+int gm_migrate_destination_prepared(
+	struct gm_migrate_destination *d, int rc, const char *why, uint64_t now)
+{
+	return answer(d, GM_DESTINATION_PREPARING, rc, why, GM_MIGRATE_ACCEPTED,
+		GM_DESTINATION_ROUNDS, now);
 }
 
 int gm_migrate_destination_loaded(
 	struct gm_migrate_destination *d, int rc, const char *why, uint64_t now)
 {
-	if (d->state != GM_DESTINATION_LOADING)
-		return -EINVAL;
-	if (!gm_migrate_queue_room(&d->queue))
-		return -EBUSY;
-	if (rc) {
-		gm_migrate_destination_refuse(d, rc, why, now);
-		return 0;
-	}
-	gm_migrate_push_send(&d->queue, 0, GM_MIGRATE_READY, 0);
-	gm_migrate_destination_go(d, GM_DESTINATION_READY, d->o.times.work_ns, now);
-	if (gm_migrate_broken(GM_DEFECT_RUNS_AT_READY))
+	int ret = answer(
+		d, GM_DESTINATION_LOADING, rc, why, GM_MIGRATE_READY, GM_DESTINATION_READY, now);
+
+	if (ret == 0 && rc == 0 && gm_migrate_broken(GM_DEFECT_RUNS_AT_READY))
 		gm_migrate_destination_run(d, now);
-	return 0;
+	return ret;
 }
 
 int gm_migrate_destination_started(struct gm_migrate_destination *d, int rc, uint64_t now)
