@@ -142,7 +142,8 @@ static bool read_layout(struct end *end, const uint8_t *bytes, uint32_t nr)
 		uint8_t again[GM_MIGRATE_REGION];
 
 		must(r->page_log2 >= 12 && r->page_log2 <= 30 && r->len);
-		must(!((r->gpa | r->len) & ((UINT64_C(1) << r->page_log2) - 1)));
+		must(!((r->gpa | r->len | r->fd_off) & ((UINT64_C(1) << r->page_log2) - 1)));
+		must(r->by_fd ? r->fd_off <= (uint64_t)INT64_MAX - r->len : !r->fd_off);
 		must(r->len - 1 <= UINT64_MAX - r->gpa);
 		must(i == 0 || (r->gpa > r[-1].gpa && r->gpa - r[-1].gpa >= r[-1].len));
 		fds += r->by_fd;

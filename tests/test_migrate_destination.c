@@ -574,6 +574,54 @@ static void test_a_guest_that_did_not_start_may_go_back(void **state)
 	assert_true(sent & UINT64_C(1) << GM_MIGRATE_GIVEN_UP);
 }
 
+static void test_what_is_discarded_is_of_whole_pages(void **state)
+{
+	/* 4 and 6 pages, as t_regions; the second are pairs. */
+	struct gm_migrate_region pairs[T_REGIONS] = {t_regions[0], t_regions[1]};
+	static const struct {
+		struct gm_migrate_place place;
+		bool may;
+	} cases[] = {
+		{{.region = 0, .nr = 1, .first = 3}, true},
+		{{.region = 0, .nr = 3, .first = 1}, true},
+		{{.region = 1, .nr = 2}, true},
+		{{.region = 1, .nr = 6}, true},
+		{{.region = 1, .nr = 4, .first = 2}, true},
+		{{.region = 1, .nr = 1}, false},
+		{{.region = 1, .nr = 1, .first = 1}, false},
+		{{.region = 1, .nr = 2, .first = 1}, false},
+		{{.region = 1, .nr = 3}, false},
+		{{.region = 1, .nr = 5, .first = 1}, false},
+		{{.region = 1, .nr = 1, .first = 5}, false},
+	};
+
+	(void)state;
+	pairs[1].page_log2 = 13;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct gm_migrate_place places[2] = {{.region = 1, .nr = 2}, cases[i].place};
+		struct gm_migrate_msg msg;
+		uint64_t before;
+
+		into(GM_DESTINATION_ROUNDS, true);
+		d.map.regions = pairs;
+		hear_pages(0, 0, 4, 1);
+		hear_pages(1, 0, 6, 1);
+		hear(GM_MIGRATE_ROUND, 1, 1);
+		hear(GM_MIGRATE_ROUND, 0, 1);
+		before = have[0];
+		msg = t_msg(GM_MIGRATE_DISCARD, 0, 1);
+		msg.places = places;
+		msg.nr = 2;
+		assert_int_equal(give(msg), 0);
+		drain();
+		assert_int_equal(!!(did & 1u << GM_MIGRATE_DO_DISCARD), cases[i].may);
+		assert_int_equal(
+			d.state, cases[i].may ? GM_DESTINATION_ROUNDS : GM_DESTINATION_FAILED);
+		/* All of the message, or nothing. */
+		assert_int_equal(have[0] == before, !cases[i].may);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -590,6 +638,7 @@ int main(void)
 		cmocka_unit_test(test_each_state_that_waits_has_a_deadline),
 		cmocka_unit_test(test_openings_are_judged),
 		cmocka_unit_test(test_a_guest_that_did_not_start_may_go_back),
+		cmocka_unit_test(test_what_is_discarded_is_of_whole_pages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

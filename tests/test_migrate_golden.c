@@ -41,7 +41,7 @@ static const struct gm_migrate_opened busy = {.version = 1, .error = EBUSY};
 
 static const struct gm_migrate_region regions[] = {
 	{.gpa = 0, .len = 0xa0000, .page_log2 = 12},
-	{.gpa = GIB(4), .len = GIB(1), .page_log2 = 30, .by_fd = true},
+	{.gpa = GIB(4), .len = GIB(1), .fd_off = GIB(0x102), .page_log2 = 30, .by_fd = true},
 };
 
 static const struct golden {
@@ -54,7 +54,7 @@ static const struct golden {
 	{GM_MIGRATE_LAYOUT, true, GM_MIGRATE_CONTROL, 2,
 		"0100000040000000020000000000000011223344556677880000000000000000"
 		"00000a00000000000c0000000000000000000000000000000000000001000000"
-		"00000040000000001e000000010000000000000000000000"},
+		"00000040000000001e000000010000000000008040000000"},
 	{GM_MIGRATE_PAGES, true, GM_MIGRATE_BULK, 0x102030405060708,
 		"020000001c000000080706050403020111223344556677880100000002000000"
 		"030201000000000002000000040000007a737464"},
@@ -283,6 +283,8 @@ static bool has_regions(const uint8_t *bytes, uint32_t nr)
 		assert_in_range(got[i].page_log2, 12, 30);
 		assert_true(got[i].len && got[i].len - 1 <= UINT64_MAX - got[i].gpa);
 		assert_true(i == 0 || got[i].gpa - got[i - 1].gpa >= got[i - 1].len);
+		assert_true(got[i].by_fd ? got[i].fd_off <= (uint64_t)INT64_MAX - got[i].len
+					 : got[i].fd_off == 0);
 		gm_migrate_put_region(&got[i], again);
 		assert_memory_equal(again, bytes + (size_t)i * sizeof(again), sizeof(again));
 	}

@@ -30,6 +30,7 @@ static int layout_as(const struct gm_migrate_region *regions, uint32_t nr, uint3
 	for (uint32_t i = 0; i < nr; i++) {
 		assert_true(got[i].gpa == (rc ? 0 : regions[i].gpa));
 		assert_true(got[i].len == (rc ? 0 : regions[i].len));
+		assert_true(got[i].fd_off == (rc ? 0 : regions[i].fd_off));
 		assert_int_equal(got[i].page_log2, rc ? 0 : regions[i].page_log2);
 		assert_int_equal(got[i].by_fd, rc ? 0 : regions[i].by_fd);
 	}
@@ -48,26 +49,27 @@ static void layouts_ascend_without_overlaps(void **state)
 		uint32_t nr;
 		bool may;
 	} cases[] = {
-		{{{0, 4096, 12, false}}, 1, true},
-		{{{top, 4096, 12, false}}, 1, true}, /* ends at 2^64 */
-		{{{half, half, 30, false}}, 1, true},
-		{{{0, half, 12, false}, {half, half, 30, false}}, 2, true},
-		{{{0, 0, 12, false}}, 1, false},
-		{{{half, 0, 12, false}}, 1, false},
-		{{{top, 8192, 12, false}}, 1, false}, /* wraps */
-		{{{half, half + 4096, 12, false}}, 1, false},
-		{{{4096, top, 12, false}}, 1, true},
-		{{{8192, top, 12, false}}, 1, false},
-		{{{0, 4096, 12, false}, {4096, 4096, 12, false}}, 2, true}, /* side by side */
-		{{{0, 8192, 12, false}, {4096, 4096, 12, false}}, 2, false},
-		{{{0, 4096, 12, false}, {0, 4096, 12, false}}, 2, false},
-		{{{4096, 4096, 12, false}, {0, 8192, 12, false}}, 2, false},
-		{{{4096, 4096, 12, false}, {0, 4096, 12, false}}, 2, false}, /* descends */
-		{{{0, 4096, 12, false}, {8192, 4096, 12, false}, {4096, 4096, 12, false}}, 3,
-			false},
-		{{{top, 4096, 12, false}, {0, 4096, 12, false}}, 2, false},
-		{{{top, 4096, 12, false}, {top, 4096, 12, false}}, 2, false},
-		{{{0, 4096, 12, true}, {4096, 4096, 12, false}, {8192, 4096, 12, true}}, 3, true},
+		{{{0, 4096, 0, 12, false}}, 1, true},
+		{{{top, 4096, 0, 12, false}}, 1, true}, /* ends at 2^64 */
+		{{{half, half, 0, 30, false}}, 1, true},
+		{{{0, half, 0, 12, false}, {half, half, 0, 30, false}}, 2, true},
+		{{{0, 0, 0, 12, false}}, 1, false},
+		{{{half, 0, 0, 12, false}}, 1, false},
+		{{{top, 8192, 0, 12, false}}, 1, false}, /* wraps */
+		{{{half, half + 4096, 0, 12, false}}, 1, false},
+		{{{4096, top, 0, 12, false}}, 1, true},
+		{{{8192, top, 0, 12, false}}, 1, false},
+		{{{0, 4096, 0, 12, false}, {4096, 4096, 0, 12, false}}, 2, true}, /* side by side */
+		{{{0, 8192, 0, 12, false}, {4096, 4096, 0, 12, false}}, 2, false},
+		{{{0, 4096, 0, 12, false}, {0, 4096, 0, 12, false}}, 2, false},
+		{{{4096, 4096, 0, 12, false}, {0, 8192, 0, 12, false}}, 2, false},
+		{{{4096, 4096, 0, 12, false}, {0, 4096, 0, 12, false}}, 2, false}, /* descends */
+		{{{0, 4096, 0, 12, false}, {8192, 4096, 0, 12, false}, {4096, 4096, 0, 12, false}},
+			3, false},
+		{{{top, 4096, 0, 12, false}, {0, 4096, 0, 12, false}}, 2, false},
+		{{{top, 4096, 0, 12, false}, {top, 4096, 0, 12, false}}, 2, false},
+		{{{0, 4096, 0, 12, true}, {4096, 4096, 0, 12, false}, {8192, 4096, 0, 12, true}}, 3,
+			true},
 	};
 
 	(void)state;
@@ -155,6 +157,51 @@ static void at_most_253_regions_come_as_descriptors(void **state)
 	free(regions);
 }
 
+static void a_region_begins_at_whole_pages_of_its_file(void **state)
+{
+	const uint64_t top = (uint64_t)INT64_MAX + 1;
+
+	(void)state;
+	for (uint32_t log2 = 12; log2 <= 30; log2++) {
+		const uint64_t size = UINT64_C(1) << log2;
+		struct gm_migrate_region region = {
+			.len = 3 * size, .page_log2 = log2, .by_fd = true};
+
+		for (uint64_t off = 1; off && off <= UINT64_C(1) << 63; off *= 2) {
+			region.fd_off = off;
+			assert_int_equal(
+				layout_as(&region, 1, ALL), off >= size && off < top ? 0 : -EPROTO);
+		}
+		/* The last page of a file ends one page below 2^63. */
+		region.fd_off = top - 4 * size;
+		assert_int_equal(layout_as(&region, 1, ALL), 0);
+		region.fd_off += size;
+		assert_int_equal(layout_as(&region, 1, ALL), -EPROTO);
+		region.fd_off = 0 - 3 * size;
+		assert_int_equal(layout_as(&region, 1, ALL), -EPROTO);
+		region.fd_off = 0 - size;
+		assert_int_equal(layout_as(&region, 1, ALL), -EPROTO);
+		region.fd_off = 0;
+		assert_int_equal(layout_as(&region, 1, ALL), 0);
+		region.len = top;
+		assert_int_equal(layout_as(&region, 1, ALL), -EPROTO);
+		region.len -= size;
+		assert_int_equal(layout_as(&region, 1, ALL), 0);
+	}
+}
+
+static void without_a_descriptor_there_is_no_offset(void **state)
+{
+	struct gm_migrate_region region = {.len = 4096, .page_log2 = 12};
+
+	(void)state;
+	assert_int_equal(layout_as(&region, 1, ALL), 0);
+	for (uint64_t off = 1; off; off *= 2) {
+		region.fd_off = off;
+		assert_int_equal(layout_as(&region, 1, ALL), -EPROTO);
+	}
+}
+
 static void what_is_reserved_in_a_region_is_zero(void **state)
 {
 	const struct gm_migrate_region region = {.len = 4096, .page_log2 = 12, .by_fd = true};
@@ -163,7 +210,7 @@ static void what_is_reserved_in_a_region_is_zero(void **state)
 	const char *why;
 
 	(void)state;
-	for (unsigned int bit = 8 * 20 + 1; bit < 8 * 32; bit++) {
+	for (unsigned int bit = 8 * 20 + 1; bit < 8 * 24; bit++) {
 		gm_migrate_put_region(&region, bytes);
 		assert_int_equal(gm_migrate_get_layout(bytes, 1, ALL, &got, &why), 0);
 		bytes[bit / 8] |= (uint8_t)(1u << (bit % 8));
@@ -386,6 +433,8 @@ static void random_layouts_and_places_come_back(void **state)
 				.len = (1 + (rng_below(&rng, 1000))) * size,
 				.page_log2 = log2,
 				.by_fd = rng_below(&rng, 2)};
+			if (layout[r].by_fd)
+				layout[r].fd_off = rng_below(&rng, 1000) * size;
 			at += layout[r].len;
 		}
 		assert_int_equal(layout_as(layout, nr, ALL), 0);
@@ -418,6 +467,8 @@ int main(void)
 		cmocka_unit_test(regions_are_of_whole_pages),
 		cmocka_unit_test(a_layout_has_at_most_4096_regions),
 		cmocka_unit_test(at_most_253_regions_come_as_descriptors),
+		cmocka_unit_test(a_region_begins_at_whole_pages_of_its_file),
+		cmocka_unit_test(without_a_descriptor_there_is_no_offset),
 		cmocka_unit_test(what_is_reserved_in_a_region_is_zero),
 		cmocka_unit_test(places_lie_in_their_regions),
 		cmocka_unit_test(pages_are_as_their_kind_has_to_be),

@@ -527,6 +527,66 @@ static void test_openings_are_judged(void **state)
 	}
 }
 
+static void test_what_is_discarded_is_of_whole_pages(void **state)
+{
+	/* The second region begins at an odd bit, in the middle of a word. */
+	static const struct gm_migrate_region regions[] = {
+		{.gpa = 0, .len = 3 << 12, .page_log2 = 12},
+		{.gpa = 1 << 20, .len = 8 << 12, .page_log2 = 14},
+		{.gpa = 2 << 20, .len = 4 << 12, .page_log2 = 14, .by_fd = true},
+	};
+	static const struct {
+		uint64_t todo;
+		bool may;
+	} cases[] = {
+		{0x78, true},
+		{0x780, true},
+		{0x7f8, true},
+		{0x7fd, true},
+		{0x2, true},
+		{0x7800, true}, /* not sent at all */
+		{0x800, true},
+		{0x8, false},
+		{0x38, false},
+		{0x70, false},
+		{0xf0, false},
+		{0x3f8, false},
+		{0x7f0, false},
+		{0x400, false},
+		{0x7ff & ~0x100, false},
+	};
+	uint64_t starts[3];
+	struct gm_migrate_place places[4];
+
+	(void)state;
+	for (size_t i = 0; i < 2 * sizeof(cases) / sizeof(cases[0]); i++) {
+		bool later = i % 2;
+		bool may = cases[i / 2].may || !later;
+
+		start(0);
+		gm_migrate_map_init(&s.map, regions, 3, starts);
+		drain();
+		hear(GM_MIGRATE_ACCEPTED, 0);
+		take_all();
+		drain();
+		assert_int_equal(gm_migrate_source_switch(&s,
+					 later ? GM_MIGRATE_REST_LATER : GM_MIGRATE_ALL_SENT, now),
+			0);
+		drain();
+		todo[0] = cases[i / 2].todo;
+		assert_int_equal(gm_migrate_source_paused(&s, now), may ? 0 : -EINVAL);
+		assert_int_equal(s.state, may ? GM_SOURCE_LAST : GM_SOURCE_PAUSING);
+		assert_true(todo[0] == (may ? cases[i / 2].todo & 0x7ff : cases[i / 2].todo));
+		/* It may be set right. */
+		todo[0] = 0x78;
+		assert_int_equal(gm_migrate_source_paused(&s, now), may ? -EINVAL : 0);
+		if (may)
+			continue;
+		assert_int_equal(gm_migrate_source_discards(&s, places, 4), 1);
+		assert_true(places[0].region == 1 && !places[0].first && places[0].nr == 4);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -542,6 +602,7 @@ int main(void)
 		cmocka_unit_test(test_requests_ascend_and_are_bounded),
 		cmocka_unit_test(test_have_tells_of_all_pages_in_their_order),
 		cmocka_unit_test(test_openings_are_judged),
+		cmocka_unit_test(test_what_is_discarded_is_of_whole_pages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,7 @@
 
 #include "core/migrate_destination_parts.h"
 
+/* Where a region begins in its file only the source knows. */
 static bool same_region(const struct gm_migrate_destination *d,
 	const struct gm_migrate_region *ours, const struct gm_migrate_region *theirs)
 {
@@ -113,6 +114,14 @@ static bool on_round(struct gm_migrate_destination *d, const struct gm_migrate_m
 	return true;
 }
 
+/* Huge pages are put together from whole ones: none is there in part. */
+static bool is_whole(const struct gm_migrate_region *region, const struct gm_migrate_place *place)
+{
+	uint64_t pages = UINT64_C(1) << (region->page_log2 - GM_MIGRATE_PAGE_LOG2);
+
+	return gm_is_aligned(place->first, pages) && gm_is_aligned(place->nr, pages);
+}
+
 static bool on_discard(struct gm_migrate_destination *d, const struct gm_migrate_msg *msg)
 {
 	struct gm_range bits;
@@ -121,8 +130,11 @@ static bool on_discard(struct gm_migrate_destination *d, const struct gm_migrate
 		!(d->features & GM_MIGRATE_POSTCOPY))
 		return false;
 	for (uint32_t i = 0; i < msg->nr; i++) {
-		if (!gm_migrate_map_bits(&d->map, &msg->places[i], &bits) ||
-			d->map.regions[msg->places[i].region].by_fd)
+		const struct gm_migrate_place *place = &msg->places[i];
+
+		if (!gm_migrate_map_bits(&d->map, place, &bits) ||
+			d->map.regions[place->region].by_fd ||
+			!is_whole(&d->map.regions[place->region], place))
 			return false;
 	}
 	d->discarded = true;

@@ -182,10 +182,35 @@ int gm_migrate_source_switch(struct gm_migrate_source *s, enum gm_migrate_switch
 	return 0;
 }
 
+/* The destination takes no part of a huge page for out of date. */
+static bool todo_is_whole(const struct gm_migrate_source *s)
+{
+	for (uint32_t i = 0; i < s->map.nr; i++) {
+		const struct gm_migrate_region *region = &s->map.regions[i];
+		uint64_t pages = UINT64_C(1) << (region->page_log2 - GM_MIGRATE_PAGE_LOG2);
+		uint64_t first = s->map.starts[i];
+		uint64_t last = first + ((region->len >> GM_MIGRATE_PAGE_LOG2) - 1);
+		struct gm_range bits;
+
+		if (pages == 1 || region->by_fd)
+			continue;
+		for (uint64_t at = first;
+			gm_migrate_map_next(&s->map, s->todo, at, last, UINT64_MAX, &bits);
+			at = bits.last + 1) {
+			if (!gm_is_aligned(bits.first - first, pages) ||
+				!gm_is_aligned(gm_range_len(&bits), pages))
+				return false;
+		}
+	}
+	return true;
+}
+
 int gm_migrate_source_paused(struct gm_migrate_source *s, uint64_t now)
 {
 	if (s->state != GM_SOURCE_PAUSING || s->to_end)
 		return s->state == GM_SOURCE_PAUSING ? -EBUSY : -EINVAL;
+	if (s->later && !todo_is_whole(s))
+		return -EINVAL;
 	s->left = count_todo(s);
 	if (!s->later)
 		begin_round(s);
@@ -420,6 +445,10 @@ bool gm_migrate_source_take(struct gm_migrate_source *s, uint32_t slot,
 	return carries && s->state >= GM_SOURCE_HANDED && take_any(s, ret_place);
 }
 
+/* What a place can count, cut between two of the largest pages. */
+#define DISCARD_MAX                                                                                \
+	(UINT32_MAX - UINT32_MAX % (1u << (GM_MIGRATE_PAGE_LOG2_MAX - GM_MIGRATE_PAGE_LOG2)))
+
 uint32_t gm_migrate_source_discards(
 	struct gm_migrate_source *s, struct gm_migrate_place *places, uint32_t room)
 {
@@ -428,7 +457,7 @@ uint32_t gm_migrate_source_discards(
 	uint32_t nr = 0;
 
 	while (nr < room &&
-		gm_migrate_map_next(&s->map, s->todo, s->discard, last, UINT32_MAX, &bits)) {
+		gm_migrate_map_next(&s->map, s->todo, s->discard, last, DISCARD_MAX, &bits)) {
 		places[nr++] = gm_migrate_map_place(&s->map, &bits);
 		s->discard = bits.last + 1;
 	}

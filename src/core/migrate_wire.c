@@ -253,15 +253,28 @@ void gm_migrate_put_region(const struct gm_migrate_region *region, uint8_t *byte
 	gm_put_le(bytes + 8, 8, region->len);
 	gm_put_le(bytes + 16, 4, region->page_log2);
 	gm_put_le(bytes + 20, 4, region->by_fd ? BY_FD : 0);
-	gm_put_le(bytes + 24, 8, 0);
+	gm_put_le(bytes + 24, 8, region->fd_off);
 }
 
 static void get_region(const uint8_t *bytes, struct gm_migrate_region *ret)
 {
 	*ret = (struct gm_migrate_region){.gpa = gm_get_le(bytes, 8),
 		.len = gm_get_le(bytes + 8, 8),
+		.fd_off = gm_get_le(bytes + 24, 8),
 		.page_log2 = gm_get_le32(bytes + 16),
 		.by_fd = gm_get_le32(bytes + 20) & BY_FD};
+}
+
+/* Whole pages of the descriptor's file, within what files can be. */
+static const char *judge_off(const struct gm_migrate_region *region, uint64_t align)
+{
+	if (!region->by_fd)
+		return region->fd_off ? "a region has an offset, but no descriptor" : NULL;
+	if (!gm_is_aligned(region->fd_off, align))
+		return "a region is not of whole pages of its file";
+	if (region->fd_off > INT64_MAX || region->len > (uint64_t)INT64_MAX - region->fd_off)
+		return "a region ends behind what files can be";
+	return NULL;
 }
 
 /* One region and its addresses. */
@@ -277,7 +290,7 @@ static const char *judge_region(const struct gm_migrate_region *region, struct g
 		return "a region is not of whole pages";
 	if (!gm_range_make(region->gpa, region->len, ret))
 		return "a region is empty, or ends behind the last address";
-	return NULL;
+	return judge_off(region, align);
 }
 
 static const char *judge_layout(const uint8_t *bytes, uint32_t nr, uint32_t features)
@@ -294,8 +307,8 @@ static const char *judge_layout(const uint8_t *bytes, uint32_t nr, uint32_t feat
 		const char *why;
 
 		get_region(bytes, &region);
-		if ((gm_get_le32(bytes + 20) & ~BY_FD) || !gm_bytes_are_zero(bytes + 24, 8))
-			return "reserved bytes of a region are not 0";
+		if (gm_get_le32(bytes + 20) & ~BY_FD)
+			return "a region has flags that there are not";
 		why = judge_region(&region, &range);
 		if (why)
 			return why;

@@ -121,6 +121,7 @@ struct gm_migrate_head {
 struct gm_migrate_region {
 	uint64_t gpa;
 	uint64_t len;
+	uint64_t fd_off; /* of its first byte, in the descriptor's file; 0 without @by_fd */
 	uint32_t page_log2;
 	bool by_fd;
 };
