@@ -16,6 +16,7 @@
 
 #include <guestmem/migrate.h>
 #include <guestmem/pager.h>
+#include <guestmem/wset.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -76,7 +77,7 @@ struct gm_migrate_in_ops {
  * @state_max: bytes of device state; default 64 MiB
  * @memory_max: bytes of memory; default: as much as is asked for, up to 16 TiB
  * @wset:      optional: pages that are asked for ahead, in its order, as if somebody waited: a working set (wset.h);
- *             borrowed until it is destroyed. Its offsets are bytes of the regions in a row
+ *             kept by a reference. Its offsets are bytes of the regions in a row
  * @deadlines: of waiting
  */
 struct gm_migrate_in_opts {
@@ -85,7 +86,7 @@ struct gm_migrate_in_opts {
 	uint32_t pages;
 	uint64_t state_max;
 	uint64_t memory_max;
-	const struct gm_wset *wset;
+	struct gm_wset *wset;
 	struct gm_migrate_deadlines deadlines;
 };
 

@@ -160,25 +160,34 @@ static bool is_postcopy(const struct gm_migrate_destination *d)
 
 /* ---- life and connections ---- */
 
-void gm_migrate_destination_init(struct gm_migrate_destination *d,
-	const struct gm_migrate_destination_opts *opts, const struct gm_migrate_map *map,
+int gm_migrate_destination_map(struct gm_migrate_destination *d, const struct gm_migrate_map *map,
 	uint64_t *have, uint64_t *lost, uint64_t *wanted)
 {
 	size_t bytes = gm_bits_words(map->pages) * sizeof(*have);
 
-	memset(d, 0, sizeof(*d));
-	d->o = *opts;
+	if (d->state > GM_DESTINATION_OPEN)
+		return -EINVAL;
 	d->map = *map;
 	d->have = have;
 	d->lost = lost;
 	d->wanted = wanted;
-	d->deadline = GM_MIGRATE_NEVER;
 	memset(lost, 0, bytes);
 	memset(wanted, 0, bytes);
 	/* What comes as descriptors is there. */
 	d->missing = gm_migrate_map_fill(map, have);
 	for (size_t i = 0; i < bytes / sizeof(*have); i++)
 		have[i] = ~have[i];
+	return 0;
+}
+
+void gm_migrate_destination_init(struct gm_migrate_destination *d,
+	const struct gm_migrate_destination_opts *opts, const struct gm_migrate_map *map,
+	uint64_t *have, uint64_t *lost, uint64_t *wanted)
+{
+	memset(d, 0, sizeof(*d));
+	d->o = *opts;
+	d->deadline = GM_MIGRATE_NEVER;
+	(void)gm_migrate_destination_map(d, map, have, lost, wanted);
 }
 
 /* Of control: 0 if it begins a session or an epoch. */

@@ -84,6 +84,13 @@ void gm_migrate_destination_init(struct gm_migrate_destination *d,
 	const struct gm_migrate_destination_opts *opts, const struct gm_migrate_map *map,
 	uint64_t *have, uint64_t *lost, uint64_t *wanted);
 
+/*
+ * The same with another map, before LAYOUT is given to the machine: of a destination that takes whatever regions the
+ * source has. -EINVAL: it is too late.
+ */
+int gm_migrate_destination_map(struct gm_migrate_destination *d, const struct gm_migrate_map *map,
+	uint64_t *have, uint64_t *lost, uint64_t *wanted);
+
 /* ---- connections and time ---- */
 
 /*

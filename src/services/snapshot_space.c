@@ -79,9 +79,8 @@ int gm_saving_scan(const struct saving *s, const struct saving_piece *piece, uin
 	return 0;
 }
 
-static int space_extent(void *ctx, uint64_t offset, struct gm_source_extent *extent)
+int gm_saving_extent(const struct saving *s, uint64_t offset, struct gm_source_extent *extent)
 {
-	const struct saving *s = ctx;
 	const struct saving_piece *piece = piece_at(s, offset);
 	uint64_t in = offset - piece->off;
 	int rc;
@@ -117,9 +116,9 @@ int gm_saving_copy(const struct saving *s, const uint8_t *hva, void *buf, size_t
 	return 0;
 }
 
-static int space_read(void *ctx, uint64_t offset, void *buf, size_t len, struct gm_error *err)
+int gm_saving_read(
+	const struct saving *s, uint64_t offset, void *buf, size_t len, struct gm_error *err)
 {
-	const struct saving *s = ctx;
 	size_t done = 0;
 	int rc = 0;
 
@@ -139,6 +138,16 @@ static int space_read(void *ctx, uint64_t offset, void *buf, size_t len, struct 
 		done += nr;
 	}
 	return rc;
+}
+
+static int space_extent(void *ctx, uint64_t offset, struct gm_source_extent *extent)
+{
+	return gm_saving_extent(ctx, offset, extent);
+}
+
+static int space_read(void *ctx, uint64_t offset, void *buf, size_t len, struct gm_error *err)
+{
+	return gm_saving_read(ctx, offset, buf, len, err);
 }
 
 /* ---- its pieces ---- */
@@ -365,18 +374,33 @@ static int save(struct saving *s, struct gm_log *log, const char *path,
 	return rc;
 }
 
+int gm_saving_open(
+	struct saving *s, struct gm_space *space, const char *path, struct gm_error *err)
+{
+	uint64_t absent = gm_filler_absent(space);
+
+	*s = (struct saving){.space = space,
+		.path = path,
+		.err = err,
+		.pagemap = -1,
+		.guarded = !gm_guard_check()};
+	if (absent)
+		return gm_error_set(err, -EBUSY, 0, absent,
+			"%s: 0x%" PRIx64
+			" bytes are absent yet: a pager has to bring them before they are saved",
+			space->name, absent);
+	/* Without it all is looked at. */
+	s->pagemap = gm_sys_open("/proc/self/pagemap", O_RDONLY, 0);
+	return gm_saving_collect(s);
+}
+
 int gm_snapshot_save(struct gm_space *space, struct gm_log *log, const char *path,
 	const struct gm_snapshot_opts *user, struct gm_snapshot_info *ret_info,
 	struct gm_error *err)
 {
 	static const uint8_t none[16];
-	uint64_t absent;
-	struct saving s = {.space = space,
-		.path = path,
-		.err = err,
-		.pagemap = -1,
-		.guarded = !gm_guard_check()};
 	struct gm_snapshot_opts opts = {.size = sizeof(opts)};
+	struct saving s;
 	int rc = user ? gm_opts_copy(&opts, sizeof(opts), user, sizeof(opts)) : 0;
 
 	if (rc)
@@ -384,16 +408,8 @@ int gm_snapshot_save(struct gm_space *space, struct gm_log *log, const char *pat
 	if (opts.dirty || (log && !memcmp(opts.base, none, 16)))
 		return gm_error_set(err, -EINVAL, 0, 0,
 			"saving a space: pages are those of a log, for a difference with a base");
-	absent = gm_filler_absent(space);
-	if (absent)
-		return gm_error_set(err, -EBUSY, 0, absent,
-			"%s: 0x%" PRIx64
-			" bytes are absent yet: a pager has to bring them before they are saved",
-			space->name, absent);
 	opts.flags |= GM_SNAPSHOT_LOST;
-	/* Without it all is looked at. */
-	s.pagemap = gm_sys_open("/proc/self/pagemap", O_RDONLY, 0);
-	rc = gm_saving_collect(&s);
+	rc = gm_saving_open(&s, space, path, err);
 	if (!rc)
 		rc = save(&s, log, path, &opts, ret_info);
 	gm_saving_let_go(&s);

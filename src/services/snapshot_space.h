@@ -35,6 +35,16 @@ struct saving_taken {
 	uint64_t *words;
 };
 
+/*
+ * Begins, with all memory of a space: -EBUSY if some of it is absent yet. @path: that is written, or NULL. On failure
+ * too gm_saving_let_go() gives back what there is. @err is borrowed until then.
+ */
+int gm_saving_open(
+	struct saving *s, struct gm_space *space, const char *path, struct gm_error *err);
+/* What lies at an offset, and its bytes. */
+int gm_saving_extent(const struct saving *s, uint64_t offset, struct gm_source_extent *extent);
+int gm_saving_read(
+	const struct saving *s, uint64_t offset, void *buf, size_t len, struct gm_error *err);
 /* All memory that shows; on failure too gm_saving_let_go() gives back what there is. */
 int gm_saving_collect(struct saving *s);
 void gm_saving_let_go(struct saving *s);

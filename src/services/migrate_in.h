@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * migrate_in.h - what the files of the destination of a migration share.
+ *
+ *   migrate_in.c        made, asked, told
+ *   migrate_in_step.c   one step: connections, messages, what the machine wants done
+ *   migrate_in_store.c  the layout, and pages into memory that nobody uses yet
+ *   migrate_in_later.c  pages that come on demand
+ */
+#ifndef GM_SERVICES_MIGRATE_IN_H
+#define GM_SERVICES_MIGRATE_IN_H
+
+#include <guestmem/migrate_in.h>
+
+#include "core/migrate_destination.h"
+#include "memory/reach.h"
+#include "services/migrate_lines.h"
+
+#define IN_DROPS 64u
+
+/* A piece of memory of the embedder's space, pinned. */
+struct in_piece {
+	struct gm_reach reach;
+	uint64_t first; /* its first page: a bit of the maps */
+	uint64_t nr;
+	int fd; /* of shared memory that has a file, else -1; borrowed of the block */
+	uint64_t fd_off;
+};
+
+/* An area of the pager: pages as in_piece. */
+struct in_area {
+	uint64_t id;
+	uint64_t first;
+	uint64_t nr;
+	uint64_t page; /* bytes */
+};
+
+/* A page of more than 4 KiB that is there in part. */
+struct in_part {
+	struct in_part *next;
+	const struct in_area *area;
+	uint64_t first; /* bit */
+	uint32_t nr;
+	uint32_t came;
+	uint8_t *bytes;
+};
+
+/* Pages of a message that are being stored. */
+struct in_store {
+	struct gm_migrate_action action;
+	bool used;
+	uint64_t pushed; /* bytes, of the present run */
+	uint32_t done;   /* pages */
+};
+
+enum in_wish {
+	IN_PREPARED = 1u << 0,
+	IN_LOADED = 1u << 1,
+	IN_STARTED = 1u << 2,
+	IN_GIVE_UP = 1u << 3,
+};
+
+struct gm_migrate_in {
+	struct gm_migrate_lines lines;
+	struct gm_migrate_destination machine;
+	struct gm_migrate_in_opts opts;
+	struct gm_migrate_in_ops ops;
+	/* The layout: regions of a source, then of the machine. */
+	struct gm_migrate_region *regions;
+	uint64_t *starts;
+	uint64_t *bits; /* have, lost, wanted */
+	struct gm_migrate_map map;
+	uint64_t blank[3]; /* maps of a page, before there is a layout */
+	uint64_t blank_start;
+	struct gm_migrate_region blank_region;
+	struct gm_fds fds;
+	struct gm_space *space;
+	struct in_piece *pieces;
+	size_t nr_pieces;
+	uint8_t *state;
+	size_t state_len;
+	size_t state_room;
+	/* With the lock: */
+	uint32_t wishes; /* enum in_wish */
+	uint32_t asked;  /* of which somebody was asked for the answer */
+	int wish_rc[4];
+	const char *wish_why[4];
+	struct gm_migrate_stats stats;
+	/* Of who steps: */
+	struct gm_migrate_action action;
+	bool has_action;
+	struct in_store stores[GM_MIGRATE_SLOTS];
+	uint64_t began;
+	uint64_t last_page; /* when one came before RUN */
+	uint32_t told_state;
+	uint32_t asking; /* requests of the epoch, for the urgent connections */
+	/* migrate_in_later.c */
+	struct gm_pager *pager;
+	struct gm_source *source;
+	bool stopped; /* the pager has ended */
+	struct in_area *areas;
+	size_t nr_areas;
+	struct gm_source_read *reads; /* that wait; linked by own[0] */
+	struct in_part *parts;
+	int source_fd; /* an eventfd: some read is done that nobody stepped for */
+	pthread_mutex_t drops_lock;
+	struct gm_range drops[IN_DROPS]; /* bits */
+	uint32_t nr_drops;
+};
+
+/* ---- migrate_in.c: with the lock, which is let go meanwhile ---- */
+void gm_migrate_in_tell(struct gm_migrate_in *in, const struct gm_migrate_event *event);
+uint32_t gm_migrate_in_is(const struct gm_migrate_in *in);
+
+/* ---- migrate_in_store.c ---- */
+/* A LAYOUT that came: maps for it. 0, or why it cannot be taken, with *ret_why. */
+int gm_migrate_in_layout(
+	struct gm_migrate_in *in, struct gm_migrate_heard *heard, const char **ret_why);
+/* Asks the embedder for memory. */
+void gm_migrate_in_prepare(struct gm_migrate_in *in);
+/* The embedder's memory: pinned if it fits. */
+int gm_migrate_in_take_space(
+	struct gm_migrate_in *in, struct gm_space *space, const char **ret_why);
+/* Pages of a message, before RUN: into memory. */
+int gm_migrate_in_store(struct gm_migrate_in *in, const struct gm_migrate_place *place,
+	uint32_t kind, const uint8_t *memory);
+int gm_migrate_in_keep_state(struct gm_migrate_in *in, const uint8_t *bytes, uint64_t len);
+void gm_migrate_in_let_go(struct gm_migrate_in *in);
+
+/* ---- migrate_in_later.c ---- */
+/* Memory goes to a pager: what is not there comes on demand. */
+int gm_migrate_in_arm(struct gm_migrate_in *in, const char **ret_why);
+/* Pages that were not there. 0, -EAGAIN: again after a step of the pager; or what they cannot be stored for. */
+int gm_migrate_in_push(struct gm_migrate_in *in, struct in_store *store, const uint8_t *memory);
+/* These are there, or lost: who waits for them is told. */
+void gm_migrate_in_complete(struct gm_migrate_in *in, const struct gm_range *bits);
+void gm_migrate_in_lose(struct gm_migrate_in *in, const struct gm_migrate_place *place);
+/* The pager, and what it was told. */
+int gm_migrate_in_later(struct gm_migrate_in *in, uint64_t now);
+void gm_migrate_in_disarm(struct gm_migrate_in *in);
+
+#endif
