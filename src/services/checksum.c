@@ -56,6 +56,26 @@ int gm_checksum_128(const struct gm_view *view, uint64_t gpa, size_t len, uint64
 	return 0;
 }
 
+_Static_assert(sizeof(struct gm_checksum_run) >= sizeof(XXH3_state_t) &&
+		       _Alignof(struct gm_checksum_run) >= _Alignof(XXH3_state_t),
+	"a run has room for the state");
+
+bool gm_checksum_begin(struct gm_checksum_run *run)
+{
+	XXH3_64bits_reset((XXH3_state_t *)run);
+	return true;
+}
+
+void gm_checksum_add(struct gm_checksum_run *run, const void *bytes, size_t len)
+{
+	XXH3_64bits_update((XXH3_state_t *)run, bytes, len);
+}
+
+uint64_t gm_checksum_end(const struct gm_checksum_run *run)
+{
+	return XXH3_64bits_digest((const XXH3_state_t *)run);
+}
+
 bool gm_checksum_bytes(const void *bytes, size_t len, uint64_t *ret)
 {
 	*ret = XXH3_64bits(bytes, len);

@@ -19,7 +19,7 @@
 
 /* What both ends agreed on, of all connections of an end. Filled in as it becomes known, by who steps. */
 struct gm_migrate_terms {
-	const struct gm_migrate_region *regions; /* NULL before LAYOUT */
+	const struct gm_migrate_region *regions; /* NULL before LAYOUT, of which there is one */
 	uint32_t nr;
 	uint32_t pages_max;
 	uint32_t features; /* agreed on */
@@ -34,14 +34,17 @@ struct gm_migrate_terms {
 struct gm_migrate_conn;
 
 /*
- * Takes @fd on success, and sets it to not wait. @terms is borrowed. 0, -EPROTOTYPE (no stream socket), -ENOMEM, or what
- * a system call failed with.
+ * Takes @fd on success, and sets it to not wait, and TCP to send small messages at once. @terms is borrowed. 0,
+ * -EPROTOTYPE (no stream socket), -ENOTSUP (the build has no sums), -ENOMEM, or what a system call failed with.
  */
 int gm_migrate_conn_create(int fd, const struct gm_migrate_terms *terms,
 	struct gm_migrate_conn **ret, struct gm_error *err);
 void gm_migrate_conn_free(struct gm_migrate_conn *c); /* closes; NULL is ignored */
 int gm_migrate_conn_fd(const struct gm_migrate_conn *c);
-/* Which it is, once that is known: heads are judged by it. Control until then. Memory for its messages is made. */
+/*
+ * Which it is, once that and the terms but for regions are known: heads are judged by it. Control until then, and nothing
+ * that follows a head is taken. Memory for its messages is made: -ENOMEM, and nothing has changed.
+ */
 int gm_migrate_conn_is(struct gm_migrate_conn *c, uint32_t slot, uint32_t epoch);
 uint32_t gm_migrate_conn_slot(const struct gm_migrate_conn *c);
 uint32_t gm_migrate_conn_epoch(const struct gm_migrate_conn *c);
@@ -50,23 +53,24 @@ uint32_t gm_migrate_conn_epoch(const struct gm_migrate_conn *c);
 
 /*
  * Exactly @len bytes of an opening (at most 64), no more: 1: they are at *ret; 0: not all are there yet; -EPIPE: the end
- * before the first; -ECONNRESET: the end behind it; or what recvmsg(2) failed with.
+ * before the first; -ECONNRESET: the end behind it; -EPROTO: descriptors came; or what recvmsg(2) failed with.
  */
 int gm_migrate_conn_hear(struct gm_migrate_conn *c, size_t len, const uint8_t **ret);
 
-/* A message that is whole, sum and all. Borrowed until the next call for this connection. */
+/* A message that is whole, sum and all. Borrowed until the next gm_migrate_conn_recv(), _hear() or _is(). */
 struct gm_migrate_heard {
 	struct gm_migrate_msg msg;
-	const uint8_t *
-		memory; /* PAGES raw or packed: msg.place.nr pages, unpacked; STATE: msg.len bytes */
+	/* PAGES raw or packed: msg.place.nr pages, unpacked, at a multiple of 4096; STATE: msg.len bytes */
+	const uint8_t *memory;
 	const char *text;   /* REFUSED */
 	struct gm_fds *fds; /* LAYOUT: owned by the connection; who takes one sets nr to 0 */
 };
 
 /*
- * Reads on, 256 KiB at most: 1: *ret is a message; 0: not whole yet; -EAGAIN: nothing is there to be read; -EPIPE: the end
- * between two messages; -ECONNRESET: the end within one; -EPROTO: *ret_why says what cannot be; -EBADMSG: a wrong sum, or
- * bytes that do not unpack; or what recvmsg(2) failed with.
+ * Reads on, a head and 256 KiB of what follows at most: 1: *ret is a message; 0: not whole yet; -EAGAIN: nothing is there
+ * to be read; -EPIPE: the end between two messages; -ECONNRESET: the end within one; -EPROTO: what cannot be; -EBADMSG: a
+ * wrong sum, or bytes that do not unpack; -EMFILE: no room for descriptors; or what recvmsg(2) failed with. *ret_why: a
+ * constant text with -EPROTO, -EBADMSG and -EMFILE, else NULL. After a failure but -EAGAIN each call has the same.
  */
 int gm_migrate_conn_recv(
 	struct gm_migrate_conn *c, struct gm_migrate_heard *ret, const char **ret_why);
@@ -81,7 +85,10 @@ void gm_migrate_conn_put(struct gm_migrate_conn *c, const uint8_t *bytes, size_t
 /* A message whose body is copied: all but PAGES. 0 or -ENOMEM (only if @len > 64 KiB + 16). */
 int gm_migrate_conn_say(
 	struct gm_migrate_conn *c, uint32_t type, uint64_t number, const void *body, size_t len);
-/* LAYOUT of the terms' regions, with @nr_fds descriptors in their order: borrowed until it is sent. */
+/*
+ * LAYOUT of the terms' regions, with @nr_fds descriptors in their order: borrowed until it is sent. 0, -ENOMEM, or -EINVAL:
+ * not one for each region that comes so.
+ */
 int gm_migrate_conn_say_layout(struct gm_migrate_conn *c, const int *fds, uint32_t nr_fds);
 /*
  * PAGES. @kind: GM_MIGRATE_RAW: @memory has place->nr pages that nobody changes, borrowed until it is sent; they are

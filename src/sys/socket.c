@@ -3,6 +3,8 @@
 #include "sys/sys.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -98,6 +100,13 @@ int gm_sys_unix_connect(const char *path)
 int gm_sys_socketpair(int ret_fds[2])
 {
 	return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ret_fds) ? -errno : 0;
+}
+
+int gm_sys_send_at_once(int fd)
+{
+	const int on = 1;
+
+	return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) ? -errno : 0;
 }
 
 int gm_sys_accept(int fd)
