@@ -89,6 +89,43 @@ GM_API int gm_pager_add_twin(struct gm_pager *pager, uint64_t area, void *addr, 
  */
 GM_API int gm_pager_prefetch(struct gm_pager *pager, uint64_t area, uint64_t off, uint64_t len);
 
+/**
+ * gm_pager_push() - pages that the caller has brought, whether anybody waits for them or not
+ * @pager:         borrowed
+ * @area:          number
+ * @off:           byte of the area, whole pages of it
+ * @data:          borrowed for the call: the bytes, in memory that no pager fills; NULL: zeros
+ * @len:           bytes, whole pages
+ * @ret_done:      optional: bytes dealt with, from the first on; written always
+ * @ret_installed: optional: of these, installed by this call; written always
+ *
+ * Absent pages get these bytes, and who waits for one is woken. All others stay as they are: there, given back,
+ * poisoned. So does one that a request of the area's source is bringing: the request has it, and who has got its bytes
+ * by another way completes the request with them. 256 KiB at once cost as much as a few pages each by itself.
+ * With GM_PAGER_MOVE pages are copied in.
+ *
+ * Return: 0; -EAGAIN: the kernel does not take what lies behind @ret_done now (an event is unread, or a discard is under
+ * way): the same again after a step; -ENOENT, -EINVAL (no whole pages), -ERANGE, -ENOTSUP (GM_PAGER_MAP,
+ * GM_PAGER_PROTECT, or bytes for an area without a source, whose bytes are in its file), -EFAULT (@data), -ENOMEM,
+ * -ESRCH (its process is gone), or what the kernel refuses the page at @ret_done with: it is absent still.
+ * Threads: any, also beside who steps. Since: 0.1.
+ */
+GM_API int gm_pager_push(struct gm_pager *pager, uint64_t area, uint64_t off, const void *data,
+	uint64_t len, uint64_t *ret_done, uint64_t *ret_installed);
+
+/**
+ * gm_pager_lose() - bytes that nobody will ever bring
+ * @pager: borrowed
+ * @area:  number
+ * @off:   byte of the area, whole pages of it
+ * @len:   bytes, whole pages
+ *
+ * Absent pages are poisoned, who waits for one gets SIGBUS, and GM_PAGER_POISONED is told with -ENODATA. All others
+ * stay as they are, also what a request of the source is bringing. Return: 0, -ENOENT, -EINVAL (no whole pages),
+ * -ERANGE, -ENOTSUP (GM_PAGER_MAP, GM_PAGER_PROTECT). Threads: any. Since: 0.1.
+ */
+GM_API int gm_pager_lose(struct gm_pager *pager, uint64_t area, uint64_t off, uint64_t len);
+
 /* What is brought that nobody asked for. */
 enum gm_pager_ahead {
 	GM_PAGER_FILL_NONE =
@@ -155,12 +192,13 @@ enum gm_pager_class {
  * @events:     removed, unmapped, remapped, forked
  * @stray:      faults where no area is
  * @bytes_demand, @bytes_ahead: installed because of a fault, and ahead of one
- * @bytes_zero: of both, zeros
+ * @bytes_zero: of both, and of what was pushed, zeros
  * @latency:    faults for which a page was brought (@loaded), answered in less than 2^i us from when they were read:
  *              bucket i, the last has all others
  * @half_ns, @most_ns, @all_ns: from the first step until 50, 90 and 100 % were not absent; 0 = not yet
  * @class_latency: @latency by enum gm_pager_class
  * @class_ns:   sum of the times of these faults
+ * @bytes_pushed: installed by gm_pager_push()
  */
 struct gm_pager_stats {
 	size_t size;
@@ -183,6 +221,7 @@ struct gm_pager_stats {
 	uint64_t all_ns;
 	uint64_t class_latency[GM_PAGER_CLASSES][GM_PAGER_BUCKETS];
 	uint64_t class_ns[GM_PAGER_CLASSES];
+	uint64_t bytes_pushed;
 };
 
 /**

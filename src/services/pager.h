@@ -277,8 +277,14 @@ enum pager_how {
  */
 int gm_pager_install(
 	const struct pager_run *run, enum pager_how how, const uint8_t *buf, uint64_t *ret_done);
-/* Pages that are loading are in the file by now; or are put back, so that they are loaded again; or get no bytes. */
-void gm_pager_filled(const struct pager_run *run);
+/* The same; *ret_put: pages, of those settled, that got bytes by this call. */
+int gm_pager_put(const struct pager_run *run, enum pager_how how, const uint8_t *buf,
+	uint64_t *ret_done, uint64_t *ret_put);
+/*
+ * Pages that are loading are in the file by now (returns how many: none that were given back meanwhile); or are put
+ * back, so that they are loaded again; or get no bytes.
+ */
+uint64_t gm_pager_filled(const struct pager_run *run);
 void gm_pager_unload(const struct pager_run *run);
 void gm_pager_poison(const struct pager_run *run, int code);
 
@@ -290,6 +296,10 @@ void gm_pager_poison(const struct pager_run *run, int code);
 int gm_pager_serve(const struct pager_run *want, uint8_t *buf, bool steps, bool single);
 /* Brings absent pages ahead: of @nr at most, those of one sort. Returns pages passed, or as above. */
 int64_t gm_pager_bring(const struct pager_run *want, uint8_t *buf);
+/* Where the bytes of a run are read to. With a second mapping its pages are made first: there may be no room. */
+int gm_pager_target(const struct pager_run *run, uint8_t *buf, uint8_t **ret);
+/* Pages that are in the file are mapped; where it has a hole they are zeros. */
+int gm_pager_go_on(const struct pager_run *run);
 
 /* ---- pager_event.c ---- */
 /* Reads what a userfaultfd has: events are applied, faults served or parked. Number of faults, or an error. */

@@ -31,15 +31,28 @@ static bool is_settled(const struct pager_run *run, int *rc)
 	}
 }
 
-/* Somebody else brings it, or only who steps can. */
+/*
+ * Somebody else brings it, or only who steps can. It may be put back meanwhile (gm_pager_push()): then it is asked for
+ * again, or touched again.
+ */
 static int await(struct gm_pager *pager, const struct pager_run *run, bool ask)
 {
+	bool loading = !ask;
 	int rc = -EAGAIN;
 
 	if (ask)
 		gm_pager_park(pager, run, 0, false);
-	for (unsigned int i = 0; i < WAITS && !is_settled(run, &rc); i++)
+	for (unsigned int i = 0; i < WAITS && !is_settled(run, &rc); i++) {
+		enum gm_pagestate state = gm_pagestate_get(run->area->states, run->first);
+
+		if (loading && state == GM_PAGE_ABSENT) {
+			if (!ask)
+				return -EAGAIN;
+			gm_pager_park(pager, run, 0, false);
+		}
+		loading = state == GM_PAGE_LOADING;
 		gm_sys_sleep_ns(WAIT_NS);
+	}
 	return rc;
 }
 

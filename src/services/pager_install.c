@@ -264,11 +264,13 @@ static uint64_t install_next(struct step *s, int *rc)
 	return there;
 }
 
-int gm_pager_install(
-	const struct pager_run *run, enum pager_how how, const uint8_t *buf, uint64_t *ret_done)
+int gm_pager_put(const struct pager_run *run, enum pager_how how, const uint8_t *buf,
+	uint64_t *ret_done, uint64_t *ret_put)
 {
 	struct pager_area *area = run->area;
 	uint64_t done = 0;
+	uint64_t put = 0;
+	uint64_t nr;
 	int rc = 0;
 
 	while (done < run->nr && !rc) {
@@ -282,10 +284,13 @@ int gm_pager_install(
 		};
 
 		pthread_rwlock_rdlock(&s.u->lock);
-		done += install_next(&s, &rc);
+		nr = install_next(&s, &rc);
 		pthread_rwlock_unlock(&s.u->lock);
+		done += nr;
+		put += s.put ? nr : 0;
 	}
 	*ret_done = done;
+	*ret_put = put;
 	if (how != PAGER_FILE && how != PAGER_ZERO)
 		gm_pager_twin_wake(run, done);
 	if (rc == -EAGAIN)
@@ -293,6 +298,14 @@ int gm_pager_install(
 	if (rc == -ESRCH && !__atomic_exchange_n(&area->uffd->dead, 1, __ATOMIC_ACQ_REL))
 		gm_pager_tell(area->uffd->pager, GM_PAGER_ENDED, rc, run, 0);
 	return rc;
+}
+
+int gm_pager_install(
+	const struct pager_run *run, enum pager_how how, const uint8_t *buf, uint64_t *ret_done)
+{
+	uint64_t put;
+
+	return gm_pager_put(run, how, buf, ret_done, &put);
 }
 
 /*
@@ -308,11 +321,14 @@ static uint64_t end_loading(const struct pager_run *run, enum gm_pagestate to)
 
 	pthread_rwlock_rdlock(&s.u->lock);
 	for (uint64_t i = 0; i < run->nr; i++) {
+		uint64_t n = gm_pagestate_claim(
+			area->states, run->first + i, run->nr - i, GM_PAGE_LOADING, to);
+
+		nr += n;
+		i += n;
 		s.first = run->first + i;
-		if (gm_pagestate_change(area->states, s.first, GM_PAGE_LOADING, to))
-			nr++;
-		else if (gm_pagestate_get(area->states, s.first) == GM_PAGE_DROPPED &&
-			 gm_pager_spot_of(s.u, area, s.first, &s.addr, &there))
+		if (i < run->nr && gm_pagestate_get(area->states, s.first) == GM_PAGE_DROPPED &&
+			gm_pager_spot_of(s.u, area, s.first, &s.addr, &there))
 			drop(&s);
 	}
 	pthread_rwlock_unlock(&s.u->lock);
@@ -320,9 +336,9 @@ static uint64_t end_loading(const struct pager_run *run, enum gm_pagestate to)
 	return nr;
 }
 
-void gm_pager_filled(const struct pager_run *run)
+uint64_t gm_pager_filled(const struct pager_run *run)
 {
-	end_loading(run, GM_PAGE_FILLED);
+	return end_loading(run, GM_PAGE_FILLED);
 }
 
 void gm_pager_unload(const struct pager_run *run)

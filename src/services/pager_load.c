@@ -137,8 +137,7 @@ static void note(const struct pager_run *run)
 	pager_count(&stats->loaded, 1);
 }
 
-/* Pages that are in the file are mapped; where it has a hole they are zeros. */
-static int go_on(const struct pager_run *run)
+int gm_pager_go_on(const struct pager_run *run)
 {
 	struct pager_run rest = *run;
 	uint64_t done;
@@ -183,7 +182,7 @@ static int finish(const struct pager_run *run, const void *buf)
 
 	if (run->area->way == GM_PAGER_CONTINUE) {
 		gm_pager_filled(run);
-		rc = go_on(run);
+		rc = gm_pager_go_on(run);
 	} else {
 		rc = install(run, PAGER_DATA, buf);
 	}
@@ -192,8 +191,7 @@ static int finish(const struct pager_run *run, const void *buf)
 	return rc;
 }
 
-/* Where the bytes of a run are read to. With a second mapping its pages are made first: there may be no room. */
-static int target(const struct pager_run *run, uint8_t *buf, uint8_t **ret)
+int gm_pager_target(const struct pager_run *run, uint8_t *buf, uint8_t **ret)
 {
 	const struct pager_area *area = run->area;
 	int rc;
@@ -222,7 +220,7 @@ static int read_now(const struct pager_run *run, uint8_t *buf)
 		gm_sys_madvise((void *)(uintptr_t)from, run->nr * area->page, MADV_POPULATE_READ);
 		return finish(run, from);
 	}
-	rc = target(run, buf, &to);
+	rc = gm_pager_target(run, buf, &to);
 	if (!rc)
 		rc = gm_source_read(area->source->source, at, to, run->nr * area->page, NULL);
 	if (!rc)
@@ -276,7 +274,7 @@ static int start(const struct pager_run *run)
 	struct gm_pager *pager = area->uffd->pager;
 	struct pager_load *load = pager->free;
 	uint8_t *to = NULL;
-	int rc = target(run, load->buf, &to);
+	int rc = gm_pager_target(run, load->buf, &to);
 
 	if (rc) {
 		gm_pager_poison(run, rc);
@@ -430,7 +428,7 @@ int gm_pager_serve(const struct pager_run *want, uint8_t *buf, bool steps, bool 
 		case GM_PAGE_REMOVED:
 			return refused(want, refill(want));
 		case GM_PAGE_FILLED:
-			return refused(want, go_on(want));
+			return refused(want, gm_pager_go_on(want));
 		case GM_PAGE_POISONED:
 			rc = gm_pager_install(want, PAGER_TOXIC, NULL, &done);
 			return rc == -EAGAIN || rc == -ESRCH ? rc : -EIO;
