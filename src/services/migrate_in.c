@@ -93,8 +93,8 @@ static int check_uffd(const struct gm_migrate_in_opts *o, struct gm_error *err)
 		gm_sys_close(fd);
 		return 0;
 	}
-	return gm_error_set(err, fd, 0, 0,
-		"post-copy needs a userfaultfd: %s%s", gm_error_word(fd), gm_uffd_hint(fd));
+	return gm_error_set(err, fd, 0, 0, "post-copy needs a userfaultfd: %s%s", gm_error_word(fd),
+		gm_uffd_hint(fd));
 }
 
 static void make_machine(struct gm_migrate_in *in)
@@ -112,8 +112,8 @@ static void make_machine(struct gm_migrate_in *in)
 		o.features &= ~GM_MIGRATE_FDS;
 	o.features |= gm_codec_has(GM_SNAPFILE_ZSTD) ? GM_MIGRATE_ZSTD : 0;
 	o.features |= gm_codec_has(GM_SNAPFILE_LZ4) ? GM_MIGRATE_LZ4 : 0;
-	in->blank_region = (struct gm_migrate_region){
-		.len = MIGRATE_PAGE, .page_log2 = GM_MIGRATE_PAGE_LOG2};
+	in->blank_region =
+		(struct gm_migrate_region){.len = MIGRATE_PAGE, .page_log2 = GM_MIGRATE_PAGE_LOG2};
 	gm_migrate_map_init(&in->map, &in->blank_region, 1, &in->blank_start);
 	gm_migrate_destination_init(
 		&in->machine, &o, &in->map, &in->blank[0], &in->blank[1], &in->blank[2]);
@@ -136,8 +136,8 @@ static void free_in(struct gm_migrate_in *in)
 	gm_sys_free(in);
 }
 
-int gm_migrate_in_create(const struct gm_migrate_in_opts *opts,
-	const struct gm_migrate_in_ops *ops, struct gm_migrate_in **ret_in, struct gm_error *err)
+int gm_migrate_in_create(const struct gm_migrate_in_opts *opts, const struct gm_migrate_in_ops *ops,
+	struct gm_migrate_in **ret_in, struct gm_error *err)
 {
 	struct gm_migrate_in *in = gm_sys_alloc(sizeof(*in));
 	int rc;
@@ -291,8 +291,8 @@ static bool next_lost(const struct gm_migrate_in *in, uint64_t bit, struct gm_ra
 	struct gm_migrate_place place;
 	struct gm_range run;
 
-	if (!gm_migrate_map_next(&in->map, in->machine.lost, bit, in->map.pages - 1, UINT32_MAX,
-		    &run))
+	if (!gm_migrate_map_next(
+		    &in->map, in->machine.lost, bit, in->map.pages - 1, UINT32_MAX, &run))
 		return false;
 	place = gm_migrate_map_place(&in->map, &run);
 	ret->first = in->map.regions[place.region].gpa + (place.first << GM_MIGRATE_PAGE_LOG2);

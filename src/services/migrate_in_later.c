@@ -225,8 +225,7 @@ static void give_to_reads(
 	}
 }
 
-static struct in_part *make_part(
-	struct gm_migrate_in *in, const struct in_area *area, uint64_t bit)
+static struct in_part *make_part(struct gm_migrate_in *in, const struct in_area *area, uint64_t bit)
 {
 	uint64_t pages = area->page >> GM_MIGRATE_PAGE_LOG2;
 	struct in_part *part = part_at(in, bit);
@@ -266,8 +265,8 @@ static int push_all(struct gm_migrate_in *in, const struct in_area *area, uint64
 	uint64_t len, const uint8_t *from, uint64_t *ret_done)
 {
 	uint64_t installed;
-	int rc = gm_pager_push(in->pager, area->id,
-		(first - area->first) << GM_MIGRATE_PAGE_LOG2, from, len, ret_done, &installed);
+	int rc = gm_pager_push(in->pager, area->id, (first - area->first) << GM_MIGRATE_PAGE_LOG2,
+		from, len, ret_done, &installed);
 
 	/* The guest has unmapped it. */
 	return rc == -ENOENT ? 0 : rc;
@@ -330,8 +329,8 @@ static int push_run(struct gm_migrate_in *in, struct in_store *store, const stru
 }
 
 /* The first pages from @at on that are not there. */
-static bool next_missing(const struct gm_migrate_in *in, uint64_t at, uint64_t last,
-	struct gm_range *ret)
+static bool next_missing(
+	const struct gm_migrate_in *in, uint64_t at, uint64_t last, struct gm_range *ret)
 {
 	struct gm_range run;
 
@@ -409,17 +408,21 @@ static void on_event(void *ctx, const struct gm_pager_event *event)
 {
 	struct gm_migrate_in *in = ctx;
 
+#ifdef GM_PAGER_TELL_DROPPED
 	if (event->kind != GM_PAGER_DROPPED)
 		return;
+#else
+	return;
+#endif
 	pthread_mutex_lock(&in->drops_lock);
 	for (size_t i = 0; i < in->nr_areas && in->nr_drops < IN_DROPS; i++) {
 		const struct in_area *area = &in->areas[i];
 
 		if (area->id != event->area)
 			continue;
-		in->drops[in->nr_drops++] =
-			(struct gm_range){area->first + (event->off >> GM_MIGRATE_PAGE_LOG2),
-				area->first + ((event->off + event->len - 1) >> GM_MIGRATE_PAGE_LOG2)};
+		in->drops[in->nr_drops++] = (struct gm_range){
+			area->first + (event->off >> GM_MIGRATE_PAGE_LOG2),
+			area->first + ((event->off + event->len - 1) >> GM_MIGRATE_PAGE_LOG2)};
 	}
 	/* What finds no room comes, and is dropped then. */
 	pthread_mutex_unlock(&in->drops_lock);
@@ -472,7 +475,9 @@ static int make_pager(struct gm_migrate_in *in)
 {
 	struct gm_pager_opts opts = {
 		.size = sizeof(opts),
+#ifdef GM_PAGER_TELL_DROPPED
 		.flags = GM_PAGER_TELL_DROPPED,
+#endif
 		.requests = REQUESTS,
 		.request_len = REQUEST_LEN,
 		.wait = GM_PAGER_WAIT_BLOCK,
@@ -501,8 +506,8 @@ static uint64_t *present_of(struct gm_migrate_in *in, const struct in_piece *pie
 		return NULL;
 	for (uint64_t at = bits.first; gm_bits_next(in->machine.have, at, bits.last, &run);
 		at = run.last + 1) {
-		gm_bits_set(words,
-			&(struct gm_range){run.first - bits.first, run.last - bits.first});
+		gm_bits_set(
+			words, &(struct gm_range){run.first - bits.first, run.last - bits.first});
 		if (run.last == bits.last)
 			break;
 	}
@@ -525,7 +530,9 @@ static int add_area(struct gm_migrate_in *in, const struct in_piece *piece)
 		.size = sizeof(opts),
 		.source = in->source,
 		.offset = piece->first << GM_MIGRATE_PAGE_LOG2,
+#ifdef GM_PAGER_PRESENT
 		.flags = GM_PAGER_PRESENT,
+#endif
 	};
 	uint64_t *present = present_of(in, piece);
 	uint64_t id;
@@ -533,7 +540,14 @@ static int add_area(struct gm_migrate_in *in, const struct in_piece *piece)
 
 	if (!present)
 		return -ENOMEM;
+#ifdef GM_PAGER_PRESENT
 	opts.present = present;
+#else
+	if (gm_bits_count(present, &(struct gm_range){0, piece->nr - 1})) {
+		gm_sys_free(present);
+		return -ENOTSUP;
+	}
+#endif
 	rc = gm_pager_add_space(in->pager, in->space, piece->reach.range.first,
 		gm_range_len(&piece->reach.range), &opts, &id, NULL);
 	gm_sys_free(present);

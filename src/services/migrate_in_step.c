@@ -12,8 +12,8 @@
 
 /* ---- connections ---- */
 
-static void lose(
-	struct gm_migrate_in *in, struct gm_migrate_link *link, int rc, const char *why, uint64_t now)
+static void lose(struct gm_migrate_in *in, struct gm_migrate_link *link, int rc, const char *why,
+	uint64_t now)
 {
 	if (link->opened)
 		gm_migrate_destination_lost(&in->machine, link->slot, link->epoch, rc,
@@ -59,8 +59,8 @@ static int on_open(
 		return rc;
 	rc = gm_migrate_destination_open(&in->machine, &open, now, &opened);
 	gm_migrate_put_opened(&opened, answer);
-	gm_migrate_conn_put(link->conn, answer, sizeof(answer));
 	if (rc) {
+		gm_migrate_conn_put(link->conn, answer, sizeof(answer));
 		gm_migrate_lines_leave(&in->lines, link, now);
 		refused(in, rc);
 		return 1;
@@ -74,10 +74,12 @@ static int on_open(
 		link->slot = slot;
 		link->epoch = open.epoch;
 		link->opened = true;
+		return rc;
 	}
+	gm_migrate_conn_put(link->conn, answer, sizeof(answer));
 	if (!in->began)
 		in->began = now;
-	return rc ? rc : 1;
+	return 1;
 }
 
 /* ---- messages ---- */
@@ -206,11 +208,10 @@ static int say_have(struct gm_migrate_in *in, struct gm_migrate_link *link,
 	if (bytes && have && gm_migrate_map_bits(&in->map, place, &bits)) {
 		struct gm_range run;
 
-		for (uint64_t at = bits.first;
-			gm_bits_next(in->machine.have, at, bits.last, &run);
+		for (uint64_t at = bits.first; gm_bits_next(in->machine.have, at, bits.last, &run);
 			at = run.last + 1) {
-			gm_bits_set(have, &(struct gm_range){run.first - bits.first,
-						  run.last - bits.first});
+			gm_bits_set(have,
+				&(struct gm_range){run.first - bits.first, run.last - bits.first});
 			if (run.last == bits.last)
 				break;
 		}
@@ -224,8 +225,8 @@ static int say_have(struct gm_migrate_in *in, struct gm_migrate_link *link,
 	return rc;
 }
 
-static int say(struct gm_migrate_in *in, struct gm_migrate_link *link,
-	const struct gm_migrate_action *a)
+static int say(
+	struct gm_migrate_in *in, struct gm_migrate_link *link, const struct gm_migrate_action *a)
 {
 	uint8_t bytes[GM_MIGRATE_TEXT_MAX + 1];
 
@@ -235,8 +236,7 @@ static int say(struct gm_migrate_in *in, struct gm_migrate_link *link,
 	case GM_MIGRATE_REQUEST:
 	case GM_MIGRATE_DROPPED:
 		gm_migrate_put_place(&a->place, bytes);
-		return gm_migrate_conn_say(
-			link->conn, a->type, a->number, bytes, GM_MIGRATE_PLACE);
+		return gm_migrate_conn_say(link->conn, a->type, a->number, bytes, GM_MIGRATE_PLACE);
 	case GM_MIGRATE_REFUSED:
 		return gm_migrate_conn_say(link->conn, a->type, a->number, bytes,
 			gm_migrate_put_text(a->why ? a->why : "", bytes));
@@ -312,7 +312,8 @@ static void do_tell(struct gm_migrate_in *in, uint32_t tell, const struct gm_mig
 /* Actions about the message that was just given to the machine. */
 static void do_message(struct gm_migrate_in *in, const struct gm_migrate_action *a, uint64_t now)
 {
-	struct gm_migrate_link *link = in->lines.slots[a->what == GM_MIGRATE_DO_STORE ? a->slot : 0];
+	struct gm_migrate_link *link =
+		in->lines.slots[a->what == GM_MIGRATE_DO_STORE ? a->slot : 0];
 
 	if (!link)
 		return;
@@ -324,8 +325,8 @@ static void do_message(struct gm_migrate_in *in, const struct gm_migrate_action 
 			link->held = true;
 		}
 	} else if (gm_migrate_in_keep_state(in, link->heard.memory, a->len)) {
-		(void)gm_migrate_destination_give_up(&in->machine, -ENOMEM,
-			"the destination has no memory for the state", now);
+		(void)gm_migrate_destination_give_up(
+			&in->machine, -ENOMEM, "the destination has no memory for the state", now);
 	}
 }
 
@@ -447,7 +448,8 @@ static bool hear_link(struct gm_migrate_in *in, struct gm_migrate_link *link, ui
 		actions(in, now);
 		if (link->conn && link->opened && push(in, link, now))
 			actions(in, now);
-		if (++turns == MIGRATE_TURNS || (link->opened && gm_migrate_conn_hears(link->conn))) {
+		if (++turns == MIGRATE_TURNS ||
+			(link->opened && gm_migrate_conn_hears(link->conn))) {
 			in->lines.busy = true;
 			break;
 		}

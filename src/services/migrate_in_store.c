@@ -53,8 +53,8 @@ int gm_migrate_in_layout(
 	in->lines.terms.nr = msg->nr;
 	in->fds = *heard->fds;
 	heard->fds->nr = 0;
-	(void)gm_migrate_destination_map(&in->machine, &in->map, in->bits, in->bits + words,
-		in->bits + 2 * words);
+	(void)gm_migrate_destination_map(
+		&in->machine, &in->map, in->bits, in->bits + words, in->bits + 2 * words);
 	in->stats.memory = in->machine.missing << GM_MIGRATE_PAGE_LOG2;
 	return 0;
 }
@@ -92,8 +92,7 @@ void gm_migrate_in_prepare(struct gm_migrate_in *in)
 
 static int add_piece(struct gm_migrate_in *in, const struct gm_reach *reach, uint32_t region)
 {
-	struct in_piece *more =
-		gm_sys_realloc(in->pieces, in->nr_pieces + 1, sizeof(*in->pieces));
+	struct in_piece *more = gm_sys_realloc(in->pieces, in->nr_pieces + 1, sizeof(*in->pieces));
 	struct gm_block_info info = {.size = sizeof(info)};
 	struct in_piece *piece;
 
@@ -128,13 +127,13 @@ static const char *judge(struct gm_migrate_in *in, const struct gm_reach *reach,
 	if (!gm_is_aligned(reach->range.first | gm_range_len(&reach->range), MIGRATE_PAGE))
 		return "the destination's memory is not made of pages";
 	if (!(in->opts.flags & GM_MIGRATE_IN_NO_POSTCOPY) && !r->by_fd &&
-		(gm_block_info(reach->block, &info) || info.page_size > UINT64_C(1) << r->page_log2))
+		(gm_block_info(reach->block, &info) || info.page_size > UINT64_C(1)
+										<< r->page_log2))
 		return "the destination's pages are larger than the source's";
 	return NULL;
 }
 
-int gm_migrate_in_take_space(
-	struct gm_migrate_in *in, struct gm_space *space, const char **ret_why)
+int gm_migrate_in_take_space(struct gm_migrate_in *in, struct gm_space *space, const char **ret_why)
 {
 	*ret_why = "the destination has no memory at the source's addresses";
 	for (uint32_t i = 0; i < in->map.nr; i++) {
@@ -211,8 +210,8 @@ static int put(struct gm_migrate_in *in, const struct gm_range *bits, const uint
 		if (!from)
 			nr = 1;
 		left = gm_guard_copy_to(to,
-			from ? from + (bit - bits->first) * MIGRATE_PAGE : zeros,
-			nr * MIGRATE_PAGE, &fault);
+			from ? from + (bit - bits->first) * MIGRATE_PAGE : zeros, nr * MIGRATE_PAGE,
+			&fault);
 		if (left)
 			return gm_guard_errno(&fault);
 		bit += nr;

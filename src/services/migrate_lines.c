@@ -78,9 +78,10 @@ int gm_migrate_lines_add(struct gm_migrate_lines *lines, int fd, uint64_t until,
 {
 	struct gm_migrate_link *link = unused(lines);
 	struct gm_migrate_conn *conn = NULL;
-	int rc = link ? gm_migrate_conn_create(fd, &lines->terms, &conn, err)
-		      : gm_error_set(err, -EMFILE, 0, 0,
-				"%u connections have not said yet what they are", MIGRATE_STRANGERS);
+	int rc =
+		link ? gm_migrate_conn_create(fd, &lines->terms, &conn, err)
+		     : gm_error_set(err, -EMFILE, 0, 0,
+			       "%u connections have not said yet what they are", MIGRATE_STRANGERS);
 
 	if (rc) {
 		gm_sys_close(fd);
@@ -88,13 +89,12 @@ int gm_migrate_lines_add(struct gm_migrate_lines *lines, int fd, uint64_t until,
 	}
 	*link = (struct gm_migrate_link){
 		.conn = conn, .until = until, .readable = true, .writable = true};
-	rc = gm_sys_epoll_set(
-		lines->epoll, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, link);
+	rc = gm_sys_epoll_set(lines->epoll, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, link);
 	if (rc) {
 		gm_migrate_conn_free(conn);
 		link->conn = NULL;
-		return gm_error_set(err, rc, 0, 0, "a connection cannot be waited for: %s",
-			gm_error_word(rc));
+		return gm_error_set(
+			err, rc, 0, 0, "a connection cannot be waited for: %s", gm_error_word(rc));
 	}
 	lines->busy = true;
 	*ret = link;

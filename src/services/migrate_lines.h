@@ -63,8 +63,8 @@ void gm_migrate_lines_free(struct gm_migrate_lines *lines);
 int gm_migrate_lines_add(struct gm_migrate_lines *lines, int fd, uint64_t until,
 	struct gm_migrate_link **ret, struct gm_error *err);
 /* It has become this; messages follow. */
-int gm_migrate_lines_is(
-	struct gm_migrate_lines *lines, struct gm_migrate_link *link, uint32_t slot, uint32_t epoch);
+int gm_migrate_lines_is(struct gm_migrate_lines *lines, struct gm_migrate_link *link, uint32_t slot,
+	uint32_t epoch);
 /* Closes it now, or when it has said what it has to say. */
 void gm_migrate_lines_drop(struct gm_migrate_lines *lines, struct gm_migrate_link *link);
 void gm_migrate_lines_leave(

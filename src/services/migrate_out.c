@@ -120,8 +120,8 @@ static int check_opts(struct gm_migrate_out_opts *o, struct gm_error *err)
 	o->rounds = o->rounds ? o->rounds : ROUNDS;
 	/* A message takes 10 ms at most. */
 	if (o->rate && o->rate / 100 / MIGRATE_PAGE < o->pages)
-		o->pages = o->rate / 100 < MIGRATE_PAGE ? 1
-						       : (uint32_t)(o->rate / 100 / MIGRATE_PAGE);
+		o->pages =
+			o->rate / 100 < MIGRATE_PAGE ? 1 : (uint32_t)(o->rate / 100 / MIGRATE_PAGE);
 	return 0;
 }
 
@@ -275,8 +275,7 @@ static void free_out(struct gm_migrate_out *out)
 }
 
 int gm_migrate_out_create(struct gm_space *space, const struct gm_migrate_out_opts *opts,
-	const struct gm_migrate_out_ops *ops, struct gm_migrate_out **ret_out,
-	struct gm_error *err)
+	const struct gm_migrate_out_ops *ops, struct gm_migrate_out **ret_out, struct gm_error *err)
 {
 	struct gm_migrate_out *out = gm_sys_alloc(sizeof(*out));
 	int rc;

@@ -42,8 +42,8 @@ static void judge(struct out_load *load, uint32_t page)
 {
 	const uint8_t *bytes = load->room + (size_t)page * MIGRATE_PAGE;
 
-	load->kinds[page] = gm_bytes_are_zero(bytes, MIGRATE_PAGE) ? GM_MIGRATE_ZEROS
-								   : GM_MIGRATE_RAW;
+	load->kinds[page] =
+		gm_bytes_are_zero(bytes, MIGRATE_PAGE) ? GM_MIGRATE_ZEROS : GM_MIGRATE_RAW;
 }
 
 /* Pages that cannot be read are lost; their neighbours are not. */
@@ -110,14 +110,15 @@ static void say_next(
 
 	while (load->done + place.nr < load->place.nr && load->kinds[load->done + place.nr] == kind)
 		place.nr++;
-	became = gm_migrate_conn_say_pages(link->conn, load->number, &place, kind,
-		kind == GM_MIGRATE_RAW ? memory : NULL);
+	became = gm_migrate_conn_say_pages(
+		link->conn, load->number, &place, kind, kind == GM_MIGRATE_RAW ? memory : NULL);
 	load->done += place.nr;
 	bytes = (uint64_t)place.nr * MIGRATE_PAGE;
 	out->stats.pages += bytes;
 	out->round_sent += bytes;
 	out->stats.zeros += kind == GM_MIGRATE_ZEROS ? bytes : 0;
-	out->stats.packed += became == GM_MIGRATE_BY_ZSTD || became == GM_MIGRATE_BY_LZ4 ? bytes : 0;
+	out->stats.packed +=
+		became == GM_MIGRATE_BY_ZSTD || became == GM_MIGRATE_BY_LZ4 ? bytes : 0;
 	out->stats.again += load->number > 1 ? bytes : 0;
 }
 
@@ -154,8 +155,8 @@ static void spend(struct gm_migrate_out *out, uint32_t slot, uint64_t bytes)
 	owed = bytes - out->tokens;
 	out->tokens = 0;
 	out->tokens_at = gm_sys_now_ns();
-	out->rate_due = gm_migrate_after(out->tokens_at,
-		(uint64_t)((unsigned __int128)owed * 1000000000u / out->opts.rate));
+	out->rate_due = gm_migrate_after(
+		out->tokens_at, (uint64_t)((unsigned __int128)owed * 1000000000u / out->opts.rate));
 	/* From then on it counts anew. */
 	out->tokens_at = out->rate_due;
 }
@@ -239,8 +240,8 @@ static uint64_t set_pages(struct gm_migrate_out *out, uint32_t from, const struc
 	return nr;
 }
 
-static uint64_t set_words(
-	struct gm_migrate_out *out, uint32_t region, uint64_t page, const uint64_t *words, uint64_t nr)
+static uint64_t set_words(struct gm_migrate_out *out, uint32_t region, uint64_t page,
+	const uint64_t *words, uint64_t nr)
 {
 	uint64_t pages = 0;
 	struct gm_range run;
@@ -341,8 +342,8 @@ static void set_throttle(struct gm_migrate_out *out, uint32_t percent)
 
 int gm_migrate_out_round(struct gm_migrate_out *out, uint64_t now)
 {
-	struct gm_migrate_rate_round round = {.ns = now - out->round_began,
-		.sent = out->round_sent};
+	struct gm_migrate_rate_round round = {
+		.ns = now - out->round_began, .sent = out->round_sent};
 	struct gm_migrate_rate_verdict verdict;
 	int rc = gm_migrate_out_harvest(out, &round.dirtied);
 

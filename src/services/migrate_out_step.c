@@ -12,11 +12,11 @@
 
 /* ---- connections ---- */
 
-static void lose(
-	struct gm_migrate_out *out, struct gm_migrate_link *link, int rc, const char *why, uint64_t now)
+static void lose(struct gm_migrate_out *out, struct gm_migrate_link *link, int rc, const char *why,
+	uint64_t now)
 {
-	gm_migrate_source_lost(&out->machine, link->slot, link->epoch, rc,
-		gm_migrate_lines_why(rc, why), now);
+	gm_migrate_source_lost(
+		&out->machine, link->slot, link->epoch, rc, gm_migrate_lines_why(rc, why), now);
 	gm_migrate_lines_drop(&out->lines, link);
 }
 
@@ -164,13 +164,13 @@ static int say_discard(struct gm_migrate_out *out, struct gm_migrate_link *link)
 	out->discarding = nr != 0;
 	for (uint32_t i = 0; i < nr; i++)
 		gm_migrate_put_place(&places[i], bytes + (size_t)i * GM_MIGRATE_PLACE);
-	return nr ? gm_migrate_conn_say(link->conn, GM_MIGRATE_DISCARD, 0, bytes,
-			    (size_t)nr * GM_MIGRATE_PLACE)
+	return nr ? gm_migrate_conn_say(
+			    link->conn, GM_MIGRATE_DISCARD, 0, bytes, (size_t)nr * GM_MIGRATE_PLACE)
 		  : 0;
 }
 
-static int say(struct gm_migrate_out *out, struct gm_migrate_link *link,
-	const struct gm_migrate_action *a)
+static int say(
+	struct gm_migrate_out *out, struct gm_migrate_link *link, const struct gm_migrate_action *a)
 {
 	uint8_t len[GM_MIGRATE_SWITCH_LEN];
 
@@ -288,8 +288,7 @@ static bool actions(struct gm_migrate_out *out, uint64_t now)
 
 	for (;;) {
 		if (!out->has_action)
-			out->has_action =
-				gm_migrate_source_next(&out->machine, now, &out->action);
+			out->has_action = gm_migrate_source_next(&out->machine, now, &out->action);
 		if (!out->has_action || !act(out, &out->action, now))
 			return some;
 		out->has_action = false;

@@ -374,8 +374,7 @@ static int save(struct saving *s, struct gm_log *log, const char *path,
 	return rc;
 }
 
-int gm_saving_open(
-	struct saving *s, struct gm_space *space, const char *path, struct gm_error *err)
+int gm_saving_open(struct saving *s, struct gm_space *space, const char *path, struct gm_error *err)
 {
 	uint64_t absent = gm_filler_absent(space);
 

@@ -115,7 +115,7 @@ int gm_sys_peek_from_start(int fd);
 int gm_sys_peer_uid(int fd, uid_t *ret);   /* who connected a Unix socket, as of then */
 int gm_sys_unix_connect(const char *path); /* a stream socket; -ENAMETOOLONG */
 int gm_sys_socketpair(int ret_fds[2]);     /* stream sockets */
-int gm_sys_send_at_once(int fd);            /* TCP_NODELAY */
+int gm_sys_send_at_once(int fd);           /* TCP_NODELAY */
 int gm_sys_accept(int fd);                 /* a connection that does not block */
 
 /* ---- proc.c: clock, threads, signals, limits ---- */

@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * one_migration.h - a guest that is moved within a process: two spaces, both ends, a thread that steps each, and one
+ * that is the guest. It counts in words of random pages, wherever it runs, and says no if one is not what it wrote last.
+ */
+#ifndef GM_TESTS_ONE_MIGRATION_H
+#define GM_TESTS_ONE_MIGRATION_H
+
+#include "support.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <guestmem/migrate_in.h>
+#include <guestmem/migrate_out.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "random.h"
+
+#define PAGE UINT64_C(4096)
+#define REGIONS 2u
+#define LOW_AT UINT64_C(0)
+#define HIGH_AT GIB(4)
+#define STATE_TEXT "device state, opaque to whoever carries it"
+#define SECONDS 60u
+
+static struct gm_error err;
+
+enum kind { KIND_ANON, KIND_THP, KIND_MEMFD, KIND_HUGE, KIND_HUGE_ANON, KINDS };
+
+/* Where the guest runs. */
+enum where { AT_SOURCE, NOWHERE, AT_DESTINATION };
+
+struct move_opts {
+	enum kind kind;
+	enum kind to; /* KIND_ANON too: as @kind */
+	uint64_t low; /* bytes of the two regions */
+	uint64_t high;
+	bool tcp;
+	bool idle; /* the guest writes nothing */
+	uint64_t state_len;
+	struct gm_migrate_out_opts out;
+	struct gm_migrate_in_opts in;
+};
+
+struct move {
+	struct move_opts o;
+	struct gm_space *spaces[2];
+	struct gm_reader *readers[2];
+	uint64_t *truth; /* a word for each page */
+	uint64_t pages;
+	struct gm_migrate_out *out;
+	struct gm_migrate_in *in;
+	pthread_t guest;
+	pthread_t steps[2];
+	_Atomic int where;
+	_Atomic bool pause;
+	_Atomic bool quit;
+	_Atomic bool quit_steps;
+	_Atomic uint64_t wrong; /* 1 + page */
+	_Atomic uint64_t writes[2];
+	_Atomic uint32_t told[2][16]; /* how often */
+	_Atomic uint32_t states[2];
+	_Atomic int codes[2];
+	_Atomic uint32_t runs_here; /* times the source was told to go on */
+	_Atomic int step_rc[2];
+	uint8_t *state;
+	_Atomic bool state_right;
+	int listener;
+	uint16_t port;
+	int pairs[64]; /* the source's ends, to be cut */
+	_Atomic uint32_t nr_pairs;
+	uint64_t pages_lost;
+	int prepare_rc;
+	int load_rc;
+	int start_rc;
+	_Atomic bool refuse; /* connections */
+};
+
+/* ---- memory ---- */
+
+static inline struct gm_block_opts block_of(enum kind kind, uint64_t len)
+{
+	struct gm_block_opts o = {.size = sizeof(o), .len = len};
+
+	if (kind == KIND_MEMFD || kind == KIND_HUGE)
+		o.flags = GM_BLOCK_SHARE;
+	if (kind == KIND_HUGE || kind == KIND_HUGE_ANON)
+		o.pages[0] = (struct gm_page_choice){.kind = GM_PAGE_HUGETLB, .log2 = 21};
+	if (kind == KIND_THP)
+		o.pages[0] = (struct gm_page_choice){.kind = GM_PAGE_THP};
+	return o;
+}
+
+static inline struct gm_space *make_space(enum kind kind, uint64_t low, uint64_t high)
+{
+	struct gm_space *space;
+	const uint64_t at[REGIONS] = {LOW_AT, HIGH_AT};
+	const uint64_t len[REGIONS] = {low, high};
+
+	assert_ok(gm_space_create(NULL, &space, &err));
+	for (uint32_t i = 0; i < REGIONS; i++) {
+		struct gm_block_opts block = block_of(kind, len[i]);
+
+		if (len[i])
+			assert_ok(gm_space_add(space,
+				GM_OPTS(gm_region_desc, .gpa = at[i], .backing = &block), NULL,
+				&err));
+	}
+	return space;
+}
+
+static inline uint64_t gpa_of(const struct move *m, uint64_t page)
+{
+	return page < m->o.low / PAGE ? LOW_AT + page * PAGE
+				      : HIGH_AT + (page - m->o.low / PAGE) * PAGE;
+}
+
+/* ---- the guest ---- */
+
+/* A word that says which page it is, and the how manieth it is. */
+static inline uint64_t word_of(uint64_t page, uint64_t version)
+{
+	return version ? (page + 1) << 24 | version : 0;
+}
+
+static inline bool touch(struct move *m, int side, uint64_t page, bool write)
+{
+	const struct gm_view *view = gm_reader_enter(m->readers[side]);
+	uint64_t gpa = gpa_of(m, page) + page % 500 * 8;
+	uint64_t value = 0;
+	int rc = gm_read_u64(view, gpa, &value);
+
+	if (!rc && value == word_of(page, m->truth[page]) && write)
+		rc = gm_write_u64(view, gpa, word_of(page, m->truth[page] + 1));
+	else if (!rc && value != word_of(page, m->truth[page]))
+		rc = -EILSEQ;
+	gm_reader_leave(m->readers[side]);
+	if (rc)
+		return false;
+	m->truth[page] += write;
+	m->writes[side] += write;
+	return true;
+}
+
+static inline void *be_guest(void *ctx)
+{
+	struct move *m = ctx;
+	struct rng rng = {test_seed(42)};
+
+	while (!m->quit && !m->wrong) {
+		int where = m->where;
+		uint64_t page = rng_below(&rng, m->pages);
+
+		if (m->pause && where == AT_SOURCE) {
+			m->where = NOWHERE;
+			m->pause = false;
+			gm_migrate_out_paused(m->out, 0);
+			continue;
+		}
+		if (where == NOWHERE || (m->o.idle && where == AT_SOURCE)) {
+			sched_yield();
+			continue;
+		}
+		/* Half of what it writes goes to a few pages. */
+		if (rng_next(&rng) & 1)
+			page %= 16;
+		if (!touch(m, where == AT_DESTINATION, page, true))
+			m->wrong = page + 1;
+		if (where == AT_SOURCE && rng_below(&rng, 64) == 0)
+			nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+	}
+	return NULL;
+}
+
+/* ---- the embedders ---- */
+
+static inline int connect_tcp(struct move *m, int fds[2])
+{
+	struct sockaddr_in at = {.sin_family = AF_INET,
+		.sin_port = htons(m->port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+
+	fds[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fds[0] < 0 || connect(fds[0], (struct sockaddr *)&at, sizeof(at)))
+		return -errno;
+	fds[1] = accept4(m->listener, NULL, NULL, SOCK_CLOEXEC);
+	return fds[1] < 0 ? -errno : 0;
+}
+
+static inline int on_connect(void *ctx, uint32_t connection, uint32_t index, int *ret_fd)
+{
+	struct move *m = ctx;
+	int fds[2];
+	int rc = 0;
+
+	(void)connection;
+	(void)index;
+	if (m->refuse)
+		return -ECONNREFUSED;
+	if (m->o.tcp)
+		rc = connect_tcp(m, fds);
+	else if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
+		rc = -errno;
+	if (rc)
+		return rc;
+	m->pairs[m->nr_pairs] = dup(fds[0]);
+	m->nr_pairs++;
+	rc = gm_migrate_in_connection(m->in, fds[1]);
+	if (rc)
+		close(fds[0]);
+	*ret_fd = fds[0];
+	return rc;
+}
+
+static inline void on_pause(void *ctx)
+{
+	((struct move *)ctx)->pause = true;
+}
+
+static inline void on_run_here(void *ctx)
+{
+	struct move *m = ctx;
+
+	m->pause = false;
+	m->runs_here++;
+	m->where = AT_SOURCE;
+}
+
+static inline void on_save(void *ctx)
+{
+	struct move *m = ctx;
+
+	gm_migrate_out_state(m->out, m->state, m->o.state_len);
+}
+
+static inline void note(struct move *m, int side, const struct gm_migrate_event *event)
+{
+	m->told[side][event->tell]++;
+	m->states[side] = event->state;
+	if (event->rc)
+		m->codes[side] = event->rc;
+}
+
+static inline void on_told_out(void *ctx, const struct gm_migrate_event *event)
+{
+	note(ctx, 0, event);
+}
+
+static inline void on_told_in(void *ctx, const struct gm_migrate_event *event)
+{
+	struct move *m = ctx;
+
+	if (event->tell == GM_MIGRATE_TOLD_PAGES)
+		m->pages_lost += event->len / PAGE;
+	note(m, 1, event);
+}
+
+static inline void on_prepare(void *ctx, const struct gm_migrate_in_region *regions, size_t nr)
+{
+	struct move *m = ctx;
+	enum kind kind = m->o.to ? m->o.to : m->o.kind;
+
+	(void)regions;
+	(void)nr;
+	if (m->prepare_rc) {
+		gm_migrate_in_prepared(m->in, NULL, m->prepare_rc, "the test has no memory");
+		return;
+	}
+	m->spaces[1] = make_space(kind, m->o.low, m->o.high);
+	assert_ok(gm_reader_create(m->spaces[1], "there", &m->readers[1], &err));
+	gm_migrate_in_prepared(m->in, m->spaces[1], 0, NULL);
+}
+
+static inline void on_load(void *ctx, const void *data, size_t len)
+{
+	struct move *m = ctx;
+
+	m->state_right = len == m->o.state_len && memcmp(data, m->state, len) == 0;
+	gm_migrate_in_loaded(m->in, m->load_rc, m->load_rc ? "the test does not load it" : NULL);
+}
+
+static inline void on_run_there(void *ctx)
+{
+	struct move *m = ctx;
+
+	if (!m->start_rc)
+		m->where = AT_DESTINATION;
+	gm_migrate_in_started(m->in, m->start_rc);
+}
+
+static inline void *step_out(void *ctx)
+{
+	struct move *m = ctx;
+
+	while (!m->quit_steps && !m->step_rc[0])
+		m->step_rc[0] = gm_migrate_out_step(m->out, 20);
+	return NULL;
+}
+
+static inline void *step_in(void *ctx)
+{
+	struct move *m = ctx;
+
+	while (!m->quit_steps && !m->step_rc[1])
+		m->step_rc[1] = gm_migrate_in_step(m->in, 20);
+	return NULL;
+}
+
+/* ---- from begin to end ---- */
+
+static inline void listen_tcp(struct move *m)
+{
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(at);
+
+	m->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_true(m->listener >= 0);
+	assert_int_equal(bind(m->listener, (struct sockaddr *)&at, len), 0);
+	assert_int_equal(listen(m->listener, 16), 0);
+	assert_int_equal(getsockname(m->listener, (struct sockaddr *)&at, &len), 0);
+	m->port = ntohs(at.sin_port);
+}
+
+/* Some pages have bytes, some never had any. */
+static inline void fill_source(struct move *m)
+{
+	for (uint64_t page = 0; page < m->pages; page++) {
+		if (page % 64 < 40)
+			assert_true(touch(m, 0, page, true));
+	}
+}
+
+static inline struct move *begin(struct move_opts o)
+{
+	const struct gm_migrate_out_ops out = {.size = sizeof(out),
+		.connect = on_connect,
+		.pause = on_pause,
+		.run = on_run_here,
+		.save = on_save,
+		.told = on_told_out};
+	const struct gm_migrate_in_ops in = {.size = sizeof(in),
+		.prepare = on_prepare,
+		.load = on_load,
+		.run = on_run_there,
+		.told = on_told_in};
+	struct gm_migrate_out_ops out_ops = out;
+	struct gm_migrate_in_ops in_ops = in;
+	struct move *m = calloc(1, sizeof(*m));
+
+	assert_non_null(m);
+	out_ops.ctx = m;
+	in_ops.ctx = m;
+	m->o = o;
+	m->o.state_len = o.state_len ? o.state_len : sizeof(STATE_TEXT);
+	m->state = malloc(m->o.state_len);
+	for (uint64_t i = 0; i < m->o.state_len; i++)
+		m->state[i] = (uint8_t)((uint64_t)STATE_TEXT[i % sizeof(STATE_TEXT)] + i / 1000);
+	m->listener = -1;
+	m->pages = (o.low + o.high) / PAGE;
+	m->truth = calloc(m->pages, sizeof(*m->truth));
+	m->spaces[0] = make_space(o.kind, o.low, o.high);
+	assert_ok(gm_reader_create(m->spaces[0], "here", &m->readers[0], &err));
+	fill_source(m);
+	if (o.tcp)
+		listen_tcp(m);
+	m->o.out.size = sizeof(m->o.out);
+	m->o.in.size = sizeof(m->o.in);
+	assert_ok(gm_migrate_out_create(m->spaces[0], &m->o.out, &out_ops, &m->out, &err));
+	assert_ok(gm_migrate_in_create(&m->o.in, &in_ops, &m->in, &err));
+	return m;
+}
+
+static inline void go(struct move *m)
+{
+	assert_int_equal(pthread_create(&m->guest, NULL, be_guest, m), 0);
+	assert_int_equal(pthread_create(&m->steps[0], NULL, step_out, m), 0);
+	assert_int_equal(pthread_create(&m->steps[1], NULL, step_in, m), 0);
+	assert_ok(gm_migrate_out_start(m->out, &err));
+}
+
+static inline uint64_t seconds_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec;
+}
+
+static inline void show(struct move *m)
+{
+	struct gm_migrate_stats a = {.size = sizeof(a)};
+	struct gm_migrate_stats b = {.size = sizeof(b)};
+
+	gm_migrate_out_stats(m->out, &a);
+	gm_migrate_in_stats(m->in, &b);
+	print_message("source: %s (%d: %s), %" PRIu64
+		      " left, round %u; destination: %s (%d: %s), %" PRIu64 " left\n",
+		gm_migrate_state_name(a.state), a.rc, a.why, a.left, a.round,
+		gm_migrate_state_name(b.state), b.rc, b.why, b.left);
+}
+
+static inline bool until_told(struct move *m, int side, uint32_t tell, uint32_t nr)
+{
+	uint64_t end = seconds_now() + SECONDS;
+
+	while (m->told[side][tell] < nr) {
+		if (seconds_now() > end || m->step_rc[0] || m->step_rc[1] || m->wrong) {
+			show(m);
+			print_message("step: %d, %d; wrong page: %" PRIu64 "\n", m->step_rc[0],
+				m->step_rc[1], m->wrong);
+			return false;
+		}
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
+	return true;
+}
+
+/* The guest stands still, and each page is what it wrote. */
+static inline void check_memory(struct move *m, int side)
+{
+	m->quit = true;
+	pthread_join(m->guest, NULL);
+	m->guest = 0;
+	if (m->wrong) {
+		show(m);
+		fail_msg("page %" PRIu64 " is wrong", m->wrong - 1);
+	}
+	for (uint64_t page = 0; page < m->pages; page++) {
+		if (!touch(m, side, page, false))
+			fail_msg("page %" PRIu64 " is not what it was", page);
+	}
+}
+
+static inline void end(struct move *m)
+{
+	m->quit = true;
+	if (m->guest)
+		pthread_join(m->guest, NULL);
+	m->quit_steps = true;
+	for (int i = 0; i < 2 && m->steps[i]; i++)
+		pthread_join(m->steps[i], NULL);
+	assert_int_equal(gm_migrate_out_destroy(m->out), 0);
+	assert_int_equal(gm_migrate_in_destroy(m->in), 0);
+	for (int i = 0; i < 2; i++) {
+		gm_reader_destroy(m->readers[i]);
+		if (m->spaces[i])
+			gm_space_destroy(m->spaces[i]);
+	}
+	for (uint32_t i = 0; i < m->nr_pairs; i++)
+		close(m->pairs[i]);
+	if (m->listener >= 0)
+		close(m->listener);
+	free(m->truth);
+	free(m->state);
+	free(m);
+}
+
+/* One that goes well. */
+static inline void move_well(
+	struct move_opts o, struct gm_migrate_stats *ret_out, struct gm_migrate_stats *ret_in)
+{
+	struct move *m = begin(o);
+
+	go(m);
+	if (!until_told(m, 0, GM_MIGRATE_TOLD_ENDED, 1) ||
+		!until_told(m, 1, GM_MIGRATE_TOLD_ENDED, 1))
+		fail_msg("it does not end");
+	assert_true(m->state_right);
+	assert_int_equal(m->where, AT_DESTINATION);
+	assert_int_equal(m->runs_here, 0);
+	check_memory(m, 1);
+	ret_out->size = sizeof(*ret_out);
+	ret_in->size = sizeof(*ret_in);
+	assert_int_equal(gm_migrate_out_stats(m->out, ret_out), 0);
+	assert_int_equal(gm_migrate_in_stats(m->in, ret_in), 0);
+	assert_int_equal(ret_out->state, GM_MIGRATE_IS_ENDED);
+	assert_int_equal(ret_in->state, GM_MIGRATE_IS_ENDED);
+	end(m);
+}
+
+#endif
