@@ -108,8 +108,9 @@ void pair_sockets(enum pair_kind kind, int ret[2])
 
 void pair_init(struct pair *p, enum pair_kind kind)
 {
-	*p = (struct pair){.room = calloc(GM_MIGRATE_REGIONS_MAX, sizeof(*p->room))};
-	assert_non_null(p->room);
+	static struct gm_migrate_region room[GM_MIGRATE_REGIONS_MAX];
+
+	*p = (struct pair){.room = room};
 	for (int end = 0; end < 2; end++)
 		p->terms[end] = (struct gm_migrate_terms){.regions = p_regions,
 			.nr = P_REGIONS,
@@ -145,7 +146,6 @@ void pair_close(struct pair *p)
 		else if (p->fd[end] >= 0)
 			close(p->fd[end]);
 	}
-	free(p->room);
 }
 
 /* ---- messages ---- */

@@ -23,7 +23,7 @@ struct pair {
 	int fd[2];
 	struct gm_migrate_terms terms[2];
 	struct gm_migrate_conn *c[2]; /* NULL: a bare socket */
-	struct gm_migrate_region *room;
+	struct gm_migrate_region *room; /* of all pairs */
 };
 
 enum pair_kind { OVER_UNIX, OVER_TCP };

@@ -161,13 +161,13 @@ static int make_in(const struct gm_migrate_terms *terms, uint32_t role, struct r
 
 	r->most = most_in(terms, role);
 	if (r->most) {
-		r->in = gm_sys_alloc_aligned(GM_CONN_ALIGN, GM_CONN_BODY + r->most);
+		r->in = gm_sys_alloc(GM_CONN_ALIGN + r->most);
 		if (!r->in)
 			return -ENOMEM;
 	}
 	if (packed) {
-		r->unpacked = gm_sys_alloc_aligned(
-			GM_CONN_ALIGN, (size_t)terms->pages_max << GM_MIGRATE_PAGE_LOG2);
+		r->unpacked = gm_sys_alloc(
+			GM_CONN_ALIGN + ((size_t)terms->pages_max << GM_MIGRATE_PAGE_LOG2));
 		if (!r->unpacked)
 			return -ENOMEM;
 	}

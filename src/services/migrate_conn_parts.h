@@ -6,9 +6,16 @@
 #include "services/checksum.h"
 #include "services/migrate_conn.h"
 
-/* What follows a head is put so that the memory of PAGES begins at a multiple of the page. */
+/*
+ * Pages begin at multiples of 4096, behind their head of PAGES or unpacked. The heap brings more for that, rather than
+ * memory that is aligned: that would be written to, though most of it may never be used.
+ */
 #define GM_CONN_ALIGN 4096u
-#define GM_CONN_BODY (GM_CONN_ALIGN - GM_MIGRATE_PAGES_HEAD)
+
+static inline uint8_t *gm_conn_align(uint8_t *room)
+{
+	return room + (-(uintptr_t)room & (GM_CONN_ALIGN - 1));
+}
 
 struct gm_migrate_conn_in {
 	struct gm_checksum_run sum;
@@ -19,9 +26,9 @@ struct gm_migrate_conn_in {
 	size_t summed;                  /* of these */
 	bool placed;                    /* @pages is known */
 	struct gm_migrate_pages pages;
-	uint8_t *room;     /* what follows is at GM_CONN_BODY of it; NULL if nothing can come */
+	uint8_t *room;     /* for what follows; NULL if nothing can */
 	size_t most;       /* bytes that may follow */
-	uint8_t *unpacked; /* pages; NULL if none can come packed */
+	uint8_t *unpacked; /* for pages; NULL if none can come packed */
 	void *decoder;     /* of zstd */
 	struct gm_fds fds;
 	char text[GM_MIGRATE_TEXT_MAX + 1];

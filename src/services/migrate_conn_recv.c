@@ -17,8 +17,9 @@
 #define STEP ((256u << 10) + GM_MIGRATE_PAGES_HEAD)
 
 /* Places are decoded where they came. */
-_Static_assert(sizeof(struct gm_migrate_place) == GM_MIGRATE_PLACE &&
-		       GM_CONN_BODY % _Alignof(struct gm_migrate_place) == 0,
+_Static_assert(
+	sizeof(struct gm_migrate_place) == GM_MIGRATE_PLACE &&
+		(GM_CONN_ALIGN - GM_MIGRATE_PAGES_HEAD) % _Alignof(struct gm_migrate_place) == 0,
 	"a place is as long as its bytes");
 
 static int no(const char **ret_why, const char *why)
@@ -94,7 +95,12 @@ bool gm_migrate_conn_hears(const struct gm_migrate_conn *c)
 
 static uint8_t *body_of(const struct gm_migrate_conn_in *in)
 {
-	return in->room + GM_CONN_BODY;
+	return gm_conn_align(in->room + GM_MIGRATE_PAGES_HEAD) - GM_MIGRATE_PAGES_HEAD;
+}
+
+static uint8_t *unpacked_of(const struct gm_migrate_conn_in *in)
+{
+	return gm_conn_align(in->unpacked);
 }
 
 static bool is_packed(const struct gm_migrate_conn_in *in)
@@ -164,9 +170,9 @@ static int unpack(struct gm_migrate_conn *c, const char **ret_why)
 
 	if (!in->unpacked ||
 		!gm_codec_unpack(in->pages.kind, in->decoder, body_of(in) + GM_MIGRATE_PAGES_HEAD,
-			in->pages.stored, in->unpacked, len))
+			in->pages.stored, unpacked_of(in), len))
 		return bad(ret_why, "packed pages do not unpack to their length");
-	gm_checksum_add(&in->sum, in->unpacked, len);
+	gm_checksum_add(&in->sum, unpacked_of(in), len);
 	return 0;
 }
 
@@ -202,7 +208,7 @@ static int on_pages(struct gm_migrate_conn_in *in, struct gm_migrate_heard *hear
 	heard->msg.place = in->pages.place;
 	heard->msg.kind = in->pages.kind;
 	if (is_packed(in))
-		heard->memory = in->unpacked;
+		heard->memory = unpacked_of(in);
 	else if (in->pages.stored)
 		heard->memory = body_of(in) + GM_MIGRATE_PAGES_HEAD;
 	return 0;
