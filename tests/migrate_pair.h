@@ -22,7 +22,7 @@ extern const struct gm_migrate_region p_regions[P_REGIONS];
 struct pair {
 	int fd[2];
 	struct gm_migrate_terms terms[2];
-	struct gm_migrate_conn *c[2]; /* NULL: a bare socket */
+	struct gm_migrate_conn *c[2];   /* NULL: a bare socket */
 	struct gm_migrate_region *room; /* of all pairs */
 };
 
