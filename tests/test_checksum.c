@@ -10,6 +10,7 @@
 #include "one_space.h"
 #include "provider.h"
 #include "random.h"
+#include "services/checksum.h"
 #include "short_file.h"
 
 #define XXH_INLINE_ALL 1
@@ -198,6 +199,37 @@ static void a_lost_page_is_an_error(void **state)
 	end_short();
 }
 
+/* Long and short pieces go different ways where the processor has AVX2: the state is the same. */
+static void a_sum_of_pieces_is_that_of_all(void **state)
+{
+	static uint8_t bytes[20000];
+	struct rng rng = {test_seed(17)};
+	struct gm_checksum_run run;
+	uint64_t whole;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (uint8_t)rng_next(&rng);
+	for (unsigned long turn = 0; turn < support_scale(2000); turn++) {
+		size_t len = 1 + rng_below(&rng, sizeof(bytes));
+		size_t most = turn % 3 == 0 ? 1500 : turn % 3 == 1 ? 900 : len;
+
+		memset(&run, 0xa5, sizeof(run));
+		assert_true(gm_checksum_begin(&run));
+		for (size_t at = 0; at < len;) {
+			size_t piece = 1 + rng_below(&rng, most);
+
+			piece = piece < len - at ? piece : len - at;
+			gm_checksum_add(&run, bytes + at, piece);
+			at += piece;
+			/* It may be asked for in between. */
+			assert_true(gm_checksum_bytes(bytes, at, &whole));
+			assert_true(gm_checksum_end(&run) == whole);
+		}
+		assert_true(whole == XXH3_64bits(bytes, len));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -205,6 +237,7 @@ int main(void)
 		cmocka_unit_test(every_provider_has_the_same_sums),
 		cmocka_unit_test(a_sum_follows_the_edge_rule),
 		cmocka_unit_test(a_lost_page_is_an_error),
+		cmocka_unit_test(a_sum_of_pieces_is_that_of_all),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

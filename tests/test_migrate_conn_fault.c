@@ -54,7 +54,7 @@ static void a_connection_does_not_wait_and_sends_at_once(void **state)
 		struct pair p;
 
 		fault_set(NULL);
-		pair_open(&p, kind, 0);
+		pair_open(&p, (enum pair_kind)kind, 0);
 		assert_int_equal(fault_calls(FAULT_gm_sys_send_at_once), kind == OVER_TCP ? 2 : 0);
 		for (int end = 0; end < 2; end++) {
 			assert_true(fcntl(p.fd[end], F_GETFL) & O_NONBLOCK);
@@ -242,7 +242,7 @@ static void a_peer_that_has_gone_raises_no_signal(void **state)
 		struct pair p;
 		int rc = 0;
 
-		pair_open(&p, kind, BULK);
+		pair_open(&p, (enum pair_kind)kind, BULK);
 		gm_migrate_conn_free(p.c[DESTINATION]);
 		p.c[DESTINATION] = NULL;
 		p.fd[DESTINATION] = -1;

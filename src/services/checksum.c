@@ -60,6 +60,9 @@ _Static_assert(sizeof(struct gm_checksum_run) >= sizeof(XXH3_state_t) &&
 		       _Alignof(struct gm_checksum_run) >= _Alignof(XXH3_state_t),
 	"a run has room for the state");
 
+/* Of what is shorter most is not the loop. */
+#define WIDE_LEN 1024u
+
 bool gm_checksum_begin(struct gm_checksum_run *run)
 {
 	XXH3_64bits_reset((XXH3_state_t *)run);
@@ -68,6 +71,12 @@ bool gm_checksum_begin(struct gm_checksum_run *run)
 
 void gm_checksum_add(struct gm_checksum_run *run, const void *bytes, size_t len)
 {
+#if GM_CHECKSUM_AVX2
+	if (len >= WIDE_LEN && __builtin_cpu_supports("avx2")) {
+		gm_checksum_add_avx2(run, bytes, len);
+		return;
+	}
+#endif
 	XXH3_64bits_update((XXH3_state_t *)run, bytes, len);
 }
 
