@@ -48,6 +48,7 @@ struct move_opts {
 	uint64_t high;
 	bool tcp;
 	bool idle; /* the guest writes nothing */
+	bool slow; /* it waits between writes, at the destination */
 	uint64_t state_len;
 	struct gm_migrate_out_opts out;
 	struct gm_migrate_in_opts in;
@@ -78,7 +79,9 @@ struct move {
 	_Atomic bool state_right;
 	int listener;
 	uint16_t port;
-	int pairs[64]; /* the source's ends, to be cut */
+	int pairs[64]; /* the source's ends, to be cut; the destination's */
+	int peers[64];
+	void (*at_handed)(struct move *m); /* in the thread that steps the destination */
 	_Atomic uint32_t nr_pairs;
 	uint64_t pages_lost;
 	int prepare_rc;
@@ -177,6 +180,8 @@ static inline void *be_guest(void *ctx)
 			page %= 16;
 		if (!touch(m, where == AT_DESTINATION, page, true))
 			m->wrong = page + 1;
+		if (where == AT_DESTINATION && m->o.slow)
+			nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
 		if (where == AT_SOURCE && rng_below(&rng, 64) == 0)
 			nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
 	}
@@ -215,6 +220,7 @@ static inline int on_connect(void *ctx, uint32_t connection, uint32_t index, int
 	if (rc)
 		return rc;
 	m->pairs[m->nr_pairs] = dup(fds[0]);
+	m->peers[m->nr_pairs] = dup(fds[1]);
 	m->nr_pairs++;
 	rc = gm_migrate_in_connection(m->in, fds[1]);
 	if (rc)
@@ -264,6 +270,13 @@ static inline void on_told_in(void *ctx, const struct gm_migrate_event *event)
 	if (event->tell == GM_MIGRATE_TOLD_PAGES)
 		m->pages_lost += event->len / PAGE;
 	note(m, 1, event);
+	if (event->tell == GM_MIGRATE_TOLD_STATE && event->state == GM_MIGRATE_IS_HANDED &&
+		m->at_handed) {
+		void (*then)(struct move *) = m->at_handed;
+
+		m->at_handed = NULL;
+		then(m);
+	}
 }
 
 static inline void on_prepare(void *ctx, const struct gm_migrate_in_region *regions, size_t nr)
@@ -457,8 +470,10 @@ static inline void end(struct move *m)
 		if (m->spaces[i])
 			gm_space_destroy(m->spaces[i]);
 	}
-	for (uint32_t i = 0; i < m->nr_pairs; i++)
+	for (uint32_t i = 0; i < m->nr_pairs; i++) {
 		close(m->pairs[i]);
+		close(m->peers[i]);
+	}
 	if (m->listener >= 0)
 		close(m->listener);
 	free(m->truth);

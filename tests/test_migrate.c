@@ -5,7 +5,7 @@
  */
 #include "one_migration.h"
 
-#define WAYS 4
+#include <guestmem/guard.h>
 
 static void moves_in_rounds(void **ctx)
 {
@@ -41,12 +41,528 @@ static void moves_on_demand(void **ctx)
 	assert_int_equal(in.left, 0);
 }
 
-int main(void)
+/* Pages that are given up are SIGBUS for who has no guard. */
+static int install_guard(void **ctx)
+{
+	(void)ctx;
+	return gm_guard_install();
+}
+
+/* ---- connections, memory, packing ---- */
+
+static void by_any_connections(void **ctx)
+{
+	static const uint32_t bulk[] = {0, 1, 3, 16};
+	static const uint32_t urgent[] = {0, 1, 4};
+	struct gm_migrate_stats out;
+	struct gm_migrate_stats in;
+
+	(void)ctx;
+	for (uint32_t i = 0; i < 4 * 3 * 2; i++) {
+		struct move_opts o = {.low = MIB(1), .high = MIB(1)};
+
+		o.out.bulk_plus = 1 + bulk[i % 4];
+		o.out.urgent_plus = 1 + urgent[i / 4 % 3];
+		o.out.way = i / 12 ? GM_MIGRATE_OUT_POSTCOPY : GM_MIGRATE_OUT_STOP;
+		o.out.rate = i / 12 ? MIB(32) : 0;
+		o.tcp = i & 1;
+		o.out.pages = i % 5 ? 1 + i : 1024;
+		move_well(o, &out, &in);
+		assert_int_equal(out.epoch, 1);
+	}
+}
+
+static void packed(void **ctx)
+{
+	static const uint32_t codecs[] = {GM_SNAPSHOT_ZSTD, GM_SNAPSHOT_LZ4, GM_SNAPSHOT_BEST};
+	struct gm_migrate_stats out;
+	struct gm_migrate_stats in;
+
+	(void)ctx;
+	for (uint32_t i = 0; i < 3; i++) {
+		struct move_opts o = {.low = MIB(2), .high = MIB(2)};
+
+		o.out.codec_plus = 1 + codecs[i];
+		o.out.way = i & 1 ? GM_MIGRATE_OUT_POSTCOPY : GM_MIGRATE_OUT_STOP;
+		move_well(o, &out, &in);
+		assert_true(out.packed > 0);
+		assert_int_equal(in.packed, out.packed);
+		assert_true(out.wire < out.pages / 2);
+	}
+}
+
+static void of_any_memory(void **ctx)
+{
+	static const enum kind kinds[] = {
+		KIND_ANON, KIND_THP, KIND_MEMFD, KIND_HUGE, KIND_HUGE_ANON};
+	struct gm_migrate_stats out;
+	struct gm_migrate_stats in;
+
+	(void)ctx;
+	assert_true(support_pool(21, 16));
+	for (uint32_t i = 0; i < 2 * 5; i++) {
+		struct move_opts o = {.kind = kinds[i % 5], .low = MIB(4), .high = MIB(4)};
+
+		o.out.way = i / 5 ? GM_MIGRATE_OUT_POSTCOPY : GM_MIGRATE_OUT_STOP;
+		o.out.rate = i / 5 ? MIB(32) : 0;
+		print_message("kind %u %u\n", i%5, i/5);
+		move_well(o, &out, &in);
+		assert_true(i / 5 == 0 || in.requests > 0);
+	}
+}
+
+static void a_large_state(void **ctx)
+{
+	struct gm_migrate_stats out;
+	struct gm_migrate_stats in;
+
+	(void)ctx;
+	move_well((struct move_opts){.low = MIB(1),
+			  .state_len = MIB(3) + 17,
+			  .out.way = GM_MIGRATE_OUT_STOP},
+		&out, &in);
+	assert_true(in.wire > MIB(3));
+}
+
+/* Rounds that do not end: the guest writes faster than the line is. */
+static void rounds_turn_to_demand(void **ctx)
+{
+	struct gm_migrate_stats out;
+	struct gm_migrate_stats in;
+
+	(void)ctx;
+	for (uint32_t i = 0; i < KINDS; i++) {
+		struct move_opts o = {.kind = (enum kind)i, .low = MIB(4), .high = MIB(12)};
+
+		o.out.rate = MIB(64);
+		o.out.downtime_ms = 1;
+		o.out.rounds = 3;
+		move_well(o, &out, &in);
+		assert_true(out.round >= 2);
+		assert_true(out.pages > MIB(16));
+		assert_true(in.requests > 0);
+	}
+}
+
+/* ---- what goes wrong before it is handed over ---- */
+
+/* The guest has stayed where it was, and goes on there. */
+static void check_stayed(struct move *m, uint32_t state)
+{
+	struct gm_migrate_stats out = {.size = sizeof(out)};
+	uint64_t writes = m->writes[0];
+	uint64_t until = seconds_now() + SECONDS;
+
+	if (!until_told(m, 0, GM_MIGRATE_TOLD_FAILED, 1))
+		fail_msg("it does not fail");
+	assert_int_equal(gm_migrate_out_stats(m->out, &out), 0);
+	assert_int_equal(out.state, state);
+	while (m->writes[0] < writes + 100 && !m->wrong && seconds_now() < until)
+		sched_yield();
+	assert_int_equal(m->where, AT_SOURCE);
+	assert_int_equal(m->writes[1], 0);
+	check_memory(m, 0);
+	end(m);
+}
+
+static void until_round(struct move *m, uint32_t round)
+{
+	if (!until_told(m, 0, GM_MIGRATE_TOLD_ROUND, round))
+		fail_msg("no round ends");
+}
+
+static struct move_opts endless(void)
+{
+	return (struct move_opts){.low = MIB(2),
+		.high = MIB(2),
+		.out.way = GM_MIGRATE_OUT_PRECOPY,
+		.out.rate = MIB(8),
+		.out.downtime_ms = 1,
+		.out.rounds = 1000};
+}
+
+static void cancelled(void **ctx)
+{
+	struct move *m = begin(endless());
+
+	(void)ctx;
+	go(m);
+	until_round(m, 2);
+	assert_int_equal(gm_migrate_out_cancel(m->out, -ECANCELED), 0);
+	assert_true(until_told(m, 1, GM_MIGRATE_TOLD_FAILED, 1));
+	assert_int_equal(m->states[1], GM_MIGRATE_IS_CANCELLED);
+	assert_int_equal(m->codes[1], -ECANCELED);
+	check_stayed(m, GM_MIGRATE_IS_CANCELLED);
+}
+
+static void rounds_end_in_nothing(void **ctx)
+{
+	struct move_opts o = endless();
+	struct move *m;
+
+	(void)ctx;
+	o.out.rounds = 3;
+	m = begin(o);
+	go(m);
+	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_FAILED, 1));
+	assert_int_equal(m->codes[0], -ETIME);
+	check_stayed(m, GM_MIGRATE_IS_CANCELLED);
+}
+
+static void nobody_connects(void **ctx)
+{
+	struct move *m = begin(endless());
+
+	(void)ctx;
+	m->refuse = true;
+	go(m);
+	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_FAILED, 1));
+	assert_int_equal(m->codes[0], -ECONNREFUSED);
+	check_stayed(m, GM_MIGRATE_IS_FAILED);
+}
+
+static void the_line_is_cut_in_a_round(void **ctx)
+{
+	struct move *m = begin(endless());
+
+	(void)ctx;
+	go(m);
+	until_round(m, 1);
+	assert_int_equal(shutdown(m->pairs[1], SHUT_RDWR), 0);
+	assert_true(until_told(m, 1, GM_MIGRATE_TOLD_FAILED, 1));
+	assert_int_equal(m->states[1], GM_MIGRATE_IS_FAILED);
+	check_stayed(m, GM_MIGRATE_IS_FAILED);
+}
+
+static void refused_by(struct move *m, int rc, const char *word)
+{
+	struct gm_migrate_stats out = {.size = sizeof(out)};
+
+	go(m);
+	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_FAILED, 1));
+	assert_int_equal(gm_migrate_out_stats(m->out, &out), 0);
+	assert_int_equal(out.rc, rc);
+	if (!strstr(out.why, word))
+		fail_msg("\"%s\" does not say \"%s\"", out.why, word);
+	check_stayed(m, GM_MIGRATE_IS_FAILED);
+}
+
+static void the_destination_has_no_memory(void **ctx)
+{
+	struct move_opts o = endless();
+	struct move *m = begin(o);
+
+	(void)ctx;
+	m->prepare_rc = -ENOMEM;
+	refused_by(m, -ENOMEM, "the test has no memory");
+	o.in.memory_max = MIB(3);
+	refused_by(begin(o), -E2BIG, "more memory");
+}
+
+static void the_destination_does_not_load(void **ctx)
+{
+	struct move_opts o = endless();
+	struct move *m;
+
+	(void)ctx;
+	o.out.way = GM_MIGRATE_OUT_STOP;
+	o.out.rounds = 1;
+	m = begin(o);
+	m->load_rc = -EILSEQ;
+	refused_by(m, -EILSEQ, "does not load");
+	o.in.state_max = 4;
+	refused_by(begin(o), -E2BIG, "state");
+	o.in.state_max = 0;
+	o.in.flags = GM_MIGRATE_IN_NO_POSTCOPY;
+	o.out.way = GM_MIGRATE_OUT_POSTCOPY;
+	m = begin(o);
+	go(m);
+	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_FAILED, 1));
+	assert_int_equal(m->codes[0], -ENOTSUP);
+	check_stayed(m, GM_MIGRATE_IS_CANCELLED);
+}
+
+static void it_does_not_start_there(void **ctx)
+{
+	struct move_opts o = endless();
+	struct move *m;
+
+	(void)ctx;
+	o.out.way = GM_MIGRATE_OUT_STOP;
+	o.out.rounds = 1;
+	m = begin(o);
+	m->start_rc = -ENODEV;
+	go(m);
+	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_FAILED, 1));
+	assert_int_equal(m->codes[0], -ENODEV);
+	assert_int_equal(m->runs_here, 1);
+	check_stayed(m, GM_MIGRATE_IS_RECLAIMED);
+}
+
+/* ---- and after it ---- */
+
+static void cut_all(struct move *m)
+{
+	for (uint32_t i = 0; i < m->nr_pairs; i++)
+		(void)shutdown(m->pairs[i], SHUT_RDWR);
+}
+
+static struct move_opts slow_demand(void)
+{
+	return (struct move_opts){.low = MIB(2),
+		.high = MIB(6),
+		.out.way = GM_MIGRATE_OUT_POSTCOPY,
+		.slow = true,
+		.out.rate = MIB(4)};
+}
+
+/* It runs there, and some pages have come. */
+static struct move *in_postcopy(struct move_opts o)
+{
+	struct move *m = begin(o);
+	uint64_t until = seconds_now() + SECONDS;
+
+	go(m);
+	while (m->writes[1] < 20 && !m->wrong && seconds_now() < until)
+		sched_yield();
+	assert_true(m->writes[1] >= 20);
+	return m;
+}
+
+static void cut_and_resumed(void **ctx)
+{
+	struct move_opts o = slow_demand();
+	struct gm_migrate_stats in = {.size = sizeof(in)};
+	struct move *m;
+
+	(void)ctx;
+	for (uint32_t round = 0; round < 4; round++) {
+		o.kind = round & 1 ? KIND_MEMFD : KIND_ANON;
+		o.out.bulk_plus = 1 + round;
+		m = in_postcopy(o);
+		for (uint32_t i = 1; i <= 3; i++) {
+			cut_all(m);
+			assert_true(until_told(m, 0, GM_MIGRATE_TOLD_LOST, i));
+			assert_true(until_told(m, 1, GM_MIGRATE_TOLD_LOST, i));
+			assert_int_equal(gm_migrate_out_destroy(m->out), -EBUSY);
+			assert_int_equal(gm_migrate_in_destroy(m->in), -EBUSY);
+			assert_int_equal(gm_migrate_out_cancel(m->out, 0), -EINVAL);
+			assert_int_equal(gm_migrate_out_resume(m->out), 0);
+		}
+		assert_true(until_told(m, 0, GM_MIGRATE_TOLD_ENDED, 1));
+		assert_int_equal(gm_migrate_in_stats(m->in, &in), 0);
+		assert_int_equal(in.epoch, 4);
+		assert_int_equal(in.left, 0);
+		assert_int_equal(m->runs_here, 0);
+		check_memory(m, 1);
+		end(m);
+	}
+}
+
+/* It runs there: it cannot be had back, and the pages that are missing are named. */
+static void given_up(void **ctx)
+{
+	struct move *m = in_postcopy(slow_demand());
+	struct gm_migrate_stats in = {.size = sizeof(in)};
+	uint64_t first;
+	uint64_t last;
+	uint64_t pages = 0;
+
+	(void)ctx;
+	m->quit = true;
+	pthread_join(m->guest, NULL);
+	m->guest = 0;
+	cut_all(m);
+	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_LOST, 1));
+	assert_true(until_told(m, 1, GM_MIGRATE_TOLD_LOST, 1));
+	assert_int_equal(gm_migrate_in_give_up(m->in, -EIO), 0);
+	assert_true(until_told(m, 1, GM_MIGRATE_TOLD_FAILED, 1));
+	assert_int_equal(gm_migrate_in_stats(m->in, &in), 0);
+	assert_int_equal(in.state, GM_MIGRATE_IS_GIVEN_UP);
+	assert_true(m->pages_lost > 0);
+	assert_int_equal(in.lost, m->pages_lost * PAGE);
+	for (uint64_t at = 0; gm_migrate_in_lost(m->in, at, &first, &last) == 0; at = last + 1) {
+		assert_true(first >= at && last > first);
+		pages += (last - first + 1) / PAGE;
+	}
+	assert_int_equal(pages, m->pages_lost);
+	/* Each page is right, or poisoned: never zeros. */
+	for (uint64_t page = 0; page < m->pages; page++) {
+		const struct gm_view *view = gm_reader_enter(m->readers[1]);
+		uint64_t gpa = gpa_of(m, page) + page % 500 * 8;
+		uint64_t value = 0;
+		int rc = gm_read_u64(view, gpa, &value);
+		bool lost = gm_migrate_in_lost(m->in, gpa, &first, &last) == 0 && first <= gpa;
+
+		gm_reader_leave(m->readers[1]);
+		if (rc ? !lost : lost || value != word_of(page, m->truth[page]))
+			fail_msg("page %" PRIu64 ": %d", page, rc);
+	}
+	/* Who asks is told. */
+	assert_int_equal(gm_migrate_out_resume(m->out), 0);
+	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_FAILED, 1));
+	assert_int_equal(m->states[0], GM_MIGRATE_IS_GIVEN_UP);
+	end(m);
+}
+
+/* RUN is lost on its way: nobody knows, until the destination is asked. */
+static void lose_run(struct move *m)
+{
+	uint64_t until = seconds_now() + SECONDS;
+	uint8_t away[64];
+
+	/* In the thread that steps the destination: it reads nothing meanwhile. */
+	while (m->states[0] != GM_MIGRATE_IS_HANDED && seconds_now() < until)
+		sched_yield();
+	while (recv(m->peers[0], away, sizeof(away), MSG_DONTWAIT) > 0)
+		;
+	cut_all(m);
+}
+
+static void reclaimed(void **ctx)
+{
+	struct move *m = begin(slow_demand());
+	struct gm_migrate_stats out = {.size = sizeof(out)};
+
+	(void)ctx;
+	m->at_handed = lose_run;
+	go(m);
+	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_LOST, 1));
+	assert_int_equal(m->where, NOWHERE);
+	assert_int_equal(gm_migrate_out_reclaim(m->out), 0);
+	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_FAILED, 1));
+	assert_true(until_told(m, 1, GM_MIGRATE_TOLD_FAILED, 1));
+	assert_int_equal(gm_migrate_out_stats(m->out, &out), 0);
+	assert_int_equal(out.epoch, 2);
+	check_stayed(m, GM_MIGRATE_IS_RECLAIMED);
+}
+
+/* The same, but it is not asked for: RUN is said again. */
+static void run_is_said_again(void **ctx)
+{
+	struct move *m = begin(slow_demand());
+
+	(void)ctx;
+	m->at_handed = lose_run;
+	go(m);
+	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_LOST, 1));
+	assert_int_equal(m->where, NOWHERE);
+	assert_int_equal(gm_migrate_out_resume(m->out), 0);
+	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_ENDED, 1));
+	assert_int_equal(m->runs_here, 0);
+	check_memory(m, 1);
+	end(m);
+}
+
+static void forced(void **ctx)
+{
+	struct move *m = in_postcopy(slow_demand());
+	struct gm_migrate_stats out = {.size = sizeof(out)};
+
+	(void)ctx;
+	m->quit = true;
+	pthread_join(m->guest, NULL);
+	m->guest = 0;
+	cut_all(m);
+	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_LOST, 1));
+	assert_int_equal(gm_migrate_out_reclaim(m->out), -EINVAL);
+	assert_int_equal(gm_migrate_out_force(m->out), 0);
+	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_FAILED, 1));
+	assert_int_equal(gm_migrate_out_stats(m->out, &out), 0);
+	assert_int_equal(out.state, GM_MIGRATE_IS_RECLAIMED);
+	assert_int_equal(m->runs_here, 1);
+	assert_int_equal(gm_migrate_in_give_up(m->in, -EIO), 0);
+	assert_true(until_told(m, 1, GM_MIGRATE_TOLD_FAILED, 1));
+	end(m);
+}
+
+/* ---- what is asked for wrongly ---- */
+
+static void wrong_options(void **ctx)
+{
+	struct gm_migrate_out_ops out_ops = {.size = sizeof(out_ops),
+		.connect = on_connect,
+		.pause = on_pause,
+		.run = on_run_here};
+	struct gm_migrate_in_ops in_ops = {.size = sizeof(in_ops), .load = on_load};
+	struct gm_migrate_out_opts out = {.size = sizeof(out)};
+	struct gm_migrate_in_opts in = {.size = sizeof(in)};
+	struct gm_space *space;
+	struct gm_migrate_out *o;
+	struct gm_migrate_in *i;
+
+	(void)ctx;
+	assert_ok(gm_space_create(NULL, &space, &err));
+	assert_fails(gm_migrate_out_create(space, NULL, &out_ops, &o, &err), EINVAL, "save()");
+	assert_fails(gm_migrate_in_create(NULL, &in_ops, &i, &err), EINVAL, "prepare()");
+	out_ops.save = on_save;
+	in_ops.prepare = on_prepare;
+	in_ops.run = on_run_there;
+	assert_fails(gm_migrate_out_create(space, NULL, &out_ops, &o, &err), ENOENT, "no memory");
+	out.bulk_plus = 18;
+	assert_fails(gm_migrate_out_create(space, &out, &out_ops, &o, &err), EINVAL, "options");
+	out.bulk_plus = 0;
+	out.throttle_max = 100;
+	assert_fails(gm_migrate_out_create(space, &out, &out_ops, &o, &err), EINVAL, "options");
+	in.pages = 1025;
+	assert_fails(gm_migrate_in_create(&in, &in_ops, &i, &err), EINVAL, "options");
+	gm_space_destroy(space);
+	assert_int_equal(gm_migrate_out_destroy(NULL), 0);
+	assert_int_equal(gm_migrate_in_destroy(NULL), 0);
+	assert_string_equal(gm_migrate_state_name(GM_MIGRATE_IS_GIVEN_UP), "given up");
+	assert_string_equal(gm_migrate_state_name(99), "unknown");
+}
+
+static void asked_too_early(void **ctx)
+{
+	struct move *m = begin((struct move_opts){.low = MIB(1)});
+
+	(void)ctx;
+	assert_int_equal(gm_migrate_out_paused(m->out, 0), -EINVAL);
+	assert_int_equal(gm_migrate_out_state(m->out, "x", 1), -EINVAL);
+	assert_int_equal(gm_migrate_out_cancel(m->out, 0), -EINVAL);
+	assert_int_equal(gm_migrate_out_resume(m->out), -EINVAL);
+	assert_int_equal(gm_migrate_out_reclaim(m->out), -EINVAL);
+	assert_int_equal(gm_migrate_out_force(m->out), -EINVAL);
+	assert_int_equal(gm_migrate_out_switch(m->out, GM_MIGRATE_OUT_STOP), -EINVAL);
+	assert_int_equal(gm_migrate_in_prepared(m->in, m->spaces[0], 0, NULL), -EINVAL);
+	assert_int_equal(gm_migrate_in_loaded(m->in, 0, NULL), -EINVAL);
+	assert_int_equal(gm_migrate_in_started(m->in, 0), -EINVAL);
+	assert_int_equal(gm_migrate_in_give_up(m->in, -EIO), -EINVAL);
+	assert_int_equal(gm_migrate_out_step(m->out, 0), 0);
+	assert_int_equal(gm_migrate_in_step(m->in, 0), 0);
+	assert_ok(gm_migrate_out_start(m->out, &err));
+	assert_fails(gm_migrate_out_start(m->out, &err), EINVAL, "begun");
+	end(m);
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(moves_in_rounds),
 		cmocka_unit_test(moves_on_demand),
+		cmocka_unit_test(by_any_connections),
+		cmocka_unit_test(packed),
+		cmocka_unit_test(of_any_memory),
+		cmocka_unit_test(a_large_state),
+		cmocka_unit_test(rounds_turn_to_demand),
+		cmocka_unit_test(cancelled),
+		cmocka_unit_test(rounds_end_in_nothing),
+		cmocka_unit_test(nobody_connects),
+		cmocka_unit_test(the_line_is_cut_in_a_round),
+		cmocka_unit_test(the_destination_has_no_memory),
+		cmocka_unit_test(the_destination_does_not_load),
+		cmocka_unit_test(it_does_not_start_there),
+		cmocka_unit_test(cut_and_resumed),
+		cmocka_unit_test(given_up),
+		cmocka_unit_test(reclaimed),
+		cmocka_unit_test(run_is_said_again),
+		cmocka_unit_test(forced),
+		cmocka_unit_test(wrong_options),
+		cmocka_unit_test(asked_too_early),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	return cmocka_run_group_tests(tests, install_guard, NULL);
 }

@@ -147,7 +147,7 @@ GM_API int gm_migrate_in_fd(const struct gm_migrate_in *in);
  * @rc:    0, or negative errno value
  * @why:   of @rc, for the source: a constant
  *
- * What does not fit the layout is refused for the embedder, and told. Returns 0, -EINVAL (nobody asked). Threads: any. Since: 0.1.
+ * What does not fit the layout is refused for the embedder, and told. Returns 0, -EINVAL (nobody asked, or @rc is positive). Threads: any. Since: 0.1.
  */
 GM_API int gm_migrate_in_prepared(
 	struct gm_migrate_in *in, struct gm_space *space, int rc, const char *why);
@@ -158,7 +158,7 @@ GM_API int gm_migrate_in_prepared(
  * @rc:  0, or negative errno value
  * @why: of @rc, for the source: a constant
  *
- * Returns 0, -EINVAL (nobody asked). Threads: any. Since: 0.1.
+ * Returns 0, -EINVAL (nobody asked, or @rc is positive). Threads: any. Since: 0.1.
  */
 GM_API int gm_migrate_in_loaded(struct gm_migrate_in *in, int rc, const char *why);
 
@@ -167,7 +167,7 @@ GM_API int gm_migrate_in_loaded(struct gm_migrate_in *in, int rc, const char *wh
  * @in: borrowed
  * @rc: 0, or negative errno value
  *
- * Returns 0, -EINVAL (nobody asked). Threads: any. Since: 0.1.
+ * Returns 0, -EINVAL (nobody asked, or @rc is positive). Threads: any. Since: 0.1.
  */
 GM_API int gm_migrate_in_started(struct gm_migrate_in *in, int rc);
 

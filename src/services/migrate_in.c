@@ -223,6 +223,7 @@ static uint32_t number_of(enum in_wish what)
 /* With the lock, which it lets go. */
 static int wish(struct gm_migrate_in *in, enum in_wish what, bool may, int rc, const char *why)
 {
+	may = may && rc <= 0;
 	if (may) {
 		in->asked &= ~(uint32_t)what;
 		in->wishes |= what;
@@ -270,7 +271,7 @@ int gm_migrate_in_give_up(struct gm_migrate_in *in, int rc)
 {
 	pthread_mutex_lock(&in->lines.lock);
 	return wish(in, IN_GIVE_UP,
-		rc < 0 && in->machine.state != GM_DESTINATION_IDLE &&
+		rc && in->machine.state != GM_DESTINATION_IDLE &&
 			in->machine.state <= GM_DESTINATION_MISSING,
 		rc, "the destination gives up");
 }

@@ -408,12 +408,8 @@ static void on_event(void *ctx, const struct gm_pager_event *event)
 {
 	struct gm_migrate_in *in = ctx;
 
-#ifdef GM_PAGER_TELL_DROPPED
 	if (event->kind != GM_PAGER_DROPPED)
 		return;
-#else
-	return;
-#endif
 	pthread_mutex_lock(&in->drops_lock);
 	for (size_t i = 0; i < in->nr_areas && in->nr_drops < IN_DROPS; i++) {
 		const struct in_area *area = &in->areas[i];
@@ -475,9 +471,7 @@ static int make_pager(struct gm_migrate_in *in)
 {
 	struct gm_pager_opts opts = {
 		.size = sizeof(opts),
-#ifdef GM_PAGER_TELL_DROPPED
 		.flags = GM_PAGER_TELL_DROPPED,
-#endif
 		.requests = REQUESTS,
 		.request_len = REQUEST_LEN,
 		.wait = GM_PAGER_WAIT_BLOCK,
@@ -530,9 +524,7 @@ static int add_area(struct gm_migrate_in *in, const struct in_piece *piece)
 		.size = sizeof(opts),
 		.source = in->source,
 		.offset = piece->first << GM_MIGRATE_PAGE_LOG2,
-#ifdef GM_PAGER_PRESENT
 		.flags = GM_PAGER_PRESENT,
-#endif
 	};
 	uint64_t *present = present_of(in, piece);
 	uint64_t id;
@@ -540,14 +532,7 @@ static int add_area(struct gm_migrate_in *in, const struct in_piece *piece)
 
 	if (!present)
 		return -ENOMEM;
-#ifdef GM_PAGER_PRESENT
 	opts.present = present;
-#else
-	if (gm_bits_count(present, &(struct gm_range){0, piece->nr - 1})) {
-		gm_sys_free(present);
-		return -ENOTSUP;
-	}
-#endif
 	rc = gm_pager_add_space(in->pager, in->space, piece->reach.range.first,
 		gm_range_len(&piece->reach.range), &opts, &id, NULL);
 	gm_sys_free(present);

@@ -87,12 +87,12 @@ void gm_migrate_out_tell(struct gm_migrate_out *out, uint32_t tell, int rc, cons
 
 	out->stats.state = event.state;
 	out->stats.epoch = out->machine.line.epoch;
+	/* What the peer said is more than what we make of it. */
+	if (rc && out->refusal[0])
+		event.why = out->refusal;
 	if (rc) {
 		out->stats.rc = rc;
-		/* What the peer said is more than what we make of it. */
-		if (!out->stats.why[0] || rc != -out->stats.rc)
-			gm_copy_name(out->stats.why, sizeof(out->stats.why), event.why);
-		event.why = out->stats.why;
+		gm_copy_name(out->stats.why, sizeof(out->stats.why), event.why);
 	}
 	if (!out->ops.told)
 		return;

@@ -116,8 +116,8 @@ static int give(struct gm_migrate_out *out, struct gm_migrate_link *link, uint64
 
 	msg->slot = link->slot;
 	msg->epoch = link->epoch;
-	if (msg->type == GM_MIGRATE_REFUSED && link->heard.text && !out->stats.why[0])
-		gm_copy_name(out->stats.why, sizeof(out->stats.why), link->heard.text);
+	if (msg->type == GM_MIGRATE_REFUSED && link->heard.text)
+		gm_copy_name(out->refusal, sizeof(out->refusal), link->heard.text);
 	if (msg->type == GM_MIGRATE_REQUEST && !link->again)
 		out->stats.requests += msg->place.nr;
 	if (msg->type == GM_MIGRATE_DROPPED && !link->again) {
