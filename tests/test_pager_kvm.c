@@ -107,6 +107,48 @@ static void a_guest_is_filled_while_it_runs(void **state)
 	}
 }
 
+/* As after the first rounds of a migration: some of it is there, some is pushed, the rest is asked for. */
+static void a_guest_goes_on_where_its_memory_is_there_in_part(void **state)
+{
+	static uint64_t present[PAGES / 64];
+	uint8_t *data = map_anon(LEN);
+	uint64_t installed;
+	unsigned int left;
+	uint64_t id = 0;
+
+	(void)state;
+	fill_words(data, 0, LEN);
+	/* Pages 64 to 127 of each 128. */
+	for (unsigned int i = 0; i < PAGES / 64; i++)
+		present[i] = i % 2 ? ~UINT64_C(0) : 0;
+	for (int shared = 0; shared < 2; shared++) {
+		start_guest(KVM_OPTS(0), 1);
+		assert_ok(gm_space_add(space,
+			DESC(.gpa = AT,
+				.backing = BLOCK(.len = LEN, .flags = shared ? GM_BLOCK_SHARE : 0)),
+			&id, &err));
+		hva = region(id).hva;
+		/* It has seen the rest too, and that has changed since. */
+		memset(hva, 0x5a, LEN);
+		assert_true(sum(0, PAGES, &left) == PAGES * UINT64_C(0x5a5a5a5a5a5a5a5a));
+		for (uint64_t page = 0; page < PAGES; page++) {
+			if (present[page / 64])
+				fill_words(hva + page * PAGE, page * PAGE, PAGE);
+		}
+		start_pager(LEN);
+		assert_ok(gm_pager_add_space(pager, space, AT, LEN,
+			AREA(.source = source, .flags = GM_PAGER_PRESENT, .present = present),
+			&area, &err));
+		start_stepping();
+		assert_int_equal(gm_pager_push(pager, area, 0, data, LEN / 2, NULL, &installed), 0);
+		assert_int_equal(installed, LEN / 4);
+		assert_true(sum(0, PAGES, &left) == expected(0, PAGES));
+		assert_int_equal(of_source.bytes, LEN / 4);
+		stop_all();
+	}
+	munmap(data, LEN);
+}
+
 /* Shared memory is continued, private copied into, by the vCPU's own thread. */
 static void a_vcpu_resolves_its_own_faults(void **state)
 {
@@ -260,6 +302,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_guest_is_filled_while_it_runs),
+		cmocka_unit_test(a_guest_goes_on_where_its_memory_is_there_in_part),
 		cmocka_unit_test(a_vcpu_resolves_its_own_faults),
 		cmocka_unit_test(a_guest_is_a_clone),
 		cmocka_unit_test(a_device_waits_while_vcpus_resolve),

@@ -119,6 +119,11 @@ struct gm_pager_opts {
 /* The states there are those of a pager that is gone: go on from them. */
 #define GM_PAGER_TAKEOVER 0x40u
 /*
+ * @present says what is there; the rest is given back (MADV_DONTNEED, holes), and nobody touches it until that is done.
+ * Own memory: anonymous and private, or continued with a source. Not with GM_PAGER_TAKEOVER or GM_PAGER_EVENTS.
+ */
+#define GM_PAGER_PRESENT 0x80u
+/*
  * Of gm_pager_add_range(): GM_PAGER_AUTO may choose GM_PAGER_MAP. The source's files do not change, and nobody wants
  * zeros where this memory is given back.
  */
@@ -137,6 +142,8 @@ struct gm_pager_opts {
  * @states:    with GM_PAGER_STATES: borrowed, mapped
  * @fd_off:    byte of the file at the area's first
  * @states_off: where in @states, a multiple of the host's page size
+ * @present:   with GM_PAGER_PRESENT: borrowed for the call; bit i % 64 of word i / 64 is the i-th 4 KiB of what is added.
+ *             Larger pages have all their bits or none. What is present and was never written is zeros
  */
 struct gm_pager_area_opts {
 	size_t size;
@@ -149,6 +156,7 @@ struct gm_pager_area_opts {
 	int32_t states;
 	uint64_t fd_off;
 	uint64_t states_off;
+	const uint64_t *present;
 };
 
 /**
@@ -204,7 +212,7 @@ GM_API int gm_pager_destroy(struct gm_pager *pager, struct gm_error *err);
 /**
  * gm_pager_add_range() - memory of this process
  * @pager:    borrowed
- * @addr:     first byte; it is empty: what is there already would not be missed
+ * @addr:     first byte; it is empty, or @opts say what is there: that would not be missed
  * @len:      bytes, a multiple of the page size
  * @opts:     copied
  * @ret_area: optional: its number

@@ -104,7 +104,7 @@ GM_API int gm_pager_prefetch(struct gm_pager *pager, uint64_t area, uint64_t off
  * by another way completes the request with them. 256 KiB at once cost as much as a few pages each by itself.
  * With GM_PAGER_MOVE pages are copied in.
  *
- * Return: 0; -EAGAIN: the kernel does not take what lies behind @ret_done now (an event is unread, or a discard is under
+ * Return: 0; -EAGAIN: the kernel does not take what lies behind @ret_done now (an event is unread, a discard is under
  * way): the same again after a step; -ENOENT, -EINVAL (no whole pages), -ERANGE, -ENOTSUP (GM_PAGER_MAP,
  * GM_PAGER_PROTECT, or bytes for an area without a source, whose bytes are in its file), -EFAULT (@data), -ENOMEM,
  * -ESRCH (its process is gone), or what the kernel refuses the page at @ret_done with: it is absent still.

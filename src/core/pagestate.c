@@ -73,14 +73,14 @@ uint64_t gm_pagestate_turn(
 		uint64_t n = in_word(at, nr - done);
 		uint64_t new = old;
 		uint64_t hits = 0;
-
 		/* Most words are whole and of one state. */
-		if (n == GM_PAGESTATE_WORD && old == (old & 15) * EACH &&
-			!(from >> state_of(old, at) & 1)) {
-			done += n;
-			continue;
+		bool whole = n == GM_PAGESTATE_WORD && old == (old & 15) * EACH;
+
+		if (whole && from >> state_of(old, at) & 1) {
+			new = to *EACH;
+			hits = n;
 		}
-		for (uint64_t i = 0; i < n; i++) {
+		for (uint64_t i = 0; i < n && !whole; i++) {
 			if (!(from >> state_of(old, at + i) & 1))
 				continue;
 			new = with_state(new, at + i, to);

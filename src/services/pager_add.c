@@ -12,13 +12,15 @@
 
 #include "core/error.h"
 #include "services/pager.h"
+#include "services/pager_present.h"
 #include "services/source.h"
 #include "sys/uapi.h"
 
 #define VMA_SHARED 0x08u /* procmap_query.vma_flags */
 #define KNOWN                                                                                      \
 	(GM_PAGER_SIGBUS | GM_PAGER_EVENTS | GM_PAGER_USER_ONLY | GM_PAGER_REMOVED_ZERO |          \
-		GM_PAGER_FILE | GM_PAGER_STATES | GM_PAGER_TAKEOVER | GM_PAGER_MAY_MAP)
+		GM_PAGER_FILE | GM_PAGER_STATES | GM_PAGER_TAKEOVER | GM_PAGER_PRESENT |           \
+		GM_PAGER_MAY_MAP)
 
 int gm_pager_opts_check(const struct gm_pager_area_opts *opts, struct gm_pager_area_opts *copy,
 	uint32_t known, struct gm_error *err)
@@ -34,6 +36,12 @@ int gm_pager_opts_check(const struct gm_pager_area_opts *opts, struct gm_pager_a
 	if (copy->way == GM_PAGER_PROTECT && (copy->flags & (GM_PAGER_STATES | GM_PAGER_TAKEOVER)))
 		return gm_error_set(
 			err, -EINVAL, 0, 0, "pager: memory that is there needs no states");
+	if (!(copy->flags & GM_PAGER_PRESENT) != !copy->present ||
+		((copy->flags & GM_PAGER_PRESENT) &&
+			(copy->flags & (GM_PAGER_TAKEOVER | GM_PAGER_EVENTS))))
+		return gm_error_set(err, -EINVAL, 0, 0,
+			"pager: a bitmap of what is present comes with GM_PAGER_PRESENT, without "
+			"GM_PAGER_TAKEOVER and GM_PAGER_EVENTS");
 	if ((copy->flags & GM_PAGER_TAKEOVER) && !(copy->flags & GM_PAGER_STATES))
 		return gm_error_set(
 			err, -EINVAL, 0, 0, "pager: whoever takes over needs the states");
@@ -243,7 +251,7 @@ static int check_place(const struct gm_pager *pager, const struct pager_place *p
 			"pager: byte 0x%" PRIx64 " and 0x%" PRIx64
 			" more are wanted of a source of 0x%" PRIx64,
 			opts->offset, place->offset + place->len, len);
-	return 0;
+	return gm_pager_present_check(place, opts, err);
 }
 
 /* Of a file. With @go_on half-done pages are loaded again, and what is whole in the memory's file stays. */
@@ -257,13 +265,38 @@ static void begin_states(struct pager_area *area, bool go_on)
 	gm_pagestate_turn(area->states, 0, area->nr, PAGER_IN(GM_PAGE_DROPPED), GM_PAGE_REMOVED);
 }
 
-static int build(struct pager_area *area, const struct pager_place *place,
+/* With the userfaultfd's lock: faults are told from now on. */
+static int arm(struct pager_area *area, const struct pager_place *place,
 	const struct gm_pager_area_opts *opts, struct gm_error *err)
 {
 	struct pager_spot spot = {.start = place->addr, .nr = area->nr, .area = area};
+	struct uffdio_range range = {place->addr, place->len};
+	struct pager_uffd *u = area->uffd;
+	int rc = gm_pager_spot_add(u, &spot);
+
+	if (rc)
+		return gm_error_set(err, rc, place->gpa, place->len,
+			"pager: memory at 0x%" PRIx64 ": %s", place->addr,
+			rc == -EEXIST ? "an area is there already" : gm_error_word(rc));
+	rc = u->local ? gm_pager_uffd_register(u, area, err) : 0;
+	if (!rc && (opts->flags & GM_PAGER_PRESENT)) {
+		rc = gm_pager_present_clear(area, place, opts, err);
+		if (rc)
+			gm_sys_ioctl(u->fd, UFFDIO_UNREGISTER, &range);
+	}
+	if (rc)
+		gm_pager_spot_cut(u, place->addr, place->len);
+	return rc;
+}
+
+static int build(struct pager_area *area, const struct pager_place *place,
+	const struct gm_pager_area_opts *opts, struct gm_error *err)
+{
 	struct pager_uffd *u = area->uffd;
 	int rc = choose(area, place, opts->way, err);
 
+	if (!rc && (opts->flags & GM_PAGER_PRESENT))
+		rc = gm_pager_present_way(area, place, err);
 	if (!rc)
 		rc = map_file(area, place, err);
 	if (!rc)
@@ -277,19 +310,11 @@ static int build(struct pager_area *area, const struct pager_place *place,
 	map_raw(area);
 	if (opts->flags & GM_PAGER_STATES)
 		begin_states(area, opts->flags & GM_PAGER_TAKEOVER);
+	if (opts->flags & GM_PAGER_PRESENT)
+		gm_pager_present_note(area, place, opts);
 	pthread_rwlock_wrlock(&u->lock);
-	rc = gm_pager_spot_add(u, &spot);
+	rc = arm(area, place, opts, err);
 	pthread_rwlock_unlock(&u->lock);
-	if (rc)
-		return gm_error_set(err, rc, place->gpa, place->len,
-			"pager: memory at 0x%" PRIx64 ": %s", place->addr,
-			rc == -EEXIST ? "an area is there already" : gm_error_word(rc));
-	rc = u->local ? gm_pager_uffd_register(u, area, err) : 0;
-	if (rc) {
-		pthread_rwlock_wrlock(&u->lock);
-		gm_pager_spot_cut(u, place->addr, place->len);
-		pthread_rwlock_unlock(&u->lock);
-	}
 	return rc;
 }
 
@@ -387,8 +412,8 @@ static void apply(struct pager_place *place, const struct gm_pager_area_opts *op
 /* With messages, a file behind the memory or states it is to be served by hand. */
 static bool may_map(const struct gm_pager_area_opts *opts)
 {
-	const uint32_t by_hand =
-		GM_PAGER_SIGBUS | GM_PAGER_EVENTS | GM_PAGER_FILE | GM_PAGER_STATES;
+	const uint32_t by_hand = GM_PAGER_SIGBUS | GM_PAGER_EVENTS | GM_PAGER_FILE |
+				 GM_PAGER_STATES | GM_PAGER_PRESENT;
 
 	return (opts->flags & GM_PAGER_MAY_MAP) && opts->way == GM_PAGER_AUTO &&
 	       !(opts->flags & by_hand);
@@ -405,12 +430,12 @@ int gm_pager_add_range(struct gm_pager *pager, void *addr, uint64_t len,
 	if (rc)
 		return rc;
 	rc = ask(addr, &place);
-	if (rc && !copy.page_size)
+	if (rc && (!copy.page_size || (copy.flags & GM_PAGER_PRESENT)))
 		return gm_error_set(err, rc, 0, len,
 			"pager: what is mapped at %p is not known, nor its page size: %s", addr,
 			gm_error_word(rc));
 	apply(&place, &copy);
-	if (copy.way == GM_PAGER_MAP)
+	if (copy.way == GM_PAGER_MAP && !(copy.flags & GM_PAGER_PRESENT))
 		return gm_pager_map(pager, &place, &copy, ret_area, err);
 	/* What cannot be mapped is copied; nothing was done yet. */
 	if (may_map(&copy)) {
@@ -451,7 +476,7 @@ int gm_pager_add_mapping(struct gm_pager *pager, uint64_t uffd, uint64_t addr, u
 	struct gm_pager_area_opts copy;
 	int rc = gm_pager_opts_check(opts, &copy,
 		KNOWN & ~(GM_PAGER_SIGBUS | GM_PAGER_EVENTS | GM_PAGER_USER_ONLY |
-				GM_PAGER_MAY_MAP),
+				GM_PAGER_PRESENT | GM_PAGER_MAY_MAP),
 		err);
 
 	while (u && u->id != uffd)

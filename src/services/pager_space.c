@@ -15,6 +15,7 @@
 #include "memory/filler.h"
 #include "memory/reach.h"
 #include "services/pager.h"
+#include "services/pager_present.h"
 #include "services/pager_wp.h"
 
 struct gm_pager_space {
@@ -218,6 +219,7 @@ struct adding {
 	struct gm_space *space;
 	struct pager_uffd *uffd;
 	const struct gm_pager_area_opts *opts;
+	bool looks; /* only: nothing is added yet */
 	uint64_t gpa;
 	uint64_t next; /* gpa that must come */
 	uint64_t first;
@@ -232,10 +234,11 @@ static bool is_clone(const struct gm_block *block, const struct gm_pager_area_op
 static int add_one(struct adding *a, const struct pager_place *place, bool clone, uint64_t *ret_id,
 	struct gm_error *err)
 {
-	const uint32_t messages = GM_PAGER_SIGBUS | GM_PAGER_STATES | GM_PAGER_TAKEOVER;
+	const uint32_t messages =
+		GM_PAGER_SIGBUS | GM_PAGER_STATES | GM_PAGER_TAKEOVER | GM_PAGER_PRESENT;
 	int rc = 0;
 
-	if (clone && (a->opts->way == GM_PAGER_MAP ||
+	if (clone && ((a->opts->way == GM_PAGER_MAP && !(a->opts->flags & GM_PAGER_PRESENT)) ||
 			     (a->opts->way == GM_PAGER_AUTO && !(a->opts->flags & messages))))
 		return gm_pager_map_block(a->pager, place, a->opts->way, ret_id, err);
 	if (a->opts->way == GM_PAGER_MAP)
@@ -278,8 +281,9 @@ static int add_piece(void *ctx, struct gm_reach *reach, struct gm_error *err)
 		return gm_error_set(err, -ENOTSUP, reach->range.first, place.len,
 			"pager: gpa 0x%" PRIx64 " is no RAM that is mapped here",
 			reach->range.first);
-	rc = add_one(a, &place, clone, &id, err);
-	if (!rc && !a->first)
+	rc = a->looks ? gm_pager_present_check(&place, a->opts, err)
+		      : add_one(a, &place, clone, &id, err);
+	if (!rc && !a->looks && !a->first)
 		a->first = id;
 	a->next = reach->range.last + 1;
 	return rc;
@@ -328,13 +332,22 @@ int gm_pager_add_space(struct gm_pager *pager, struct gm_space *space, uint64_t 
 	struct adding a = {.pager = pager, .space = space, .opts = &copy, .gpa = gpa, .next = gpa};
 	struct gm_range all;
 	int rc = gm_pager_opts_check(opts, &copy,
-		GM_PAGER_SIGBUS | GM_PAGER_USER_ONLY | GM_PAGER_STATES | GM_PAGER_TAKEOVER, err);
+		GM_PAGER_SIGBUS | GM_PAGER_USER_ONLY | GM_PAGER_STATES | GM_PAGER_TAKEOVER |
+			GM_PAGER_PRESENT,
+		err);
 
 	if (rc)
 		return rc;
 	if (!gm_range_make(gpa, len, &all))
 		return gm_error_set(err, -EINVAL, gpa, len, "pager: it is no range");
-	rc = listen_to(pager, space, err);
+	/* A bitmap that is wrong is found before any of it is added. */
+	a.looks = copy.flags & GM_PAGER_PRESENT;
+	if (a.looks)
+		rc = gm_reach_each(space, gpa, len, add_piece, &a, err);
+	a.looks = false;
+	a.next = gpa;
+	if (!rc)
+		rc = listen_to(pager, space, err);
 	if (!rc)
 		rc = gm_reach_each(space, gpa, len, add_piece, &a, err);
 	if (!rc && a.next != all.last + 1)
