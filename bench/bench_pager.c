@@ -260,6 +260,82 @@ static void move_bare(void *ctx, uint64_t iters)
 	}
 }
 
+/* ---- pushed ---- */
+
+#define PIECE (256u << 10)
+
+static uint8_t *data; /* LEN, of bytes */
+static int push_fd[2];
+static uint8_t *push_shared[2]; /* ours, the other side's */
+
+static void push_before(void *ctx)
+{
+	end();
+	if (*(bool *)ctx) {
+		for (int i = 0; i < 2; i++)
+			must(fallocate(push_fd[i], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+				     LEN) == 0);
+		begin(push_shared[0], LEN, made, GM_PAGER_FILE, push_fd[0]);
+		uffd = bare_uffd(push_shared[1], LEN,
+			UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR,
+			UFFD_FEATURE_MINOR_SHMEM);
+	} else {
+		begin(memory, LEN, made, 0, -1);
+		uffd = bare_uffd(bare, LEN, UFFDIO_REGISTER_MODE_MISSING, 0);
+	}
+}
+
+static void push_ours(void *ctx, uint64_t iters)
+{
+	uint64_t installed;
+
+	(void)ctx;
+	(void)iters;
+	for (uint64_t off = 0; off < LEN; off += PIECE)
+		must(gm_pager_push(pager, area, off, data + off, PIECE, NULL, &installed) == 0 &&
+			installed == PIECE);
+}
+
+static void push_bare(void *ctx, uint64_t iters)
+{
+	(void)iters;
+	for (uint64_t off = 0; off < LEN; off += PIECE) {
+		struct uffdio_copy copy = {
+			.dst = (uintptr_t)bare + off, .src = (uintptr_t)data + off, .len = PIECE};
+		struct uffdio_continue go = {.range = {(uintptr_t)push_shared[1] + off, PIECE}};
+
+		if (!*(bool *)ctx) {
+			must(ioctl(uffd, UFFDIO_COPY, &copy) == 0);
+			continue;
+		}
+		must(pwrite(push_fd[1], data + off, PIECE, (off_t)off) == PIECE);
+		must(ioctl(uffd, UFFDIO_CONTINUE, &go) == 0);
+	}
+}
+
+/* ---- there in part ---- */
+
+#define PARTLY (UINT64_C(8) << 30)
+
+static uint64_t bits[PARTLY / PAGE / 64];
+
+static void partly_before(void *ctx)
+{
+	end();
+	memset(bits, *(bool *)ctx ? 0xff : 0, sizeof(bits));
+}
+
+static void partly(void *ctx, uint64_t iters)
+{
+	struct gm_pager_area_opts opts = {
+		.size = sizeof(opts), .source = zeros, .flags = GM_PAGER_PRESENT, .present = bits};
+
+	(void)ctx;
+	(void)iters;
+	must(gm_pager_create(NULL, &pager, NULL) == 0);
+	must(gm_pager_add_range(pager, large, PARTLY, &opts, &area, NULL) == 0);
+}
+
 /* ---- on demand ---- */
 
 static void touch(const uint8_t *at)
@@ -430,6 +506,13 @@ static void make_all(void)
 	must(gm_source_create(&ops, &made, NULL) == 0);
 	states = memfd_create("states", MFD_CLOEXEC);
 	must(ftruncate(states, (off_t)gm_pager_states_len(LARGE / PAGE)) == 0);
+	data = map_own(LEN);
+	memset(data, 0x77, LEN);
+	for (int i = 0; i < 2; i++) {
+		push_fd[i] = memfd_create("push", MFD_CLOEXEC);
+		must(ftruncate(push_fd[i], LEN) == 0);
+		push_shared[i] = map_file(LEN, push_fd[i]);
+	}
 	moved[0] = map_huge(LEN);
 	moved[1] = map_huge(LEN);
 	staging = map_huge(CHUNK);
@@ -470,6 +553,44 @@ static struct bench_row ahead[] = {
 		.other_ctx = &by_copying,
 		.goal = 0.7,
 		.before = bulk_before,
+		.iters = 1},
+	{.name = "32 MiB pushed by 256 KiB",
+		.ours = push_ours,
+		.ours_ctx = &no,
+		.against = "UFFDIO_COPY of 256 KiB",
+		.other = push_bare,
+		.other_ctx = &no,
+		.goal = 1.1,
+		.before = push_before,
+		.before_ctx = &no,
+		.iters = 1},
+	{.name = "32 MiB pushed into a file",
+		.ours = push_ours,
+		.ours_ctx = &yes,
+		.against = "pwrite, UFFDIO_CONTINUE of 256 KiB",
+		.other = push_bare,
+		.other_ctx = &yes,
+		.goal = 1.1,
+		.before = push_before,
+		.before_ctx = &yes,
+		.iters = 1},
+	{.name = "8 GiB of which all is there",
+		.ours = partly,
+		.ours_ctx = &yes,
+		.against = "5 ms",
+		.limit_ns = 5e6,
+		.goal = 1,
+		.before = partly_before,
+		.before_ctx = &yes,
+		.iters = 1},
+	{.name = "8 GiB of which nothing is there",
+		.ours = partly,
+		.ours_ctx = &no,
+		.against = "5 ms",
+		.limit_ns = 5e6,
+		.goal = 1,
+		.before = partly_before,
+		.before_ctx = &no,
 		.iters = 1},
 	{.name = "512 faults on demand",
 		.ours = demand_ours,

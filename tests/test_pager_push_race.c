@@ -262,6 +262,100 @@ static void nothing_is_pushed_through_a_discard(void **state)
 	}
 }
 
+/* ---- told what need not be brought ---- */
+
+static void check_dropped(unsigned int nr, uint64_t first, uint64_t pages)
+{
+	assert_int_equal(nr_told, nr);
+	assert_int_equal(told[nr - 1].kind, GM_PAGER_DROPPED);
+	assert_int_equal(told[nr - 1].code, 0);
+	assert_int_equal(told[nr - 1].area, m.area);
+	assert_int_equal(told[nr - 1].off, first * PAGE);
+	assert_int_equal(told[nr - 1].len, pages * PAGE);
+}
+
+static void what_is_given_back_unseen_is_told(void **state)
+{
+	uint64_t nr;
+
+	(void)state;
+	for (uint32_t tell = 0; tell < 2; tell++) {
+		map_sort(PRIVATE);
+		start_pager_with(
+			m.len, (struct gm_pager_opts){.flags = tell * GM_PAGER_TELL_DROPPED});
+		assert_ok(gm_pager_add_range(pager, m.at, m.len,
+			AREA(.source = source, .flags = GM_PAGER_EVENTS), &m.area, &err));
+		assert_int_equal(push(0, 8, &nr), 0);
+		start_stepping();
+		/* All of it was there; half of it; a part of it has moved. */
+		assert_int_equal(madvise(m.at, 4 * PAGE, MADV_DONTNEED), 0);
+		assert_true(has_zeros(m.at, PAGE));
+		assert_int_equal(nr_told, 0);
+		assert_int_equal(madvise(m.at + 6 * PAGE, 4 * PAGE, MADV_DONTNEED), 0);
+		assert_true(has_zeros(m.at + 6 * PAGE, PAGE));
+		if (tell) {
+			wait_told(1);
+			check_dropped(1, 6, 4);
+		}
+		/* Once. */
+		assert_int_equal(madvise(m.at + 6 * PAGE, 4 * PAGE, MADV_DONTNEED), 0);
+		assert_int_equal(munmap(m.at + 20 * PAGE, 4 * PAGE), 0);
+		assert_ptr_equal(mmap(m.at + 20 * PAGE, 4 * PAGE, PROT_READ | PROT_WRITE,
+					 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			m.at + 20 * PAGE);
+		assert_int_equal(madvise(m.at + 16 * PAGE, 12 * PAGE, MADV_DONTNEED), 0);
+		assert_true(is_of_source(28, 1));
+		if (tell) {
+			wait_told(3);
+			assert_int_equal(told[1].off, 16 * PAGE);
+			assert_int_equal(told[1].len, 4 * PAGE);
+			check_dropped(3, 24, 4);
+		}
+		stop_stepping();
+		assert_int_equal(nr_told, tell ? 3 : 0);
+		end();
+	}
+}
+
+static void discards_of_a_space_are_told(void **state)
+{
+	(void)state;
+	for (int shared = 0; shared < 2; shared++) {
+		struct gm_region_info info = {.size = sizeof(info)};
+		struct gm_space *space;
+		uint64_t id;
+		uint64_t nr;
+
+		m.len = MIB(2);
+		m.page = PAGE;
+		m.data = map_anon(m.len);
+		start_pager_with(m.len, (struct gm_pager_opts){.flags = GM_PAGER_TELL_DROPPED});
+		assert_ok(
+			gm_space_create(GM_OPTS(gm_space_opts, .gpa_limit = GIB(1)), &space, &err));
+		assert_ok(gm_space_add(space,
+			GM_OPTS(gm_region_desc, .backing = GM_OPTS(gm_block_opts, .len = m.len,
+							.flags = shared ? GM_BLOCK_SHARE : 0)),
+			&id, &err));
+		assert_int_equal(gm_space_region(space, id, &info), 0);
+		m.at = info.hva;
+		assert_ok(gm_pager_add_space(
+			pager, space, 0, m.len, AREA(.source = source), &m.area, &err));
+		assert_int_equal(push(0, 8, &nr), 0);
+		assert_ok(gm_discard(space, 0, 4 * PAGE, GM_DISCARD_NOW, 0, NULL, &err));
+		assert_int_equal(nr_told, 0);
+		assert_ok(gm_discard(space, 6 * PAGE, 8 * PAGE, GM_DISCARD_NOW, 0, NULL, &err));
+		check_dropped(1, 6, 8);
+		if (!shared) {
+			assert_ok(
+				gm_discard(space, 14 * PAGE, PAGE, GM_DISCARD_LAZY, 0, NULL, &err));
+			check_dropped(2, 14, 1);
+		}
+		stop_pager();
+		gm_space_destroy(space);
+		munmap(m.data, m.len);
+	}
+}
+
 /* Poison that is refused comes later. */
 static void poison_is_parked_too(void **state)
 {
@@ -407,6 +501,8 @@ int main(void)
 		cmocka_unit_test(a_refusal_behind_the_write_is_told),
 		cmocka_unit_test(what_was_given_back_is_not_pushed),
 		cmocka_unit_test(nothing_is_pushed_through_a_discard),
+		cmocka_unit_test(what_is_given_back_unseen_is_told),
+		cmocka_unit_test(discards_of_a_space_are_told),
 		cmocka_unit_test(poison_is_parked_too),
 		cmocka_unit_test(pushes_race_with_faults_and_discards),
 	};

@@ -40,8 +40,9 @@ enum gm_pager_wait {
 enum gm_pager_kind {
 	GM_PAGER_POISONED = 1, /* a source failed: whoever touches these bytes gets SIGBUS */
 	GM_PAGER_STUCK, /* the kernel refuses: somebody who changes the mapping does not go on. It is tried on */
-	GM_PAGER_ENDED, /* the process that had the memory is gone */
-	GM_PAGER_STRAY, /* a fault where no area is; it was poisoned */
+	GM_PAGER_ENDED,   /* the process that had the memory is gone */
+	GM_PAGER_STRAY,   /* a fault where no area is; it was poisoned */
+	GM_PAGER_DROPPED, /* given back, absent pages among them: zeros, which nobody has to bring */
 };
 
 /**
@@ -65,11 +66,12 @@ struct gm_pager_event {
 /* gm_pager_opts.flags: @journal is where what was read from userfaultfds is kept until it has been applied. */
 #define GM_PAGER_JOURNAL 0x1u
 #define GM_PAGER_JOURNAL_LEN 4096u /* bytes of it */
+#define GM_PAGER_TELL_DROPPED 0x2u /* GM_PAGER_DROPPED is told */
 
 /**
  * struct gm_pager_opts - a pager; zero means default
  * @size:        sizeof(struct gm_pager_opts)
- * @flags:       GM_PAGER_JOURNAL
+ * @flags:       GM_PAGER_JOURNAL, GM_PAGER_TELL_DROPPED
  * @requests:    under way at once with sources that wait, 1 to 4096; default 16
  * @request_len: bytes of one, and of an installation, at most; a power of two, 64 KiB to 1 GiB; default 2 MiB. Pages
  *               of an area that is copied into are not larger
@@ -79,8 +81,8 @@ struct gm_pager_event {
  * @stuck_after: tries until GM_PAGER_STUCK is told; default 8
  * @wait:        enum gm_pager_wait
  * @spin_ns:     100 ns to 1 s; default 50 us
- * @told:        optional: called in threads that step or resolve, several at once, with no lock held,
- *               maybe after the page was resolved
+ * @told:        optional: called in threads that step, resolve, give up or discard, several at once, with none of the
+ *               pager's locks held, maybe after the page was resolved
  * @ctx:         passed to it
  * @journal:     borrowed, mapped: a file of zeros for whoever takes over, or that of a pager that is gone: what it had
  *               read and not applied is applied by the first step. All userfaultfds are added in the same order
@@ -252,8 +254,7 @@ GM_API int gm_pager_add_space(struct gm_pager *pager, struct gm_space *space, ui
  * @ret_uffd: number for gm_pager_add_mapping()
  * @err:   optional
  *
- * Return: 0, -EINVAL, -ENOMEM, or what a system call failed with.
- * Threads: any. Since: 0.1.
+ * Return: 0, -EINVAL, -ENOMEM, or what a system call failed with. Threads: any. Since: 0.1.
  */
 GM_API int gm_pager_add_uffd(
 	struct gm_pager *pager, int uffd, int32_t pid, uint64_t *ret_uffd, struct gm_error *err);

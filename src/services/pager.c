@@ -19,7 +19,7 @@ static int check(struct gm_pager_opts *opts, struct gm_error *err)
 {
 	if (opts->request_len == 0)
 		opts->request_len = 2u << 20;
-	if ((opts->flags & ~GM_PAGER_JOURNAL) || opts->reserved ||
+	if ((opts->flags & ~(GM_PAGER_JOURNAL | GM_PAGER_TELL_DROPPED)) || opts->reserved ||
 		set_default(&opts->requests, 16, 1, 4096) ||
 		set_default(&opts->parked, 256, 16, 65536) ||
 		set_default(&opts->ranges, 1024, 1, 1u << 20) ||

@@ -91,6 +91,8 @@ struct pager_spot {
 	uint64_t nr;    /* pages */
 	uint64_t first; /* page of the area */
 	struct pager_area *area;
+	uint64_t dropped; /* what the last event dropped, pages of the area: to be told */
+	uint64_t nr_dropped;
 };
 
 struct pager_uffd {
@@ -306,10 +308,10 @@ int gm_pager_go_on(const struct pager_run *run);
 int gm_pager_drain(struct pager_uffd *u);
 /* Events that were read by a pager that is gone, and not applied. */
 void gm_pager_replay(struct gm_pager *pager);
-/* With the userfaultfd's lock: pages that are zeros from now on; and what lies in a range, stretch by stretch. */
-void gm_pager_removed(struct pager_area *area, uint64_t first, uint64_t nr);
-void gm_pager_each(struct pager_uffd *u, uint64_t start, uint64_t len,
-	void (*fn)(struct pager_area *area, uint64_t first, uint64_t nr));
+/* With the userfaultfd's lock: pages that are zeros from now on. Returns how many were absent. */
+uint64_t gm_pager_removed(struct pager_area *area, uint64_t first, uint64_t nr);
+/* Without it: some of these were, and the embedder wants to know. */
+void gm_pager_tell_dropped(struct pager_area *area, uint64_t first, uint64_t nr);
 /* The page at an address; false: it is in no area. */
 bool gm_pager_want(struct pager_uffd *u, uint64_t addr, struct pager_run *ret);
 

@@ -17,11 +17,11 @@
 
 /* ---- given back ---- */
 
-void gm_pager_removed(struct pager_area *area, uint64_t first, uint64_t nr)
+uint64_t gm_pager_removed(struct pager_area *area, uint64_t first, uint64_t nr)
 {
-	const uint32_t settled = PAGER_IN(GM_PAGE_ABSENT) | PAGER_IN(GM_PAGE_FILLED) |
-				 PAGER_IN(GM_PAGE_PRESENT) | PAGER_IN(GM_PAGE_POISONED) |
-				 PAGER_IN(GM_PAGE_LOST);
+	const uint32_t settled = PAGER_IN(GM_PAGE_FILLED) | PAGER_IN(GM_PAGE_PRESENT) |
+				 PAGER_IN(GM_PAGE_POISONED) | PAGER_IN(GM_PAGE_LOST);
+	uint64_t absent;
 
 	/* What was written to the file and not yet seen may be younger than the hole. */
 	for (uint64_t at = 0; area->file && at < nr; at++) {
@@ -31,40 +31,81 @@ void gm_pager_removed(struct pager_area *area, uint64_t first, uint64_t nr)
 				area->fd_off + (first + at) * area->page, area->page);
 	}
 	/* Absent pages first: they are claimed without the lock, and what is claimed until then is dropped. */
+	absent = gm_pagestate_turn(
+		area->states, first, nr, PAGER_IN(GM_PAGE_ABSENT), GM_PAGE_REMOVED);
 	gm_pagestate_turn(area->states, first, nr, settled, GM_PAGE_REMOVED);
-	gm_pagestate_turn(area->states, first, nr, PAGER_IN(GM_PAGE_LOADING), GM_PAGE_DROPPED);
+	return absent + gm_pagestate_turn(area->states, first, nr, PAGER_IN(GM_PAGE_LOADING),
+				GM_PAGE_DROPPED);
 }
 
-void gm_pager_each(struct pager_uffd *u, uint64_t start, uint64_t len,
-	void (*fn)(struct pager_area *area, uint64_t first, uint64_t nr))
+void gm_pager_tell_dropped(struct pager_area *area, uint64_t first, uint64_t nr)
+{
+	struct gm_pager *pager = area->uffd->pager;
+	struct pager_run run = {.area = area, .first = first, .nr = nr};
+
+	if (pager->opts.flags & GM_PAGER_TELL_DROPPED)
+		gm_pager_tell(pager, GM_PAGER_DROPPED, 0, &run, 0);
+}
+
+/* What an event has dropped is noted in the spots, as nobody is told with the lock held. */
+static void tell_noted(struct pager_uffd *u)
+{
+	bool more = u->pager->opts.flags & GM_PAGER_TELL_DROPPED;
+
+	for (size_t i = 0; more; i++) {
+		struct pager_spot spot = {.nr_dropped = 0};
+
+		pthread_rwlock_wrlock(&u->lock);
+		more = i < u->nr_spots;
+		if (more) {
+			spot = u->spots[i];
+			u->spots[i].nr_dropped = 0;
+		}
+		pthread_rwlock_unlock(&u->lock);
+		if (spot.nr_dropped)
+			gm_pager_tell_dropped(spot.area, spot.dropped, spot.nr_dropped);
+	}
+}
+
+/* With the lock: what lies in a range, stretch by stretch. */
+static void each_part(struct pager_uffd *u, uint64_t start, uint64_t len,
+	void (*fn)(struct pager_spot *spot, uint64_t first, uint64_t nr))
 {
 	struct gm_range range;
 
 	if (len == 0 || !gm_range_make(start, len, &range))
 		return;
 	for (size_t i = 0; i < u->nr_spots; i++) {
-		const struct pager_spot *spot = &u->spots[i];
+		struct pager_spot *spot = &u->spots[i];
 		struct gm_range part = {
 			spot->start, spot->start + (spot->nr * spot->area->page - 1)};
 		uint64_t page = spot->area->page;
 
 		if (gm_range_intersect(&part, &range, &part))
-			fn(spot->area, spot->first + (part.first - spot->start) / page,
+			fn(spot, spot->first + (part.first - spot->start) / page,
 				(part.last - spot->start) / page -
 					(part.first - spot->start) / page + 1);
 	}
 }
 
-static void on_remove(struct pager_area *area, uint64_t first, uint64_t nr)
+static void on_remove(struct pager_spot *spot, uint64_t first, uint64_t nr)
 {
+	struct pager_area *area = spot->area;
+
 	gm_pager_wp_lost(area, first, nr);
 	/* Of shared memory it may be page-table entries only: the file keeps its bytes. */
-	if (!area->shared || (area->flags & GM_PAGER_REMOVED_ZERO))
-		gm_pager_removed(area, first, nr);
+	if (area->shared && !(area->flags & GM_PAGER_REMOVED_ZERO))
+		return;
+	if (gm_pager_removed(area, first, nr)) {
+		spot->dropped = first;
+		spot->nr_dropped = nr;
+	}
 }
 
-static void on_unmap(struct pager_area *area, uint64_t first, uint64_t nr)
+static void on_unmap(struct pager_spot *spot, uint64_t first, uint64_t nr)
 {
+	struct pager_area *area = spot->area;
+
 	gm_pager_wp_lost(area, first, nr);
 	gm_pagestate_turn(area->states, first, nr,
 		PAGER_IN(GM_PAGE_ABSENT) | PAGER_IN(GM_PAGE_FILLED), GM_PAGE_LOST);
@@ -169,10 +210,10 @@ static bool apply(struct pager_uffd *u, const struct uffd_msg *msg)
 	pthread_rwlock_wrlock(&u->lock);
 	switch (msg->event) {
 	case UFFD_EVENT_REMOVE:
-		gm_pager_each(u, start, len, on_remove);
+		each_part(u, start, len, on_remove);
 		break;
 	case UFFD_EVENT_UNMAP:
-		gm_pager_each(u, start, len, on_unmap);
+		each_part(u, start, len, on_unmap);
 		gm_pager_spot_cut(u, start, len);
 		break;
 	case UFFD_EVENT_REMAP:
@@ -182,6 +223,8 @@ static bool apply(struct pager_uffd *u, const struct uffd_msg *msg)
 		break;
 	}
 	pthread_rwlock_unlock(&u->lock);
+	if (msg->event == UFFD_EVENT_REMOVE)
+		tell_noted(u);
 	return true;
 }
 

@@ -159,6 +159,7 @@ static void on_phase(
 	struct pager_area *area, const struct gm_discard_event *event, uint64_t first, uint64_t nr)
 {
 	struct pager_uffd *u = area->uffd;
+	uint64_t absent = 0;
 
 	pthread_rwlock_wrlock(&u->lock);
 	if (event->phase == GM_DISCARD_ASK) {
@@ -167,13 +168,15 @@ static void on_phase(
 		/* If it failed any of it may be gone: that is seen when it is touched. */
 		if (event->phase == GM_DISCARD_DONE && event->code == 0 &&
 			event->mode != GM_DISCARD_LAZY)
-			gm_pager_removed(area, first, nr);
+			absent = gm_pager_removed(area, first, nr);
 		else if (event->phase == GM_DISCARD_DONE && event->code == 0)
-			gm_pagestate_turn(
+			absent = gm_pagestate_turn(
 				area->states, first, nr, PAGER_IN(GM_PAGE_ABSENT), GM_PAGE_REMOVED);
 		u->is_held = false;
 	}
 	pthread_rwlock_unlock(&u->lock);
+	if (absent)
+		gm_pager_tell_dropped(area, first, nr);
 }
 
 /* Whoever saves them has not got these pages yet. */
