@@ -32,7 +32,7 @@
 #define LOW_AT UINT64_C(0)
 #define HIGH_AT GIB(4)
 #define STATE_TEXT "device state, opaque to whoever carries it"
-#define SECONDS 60u
+#define SECONDS 20u
 
 static struct gm_error err;
 
@@ -432,6 +432,20 @@ static inline bool until_told(struct move *m, int side, uint32_t tell, uint32_t 
 			show(m);
 			print_message("step: %d, %d; wrong page: %" PRIu64 "\n", m->step_rc[0],
 				m->step_rc[1], m->wrong);
+			return false;
+		}
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
+	return true;
+}
+
+static inline bool until_state(struct move *m, int side, uint32_t state)
+{
+	uint64_t end = seconds_now() + SECONDS;
+
+	while (m->states[side] != state) {
+		if (seconds_now() > end) {
+			show(m);
 			return false;
 		}
 		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);

@@ -41,13 +41,6 @@ static void moves_on_demand(void **ctx)
 	assert_int_equal(in.left, 0);
 }
 
-/* Pages that are given up are SIGBUS for who has no guard. */
-static int install_guard(void **ctx)
-{
-	(void)ctx;
-	return gm_guard_install();
-}
-
 /* ---- connections, memory, packing ---- */
 
 static void by_any_connections(void **ctx)
@@ -105,7 +98,6 @@ static void of_any_memory(void **ctx)
 
 		o.out.way = i / 5 ? GM_MIGRATE_OUT_POSTCOPY : GM_MIGRATE_OUT_STOP;
 		o.out.rate = i / 5 ? MIB(32) : 0;
-		print_message("kind %u %u\n", i%5, i/5);
 		move_well(o, &out, &in);
 		assert_true(i / 5 == 0 || in.requests > 0);
 	}
@@ -117,9 +109,9 @@ static void a_large_state(void **ctx)
 	struct gm_migrate_stats in;
 
 	(void)ctx;
-	move_well((struct move_opts){.low = MIB(1),
-			  .state_len = MIB(3) + 17,
-			  .out.way = GM_MIGRATE_OUT_STOP},
+	move_well(
+		(struct move_opts){
+			.low = MIB(1), .state_len = MIB(3) + 17, .out.way = GM_MIGRATE_OUT_STOP},
 		&out, &in);
 	assert_true(in.wire > MIB(3));
 }
@@ -131,6 +123,7 @@ static void rounds_turn_to_demand(void **ctx)
 	struct gm_migrate_stats in;
 
 	(void)ctx;
+	assert_true(support_pool(21, 16));
 	for (uint32_t i = 0; i < KINDS; i++) {
 		struct move_opts o = {.kind = (enum kind)i, .low = MIB(4), .high = MIB(12)};
 
@@ -230,7 +223,9 @@ static void the_line_is_cut_in_a_round(void **ctx)
 	until_round(m, 1);
 	assert_int_equal(shutdown(m->pairs[1], SHUT_RDWR), 0);
 	assert_true(until_told(m, 1, GM_MIGRATE_TOLD_FAILED, 1));
-	assert_int_equal(m->states[1], GM_MIGRATE_IS_FAILED);
+	/* By control, if that was quicker. */
+	assert_true(
+		m->states[1] == GM_MIGRATE_IS_FAILED || m->states[1] == GM_MIGRATE_IS_CANCELLED);
 	check_stayed(m, GM_MIGRATE_IS_FAILED);
 }
 
@@ -348,6 +343,8 @@ static void cut_and_resumed(void **ctx)
 			assert_int_equal(gm_migrate_in_destroy(m->in), -EBUSY);
 			assert_int_equal(gm_migrate_out_cancel(m->out, 0), -EINVAL);
 			assert_int_equal(gm_migrate_out_resume(m->out), 0);
+			assert_true(until_state(m, 0, GM_MIGRATE_IS_POSTCOPY));
+			assert_true(until_state(m, 1, GM_MIGRATE_IS_POSTCOPY));
 		}
 		assert_true(until_told(m, 0, GM_MIGRATE_TOLD_ENDED, 1));
 		assert_int_equal(gm_migrate_in_stats(m->in, &in), 0);
@@ -387,6 +384,7 @@ static void given_up(void **ctx)
 	}
 	assert_int_equal(pages, m->pages_lost);
 	/* Each page is right, or poisoned: never zeros. */
+	assert_int_equal(gm_guard_install(), 0);
 	for (uint64_t page = 0; page < m->pages; page++) {
 		const struct gm_view *view = gm_reader_enter(m->readers[1]);
 		uint64_t gpa = gpa_of(m, page) + page % 500 * 8;
@@ -398,6 +396,7 @@ static void given_up(void **ctx)
 		if (rc ? !lost : lost || value != word_of(page, m->truth[page]))
 			fail_msg("page %" PRIu64 ": %d", page, rc);
 	}
+	assert_int_equal(gm_guard_remove(), 0);
 	/* Who asks is told. */
 	assert_int_equal(gm_migrate_out_resume(m->out), 0);
 	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_FAILED, 1));
@@ -564,5 +563,5 @@ int main(int argc, char **argv)
 
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
-	return cmocka_run_group_tests(tests, install_guard, NULL);
+	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -250,6 +250,7 @@ static bool do_send(struct gm_migrate_in *in, const struct gm_migrate_action *a,
 {
 	struct gm_migrate_link *link = in->lines.slots[a->slot];
 	bool up = in->machine.line.open >> a->slot & 1;
+	bool moved;
 	int rc;
 
 	if (!link)
@@ -263,6 +264,9 @@ static bool do_send(struct gm_migrate_in *in, const struct gm_migrate_action *a,
 	if (gm_migrate_conn_sends(link->conn))
 		return false;
 	rc = say(in, link, a);
+	/* At once: the next may be for the same connection. */
+	if (!rc)
+		rc = gm_migrate_lines_flush(&in->lines, link, &moved);
 	if (rc)
 		lose(in, link, rc, NULL, now);
 	return true;
@@ -442,8 +446,9 @@ static bool hear_link(struct gm_migrate_in *in, struct gm_migrate_link *link, ui
 	uint32_t turns = 0;
 	bool some = false;
 
-	while (link->conn && !link->leaving && !link->held && (link->readable || link->again) &&
-		hear(in, link, now)) {
+	/* Actions may be about the last message: while one waits no other takes its place. */
+	while (link->conn && !link->leaving && !link->held && !in->has_action &&
+		(link->readable || link->again) && hear(in, link, now)) {
 		some = true;
 		actions(in, now);
 		if (link->conn && link->opened && push(in, link, now))

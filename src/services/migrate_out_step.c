@@ -194,6 +194,7 @@ static int say(
 static bool do_send(struct gm_migrate_out *out, const struct gm_migrate_action *a, uint64_t now)
 {
 	struct gm_migrate_link *link = out->lines.slots[a->slot];
+	bool moved;
 	int rc;
 
 	if (!link)
@@ -209,6 +210,8 @@ static bool do_send(struct gm_migrate_out *out, const struct gm_migrate_action *
 		out->loads[a->slot].done < out->loads[a->slot].place.nr)
 		return false;
 	rc = say(out, link, a);
+	if (!rc)
+		rc = gm_migrate_lines_flush(&out->lines, link, &moved);
 	if (rc) {
 		lose(out, link, rc, NULL, now);
 		return true;
