@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fuzz_migrate_conn.c - any bytes, in pieces of any size and with descriptors at any place, as what a connection of a
- * migration reads. What comes out lies within its bounds and is the same bytes when the other end says it; nothing is
- * read beyond a message; descriptors are closed.
+ * fuzz_migrate_conn.c - any bytes, in pieces of any size and with descriptors at any place, as what a connection of
+ * a migration reads. What comes out lies within its bounds and is the same bytes when the other end says it;
+ * nothing is read beyond a message; descriptors are closed.
  *
- * Calls of src/sys for sockets are replaced when the program is linked: bytes come from the input, and what is sent goes
- * into an array. The first byte says which end it is, and what is done besides (enum); the second which connection, and
- * features; the third how bytes are cut, the fourth with which call how many descriptors come.
+ * Calls of src/sys for sockets are replaced when the program is linked: bytes come from the input, and what is sent
+ * goes into an array. The first byte says which end it is, and what is done besides (enum); the second which
+ * connection, and features; the third how bytes are cut, the fourth with which call how many descriptors come.
  */
 #include <errno.h>
 #include <malloc.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_migrate_conn_bad.c - what a peer may do to a connection of a migration: bytes that are cut or changed, packed pages
- * that are not, descriptors that do not belong. It is refused, nothing is left behind, and no page is taken for another.
+ * test_migrate_conn_bad.c - what a peer may do to a connection of a migration: bytes that are cut or changed,
+ * packed pages that are not, descriptors that do not belong. It is refused, nothing is left behind, and no page is
+ * taken for another.
  */
 #include <errno.h>
 #include <stdlib.h>

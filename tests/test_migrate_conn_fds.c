@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_migrate_conn_fds.c - descriptors on a connection of a migration: they come with a layout, as many as it says, and
- * with nothing else; what is not wanted is closed.
+ * test_migrate_conn_fds.c - descriptors on a connection of a migration: they come with a layout, as many as it
+ * says, and with nothing else; what is not wanted is closed.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -100,9 +100,9 @@ int gm_migrate_source_round(struct gm_migrate_source *s, uint64_t now);
 /* After DO_ROUND, or in a round, which ends there. DO_PAUSE follows. */
 int gm_migrate_source_switch(struct gm_migrate_source *s, enum gm_migrate_switch how, uint64_t now);
 /*
- * It is paused: pages that it wrote since the last round began are set in @todo, besides what is there. If the rest goes
- * in post-copy, DISCARD names them: the caller sets all of a page of the region, of which the guest wrote a part. What is
- * not so is -EINVAL, and nothing has changed.
+ * It is paused: pages that it wrote since the last round began are set in @todo, besides what is there. If the rest
+ * goes in post-copy, DISCARD names them: the caller sets all of a page of the region, of which the guest wrote a
+ * part. What is not so is -EINVAL, and nothing has changed.
  */
 int gm_migrate_source_paused(struct gm_migrate_source *s, uint64_t now);
 /* Its state is written, @len bytes. */

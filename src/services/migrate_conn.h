@@ -42,8 +42,8 @@ int gm_migrate_conn_create(int fd, const struct gm_migrate_terms *terms,
 void gm_migrate_conn_free(struct gm_migrate_conn *c); /* closes; NULL is ignored */
 int gm_migrate_conn_fd(const struct gm_migrate_conn *c);
 /*
- * Which it is, once that and the terms but for regions are known: heads are judged by it. Control until then, and nothing
- * that follows a head is taken. Memory for its messages is made: -ENOMEM, and nothing has changed.
+ * Which it is, once that and the terms but for regions are known: heads are judged by it. Control until then, and
+ * nothing that follows a head is taken. Memory for its messages is made: -ENOMEM, and nothing has changed.
  */
 int gm_migrate_conn_is(struct gm_migrate_conn *c, uint32_t slot, uint32_t epoch);
 uint32_t gm_migrate_conn_slot(const struct gm_migrate_conn *c);
@@ -52,8 +52,9 @@ uint32_t gm_migrate_conn_epoch(const struct gm_migrate_conn *c);
 /* ---- what comes ---- */
 
 /*
- * Exactly @len bytes of an opening (at most 64), no more: 1: they are at *ret; 0: not all are there yet; -EPIPE: the end
- * before the first; -ECONNRESET: the end behind it; -EPROTO: descriptors came; or what recvmsg(2) failed with.
+ * Exactly @len bytes of an opening (at most 64), no more: 1: they are at *ret; 0: not all are there yet; -EPIPE:
+ * the end before the first; -ECONNRESET: the end behind it; -EPROTO: descriptors came; or what recvmsg(2) failed
+ * with.
  */
 int gm_migrate_conn_hear(struct gm_migrate_conn *c, size_t len, const uint8_t **ret);
 
@@ -67,10 +68,11 @@ struct gm_migrate_heard {
 };
 
 /*
- * Reads on, a head and 256 KiB of what follows at most: 1: *ret is a message; 0: not whole yet; -EAGAIN: nothing is there
- * to be read; -EPIPE: the end between two messages; -ECONNRESET: the end within one; -EPROTO: what cannot be; -EBADMSG: a
- * wrong sum, or bytes that do not unpack; -EMFILE: no room for descriptors; or what recvmsg(2) failed with. *ret_why: a
- * constant text with -EPROTO, -EBADMSG and -EMFILE, else NULL. After a failure but -EAGAIN each call has the same.
+ * Reads on, a head and 256 KiB of what follows at most: 1: *ret is a message; 0: not whole yet; -EAGAIN: nothing is
+ * there to be read; -EPIPE: the end between two messages; -ECONNRESET: the end within one; -EPROTO: what cannot be;
+ * -EBADMSG: a wrong sum, or bytes that do not unpack; -EMFILE: no room for descriptors; or what recvmsg(2) failed
+ * with. *ret_why: a constant text with -EPROTO, -EBADMSG and -EMFILE, else NULL. After a failure but -EAGAIN each
+ * call has the same.
  */
 int gm_migrate_conn_recv(
 	struct gm_migrate_conn *c, struct gm_migrate_heard *ret, const char **ret_why);
@@ -86,20 +88,20 @@ void gm_migrate_conn_put(struct gm_migrate_conn *c, const uint8_t *bytes, size_t
 int gm_migrate_conn_say(
 	struct gm_migrate_conn *c, uint32_t type, uint64_t number, const void *body, size_t len);
 /*
- * LAYOUT of the terms' regions, with @nr_fds descriptors in their order: borrowed until it is sent. 0, -ENOMEM, or -EINVAL:
- * not one for each region that comes so.
+ * LAYOUT of the terms' regions, with @nr_fds descriptors in their order: borrowed until it is sent. 0, -ENOMEM, or
+ * -EINVAL: not one for each region that comes so.
  */
 int gm_migrate_conn_say_layout(struct gm_migrate_conn *c, const int *fds, uint32_t nr_fds);
 /*
- * PAGES. @kind: GM_MIGRATE_RAW: @memory has place->nr pages that nobody changes, borrowed until it is sent; they are
- * packed if that was agreed on and makes them smaller by an eighth. GM_MIGRATE_ZEROS, GM_MIGRATE_LOST: NULL. Returns what
- * kind it became.
+ * PAGES. @kind: GM_MIGRATE_RAW: @memory has place->nr pages that nobody changes, borrowed until it is sent; they
+ * are packed if that was agreed on and makes them smaller by an eighth. GM_MIGRATE_ZEROS, GM_MIGRATE_LOST: NULL.
+ * Returns what kind it became.
  */
 uint32_t gm_migrate_conn_say_pages(struct gm_migrate_conn *c, uint64_t number,
 	const struct gm_migrate_place *place, uint32_t kind, const uint8_t *memory);
 /*
- * Sends on, @most bytes at most: 0: all of it; -EAGAIN: the socket is full, or @most was reached; -EPIPE, -ECONNRESET, or
- * what sendmsg(2) failed with. No SIGPIPE. *ret_sent: bytes, in any case.
+ * Sends on, @most bytes at most: 0: all of it; -EAGAIN: the socket is full, or @most was reached; -EPIPE,
+ * -ECONNRESET, or what sendmsg(2) failed with. No SIGPIPE. *ret_sent: bytes, in any case.
  */
 int gm_migrate_conn_flush(struct gm_migrate_conn *c, size_t most, size_t *ret_sent);
 
