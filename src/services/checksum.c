@@ -12,6 +12,10 @@
 #define XXH_INLINE_ALL 1
 #include <xxhash.h>
 
+#if GM_CHECKSUM_AVX2
+#include <sys/platform/x86.h>
+#endif
+
 #include "services/checksum.h"
 
 static int add_64(void *ctx, const void *data, size_t n)
@@ -72,7 +76,7 @@ bool gm_checksum_begin(struct gm_checksum_run *run)
 void gm_checksum_add(struct gm_checksum_run *run, const void *bytes, size_t len)
 {
 #if GM_CHECKSUM_AVX2
-	if (len >= WIDE_LEN && __builtin_cpu_supports("avx2")) {
+	if (len >= WIDE_LEN && CPU_FEATURE_ACTIVE(AVX2)) {
 		gm_checksum_add_avx2(run, bytes, len);
 		return;
 	}
