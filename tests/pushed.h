@@ -104,7 +104,7 @@ static inline bool pool(enum sort sort)
 /* Reads by instructions, or writes by a system call, in a thread. */
 struct reader {
 	pthread_t thread;
-	uint64_t page;
+	uint8_t *at;
 	bool by_call;
 	int pipe[2];
 	uint64_t word;
@@ -113,7 +113,7 @@ struct reader {
 static inline void *touch(void *arg)
 {
 	struct reader *r = arg;
-	uint8_t *at = m.at + r->page * m.page;
+	uint8_t *at = r->at;
 
 	if (r->by_call && write(r->pipe[1], at, 8) == 8)
 		return (void *)(intptr_t)(read(r->pipe[0], &r->word, 8) == 8);
@@ -125,7 +125,7 @@ static inline void *touch(void *arg)
 
 static inline void start_reader(struct reader *r, uint64_t page, bool by_call)
 {
-	*r = (struct reader){.page = page, .by_call = by_call};
+	*r = (struct reader){.at = m.at + page * m.page, .by_call = by_call};
 	assert_int_equal(pipe(r->pipe), 0);
 	assert_int_equal(pthread_create(&r->thread, NULL, touch, r), 0);
 }
