@@ -197,7 +197,7 @@ static void a_journal_that_cannot_be_mapped_is_refused(void **state)
 
 	(void)state;
 	assert_fails(gm_pager_create(&opts, &pager, &err), EBADF, "cannot be made");
-	opts.flags = 2;
+	opts.flags = 0x4u;
 	assert_fails(gm_pager_create(&opts, &pager, &err), EINVAL, "flag");
 }
 
