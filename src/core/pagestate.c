@@ -76,7 +76,11 @@ uint64_t gm_pagestate_turn(
 		/* Most words are whole and of one state. */
 		bool whole = n == GM_PAGESTATE_WORD && old == (old & 15) * EACH;
 
-		if (whole && from >> state_of(old, at) & 1) {
+		if (whole && !(from >> state_of(old, at) & 1)) {
+			done += n;
+			continue;
+		}
+		if (whole) {
 			new = to *EACH;
 			hits = n;
 		}
