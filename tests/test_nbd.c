@@ -246,6 +246,22 @@ static void a_server_that_comes_back_is_used_again(void **state)
 	}
 }
 
+/* Nothing has been heard of its end when the next request is sent: sending says it. */
+static void a_death_that_nobody_saw_is_seen_by_the_next_request(void **state)
+{
+	struct rng rng = {test_seed(64)};
+
+	(void)state;
+	NBDKIT("pattern", "64M");
+	assert_ok(OPEN(.connections = 4, .request_ms = UINT32_MAX));
+	many(&rng, NR);
+	stop_server();
+	NBDKIT("pattern", "64M");
+	many(&rng, 1);
+	gm_source_destroy(source);
+	stop_server();
+}
+
 static void one_that_does_not_is_an_error(void **state)
 {
 	struct rng rng = {test_seed(63)};
@@ -442,6 +458,7 @@ int main(void)
 		TEST(a_qcow2_image_is_served),
 		TEST(an_error_of_the_server_is_one),
 		TEST(a_server_that_comes_back_is_used_again),
+		TEST(a_death_that_nobody_saw_is_seen_by_the_next_request),
 		TEST(one_that_does_not_is_an_error),
 		TEST(another_export_in_its_place_is_refused),
 		TEST(a_server_that_says_nothing_is_lost),

@@ -97,6 +97,12 @@ static void listen_to(struct server *s, struct link *link)
 		link->fd = -1;
 }
 
+/* Sending may find it out too: libnbd takes a request all the same, and there is no file to wait for any more. */
+static bool is_gone(const struct link *link)
+{
+	return nbd_aio_is_dead(link->nbd) || nbd_aio_is_closed(link->nbd);
+}
+
 /* What was under way waits for another connection. */
 static void lose(struct server *s, struct link *link)
 {
@@ -118,7 +124,7 @@ static void connect_again(struct server *s, struct link *link)
 	link->nbd = gm_nbd_handle(false);
 	if (!link->nbd)
 		return;
-	if (nbd_aio_connect_uri(link->nbd, s->uri))
+	if (nbd_aio_connect_uri(link->nbd, s->uri) || is_gone(link))
 		lose(s, link);
 	else
 		listen_to(s, link);
@@ -165,7 +171,8 @@ static void ask(struct server *s, struct link *link, struct gm_source_read *read
 	put(&link->first, read);
 	link->nr++;
 	if (nbd_aio_pread(link->nbd, (char *)read->buf + p->at, p->piece, read->offset + p->at,
-		    (nbd_completion_callback){.callback = on_answer, .user_data = read}, 0) < 0)
+		    (nbd_completion_callback){.callback = on_answer, .user_data = read}, 0) < 0 ||
+		is_gone(link))
 		lose(s, link);
 	else
 		listen_to(s, link);
@@ -251,7 +258,7 @@ static void drive(struct server *s, struct link *link, uint32_t events)
 		rc = nbd_aio_notify_read(link->nbd);
 	else if ((way & LIBNBD_AIO_DIRECTION_WRITE) && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)))
 		rc = nbd_aio_notify_write(link->nbd);
-	lost = rc || nbd_aio_is_dead(link->nbd) || nbd_aio_is_closed(link->nbd);
+	lost = rc || is_gone(link);
 	found = answered(link);
 	if (!lost && !link->ready && nbd_aio_is_ready(link->nbd) > 0) {
 		link->ready = true;
