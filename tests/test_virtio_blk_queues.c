@@ -16,8 +16,9 @@
 
 #define QUEUES 3u
 #define NR 16u
-#define EACH 8u         /* requests at once */
-#define LEN KIB(4)      /* of one */
+#define EACH 8u    /* requests at once */
+#define LEN KIB(4) /* of one */
+#define WORDS (LEN / 8)
 #define ROOM (LEN + 64) /* of its buffers */
 #define PART KIB(64)    /* of the disk, for each queue */
 #define PATIENCE 60000  /* ms; nothing is measured */
@@ -125,6 +126,12 @@ static uint64_t buffers_of(const struct queue *u, size_t i)
 	return BUFFERS_AT + u->index * MIB(1) + i * ROOM;
 }
 
+/* One of the words that are written and read again. */
+static uint64_t word_of(const struct queue *u, size_t i, uint64_t version, uint64_t k)
+{
+	return version << 32 | u->index << 24 | i << 16 | k;
+}
+
 static void add_request(
 	const struct queue *u, const struct gm_view *view, size_t i, bool is_read, uint64_t version)
 {
@@ -133,12 +140,13 @@ static void add_request(
 	const struct gm_chain_elem elems[] = {{.gpa = at, .len = 16},
 		{.gpa = at + 64, .len = LEN, .flags = is_read ? GM_CHAIN_WRITE : 0},
 		{.gpa = at + 32, .len = 1, .flags = GM_CHAIN_WRITE}};
+	uint64_t words[WORDS];
 
 	must(gm_write_le64(view, at, !is_read) == 0 && gm_write_le64(view, at + 8, sector) == 0);
 	must(gm_write_u8(view, at + 32, 0xee) == 0);
-	for (uint64_t k = 0; k < LEN; k += 8)
-		must(gm_write_le64(view, at + 64 + k,
-			     is_read ? 0 : version << 32 | u->index << 24 | i << 16 | k) == 0);
+	for (uint64_t k = 0; k < WORDS; k++)
+		words[k] = is_read ? 0 : word_of(u, i, version, k);
+	must(gm_write(view, at + 64, words, LEN, NULL) == 0);
 	must(gm_virtq_driver_add(u->driver, view, elems, 3, 0, (void *)(i + 1)) == 0);
 }
 
@@ -146,14 +154,14 @@ static void check_request(const struct queue *u, const struct gm_view *view, siz
 	uint64_t version, uint32_t len)
 {
 	const uint64_t at = buffers_of(u, i);
-	uint64_t value;
+	uint64_t words[WORDS];
 	uint8_t status;
 
 	must(gm_read_u8(view, at + 32, &status) == 0 && status == 0);
 	must(len == (is_read ? LEN + 1 : 1));
-	for (uint64_t k = 0; is_read && k < LEN; k += 8)
-		must(gm_read_le64(view, at + 64 + k, &value) == 0 &&
-			value == (version << 32 | u->index << 24 | i << 16 | k));
+	must(gm_read(view, at + 64, words, LEN, NULL) == 0);
+	for (uint64_t k = 0; is_read && k < WORDS; k++)
+		must(words[k] == word_of(u, i, version, k));
 }
 
 static void *driver_of(void *arg)
