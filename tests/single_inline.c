@@ -102,6 +102,9 @@ typedef const struct single_at *at_t;
 	ORDERED(X, bits, bytes, RELEASE)                                                           \
 	ORDERED(X, bits, bytes, SEQ_CST)
 
+#ifdef MUTANT
+#define ALL MUTANT_WIDTH
+#else
 #define ALL(X)                                                                                     \
 	WIDTH(X, 8, 1)                                                                             \
 	WIDTH(X, 16, 2)                                                                            \
@@ -110,6 +113,7 @@ typedef const struct single_at *at_t;
 	ENDIAN(X, 16, 2)                                                                           \
 	ENDIAN(X, 32, 4)                                                                           \
 	ENDIAN(X, 64, 8)
+#endif
 
 #define AS_FUNCTION(kind, name, bits, swapped, ...) DEFINE(name, bits, __VA_ARGS__)
 #define AS_ENTRY(kind, name, bits, swapped, ...)                                                   \

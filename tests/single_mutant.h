@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * single_mutant.h - bad ways to touch guest memory, one for each MUTANT, in the place of those of
- * inline/guarded.h. What looks at machine code and what steps through it must find them.
+ * inline/guarded.h. What looks at machine code and what steps through it must find them. Only functions of the width that
+ * is bad are compiled: MUTANT_WIDTH.
  */
 #ifndef GM_TESTS_SINGLE_MUTANT_H
 #define GM_TESTS_SINGLE_MUTANT_H
@@ -10,6 +11,7 @@
 #include <string.h>
 
 #if MUTANT == 1 /* byte by byte */
+#define MUTANT_WIDTH(X) WIDTH(X, 32, 4)
 static inline int mutant(const void *ptr, uint32_t *ret, int order)
 {
 	const volatile uint8_t *from = ptr;
@@ -23,6 +25,7 @@ static inline int mutant(const void *ptr, uint32_t *ret, int order)
 #define gm_guarded_load_u32 mutant
 
 #elif MUTANT == 2 /* two halves */
+#define MUTANT_WIDTH(X) WIDTH(X, 64, 8)
 static inline int mutant(void *ptr, uint64_t value, int order)
 {
 	volatile gm_guest_u32 *to = ptr;
@@ -35,6 +38,7 @@ static inline int mutant(void *ptr, uint64_t value, int order)
 #define gm_guarded_store_u64 mutant
 
 #elif MUTANT == 3 /* a string instruction, which has an entry in the table */
+#define MUTANT_WIDTH(X) WIDTH(X, 32, 4)
 static inline __attribute__((always_inline)) int mutant(void *ptr, uint32_t value, int order)
 {
 	const void *from = &value;
@@ -52,6 +56,7 @@ static inline __attribute__((always_inline)) int mutant(void *ptr, uint32_t valu
 #define gm_guarded_store_u32 mutant
 
 #elif MUTANT == 4 /* wider than the number */
+#define MUTANT_WIDTH(X) WIDTH(X, 16, 2)
 static inline __attribute__((always_inline)) int mutant(const void *ptr, uint16_t *ret, int order)
 {
 	uint32_t wide = 0;
@@ -63,6 +68,7 @@ static inline __attribute__((always_inline)) int mutant(const void *ptr, uint16_
 #define gm_guarded_load_u16 mutant
 
 #elif MUTANT == 5 /* whatever the C library thinks right */
+#define MUTANT_WIDTH(X) WIDTH(X, 64, 8)
 static inline int mutant(const void *ptr, uint64_t *ret, int order)
 {
 	void *(*volatile copy)(void *, const void *, size_t) = memcpy;
@@ -74,6 +80,7 @@ static inline int mutant(const void *ptr, uint64_t *ret, int order)
 #define gm_guarded_load_u64 mutant
 
 #elif MUTANT == 6 /* twice */
+#define MUTANT_WIDTH(X) WIDTH(X, 64, 8)
 static inline __attribute__((always_inline)) int mutant(const void *ptr, uint64_t *ret, int order)
 {
 	return gm_guarded_load_u64(ptr, ret, order) && gm_guarded_load_u64(ptr, ret, order);
@@ -81,6 +88,7 @@ static inline __attribute__((always_inline)) int mutant(const void *ptr, uint64_
 #define gm_guarded_load_u64 mutant
 
 #elif MUTANT == 7 /* one instruction, but one without an entry in the table */
+#define MUTANT_WIDTH(X) WIDTH(X, 32, 4)
 static inline int mutant(void *ptr, uint32_t value, int order)
 {
 	(void)order;
@@ -90,6 +98,7 @@ static inline int mutant(void *ptr, uint32_t value, int order)
 #define gm_guarded_store_u32 mutant
 
 #elif MUTANT == 8 /* single, but in no order */
+#define MUTANT_WIDTH(X) WIDTH(X, 32, 4)
 static inline __attribute__((always_inline)) int mutant(void *ptr, uint32_t value, int order)
 {
 	(void)order;
