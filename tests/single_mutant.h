@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * single_mutant.h - bad ways to touch guest memory, one for each MUTANT, in the place of those of
- * inline/guarded.h. What looks at machine code and what steps through it must find them. Only functions of the width that
- * is bad are compiled: MUTANT_WIDTH.
+ * inline/guarded.h. What looks at machine code and what steps through it must find them. Only functions of
+ * the width that is bad are compiled: MUTANT_WIDTH.
  */
 #ifndef GM_TESTS_SINGLE_MUTANT_H
 #define GM_TESTS_SINGLE_MUTANT_H

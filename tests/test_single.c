@@ -3,7 +3,8 @@
  * test_single.c - an aligned number of guest memory is read, written or changed by one instruction, which
  * touches nothing else: by every function, in every sort of memory, seen by stepping through the accesses.
  *
- * test_single [FILE [LEAST]]: with single_inline.c as a shared object, compiled in some other way, which has so many accesses.
+ * test_single [FILE [LEAST]]: with single_inline.c as a shared object, compiled in some other way, which has at
+ * least so many accesses.
  */
 #include <dlfcn.h>
 #include <errno.h>
