@@ -39,6 +39,9 @@
 #include <guestmem/mapped_ram.h>
 #include <guestmem/memfile.h>
 #include <guestmem/memmap.h>
+#include <guestmem/migrate.h>
+#include <guestmem/migrate_in.h>
+#include <guestmem/migrate_out.h>
 #include <guestmem/nbd.h>
 #include <guestmem/object.h>
 #include <guestmem/pager.h>
