@@ -47,8 +47,9 @@ struct move_opts {
 	uint64_t low; /* bytes of the two regions */
 	uint64_t high;
 	bool tcp;
-	bool idle; /* the guest writes nothing */
-	bool slow; /* it waits between writes, at the destination */
+	bool idle;  /* the guest writes nothing */
+	bool slow;  /* it waits between writes, at the destination */
+	bool still; /* it does nothing at all there */
 	uint64_t state_len;
 	struct gm_migrate_out_opts out;
 	struct gm_migrate_in_opts in;
@@ -82,6 +83,7 @@ struct move {
 	int pairs[64]; /* the source's ends, to be cut; the destination's */
 	int peers[64];
 	void (*at_handed)(struct move *m); /* in the thread that steps the destination */
+	void (*at_load)(struct move *m);
 	_Atomic uint32_t nr_pairs;
 	uint64_t pages_lost;
 	int prepare_rc;
@@ -171,7 +173,8 @@ static inline void *be_guest(void *ctx)
 			gm_migrate_out_paused(m->out, 0);
 			continue;
 		}
-		if (where == NOWHERE || (m->o.idle && where == AT_SOURCE)) {
+		if (where == NOWHERE || (m->o.idle && where == AT_SOURCE) ||
+			(m->o.still && where == AT_DESTINATION)) {
 			sched_yield();
 			continue;
 		}
@@ -300,6 +303,8 @@ static inline void on_load(void *ctx, const void *data, size_t len)
 	struct move *m = ctx;
 
 	m->state_right = len == m->o.state_len && memcmp(data, m->state, len) == 0;
+	if (m->at_load)
+		m->at_load(m);
 	gm_migrate_in_loaded(m->in, m->load_rc, m->load_rc ? "the test does not load it" : NULL);
 }
 

@@ -185,9 +185,10 @@ GM_API int gm_migrate_in_give_up(struct gm_migrate_in *in, int rc);
  * gm_migrate_in_pager() - who brings missing pages
  * @in: borrowed
  *
- * For userfaultfds of other processes that have the same memory: gm_pager_add_uffd() and gm_pager_add_mapping(), with
- * gm_migrate_in_source() as the source. Return: the pager, borrowed until @in is destroyed; NULL before @load and
- * without post-copy. Threads: any. Since: 0.1.
+ * For other processes that have the same memory, such as devices: their userfaultfds are added while the state is loaded,
+ * by gm_pager_add_uffd() and gm_pager_add_mapping(), with gm_migrate_in_source() as the source and GM_PAGER_COPY as the
+ * way, and no other: a page that one of them has written is never written again. Return: the pager, borrowed until @in
+ * is destroyed; NULL before @load and without post-copy. Threads: any. Since: 0.1.
  */
 GM_API struct gm_pager *gm_migrate_in_pager(const struct gm_migrate_in *in);
 
@@ -195,7 +196,7 @@ GM_API struct gm_pager *gm_migrate_in_pager(const struct gm_migrate_in *in);
  * gm_migrate_in_source() - the guest's memory as a source: regions in a row, in the order of the layout
  * @in: borrowed
  *
- * What has come is read from memory, the rest is asked for. Return: the source, borrowed until @in is destroyed; NULL as
+ * What has come is read from the file behind it (memory without one is -EIO), the rest is asked for. Return: the source, borrowed until @in is destroyed; NULL as
  * above. Threads: any. Since: 0.1.
  */
 GM_API struct gm_source *gm_migrate_in_source(const struct gm_migrate_in *in);

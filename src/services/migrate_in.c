@@ -151,6 +151,7 @@ int gm_migrate_in_create(const struct gm_migrate_in_opts *opts, const struct gm_
 	}
 	pthread_mutex_init(&in->drops_lock, NULL);
 	in->source_fd = -1;
+	in->others_fd = -1;
 	in->opts.size = sizeof(in->opts);
 	rc = opts ? gm_opts_copy(&in->opts, sizeof(in->opts), opts, sizeof(opts->size)) : 0;
 	/* Whatever becomes of it: what is freed is a reference. */
@@ -283,7 +284,7 @@ struct gm_pager *gm_migrate_in_pager(const struct gm_migrate_in *in)
 
 struct gm_source *gm_migrate_in_source(const struct gm_migrate_in *in)
 {
-	return in->source;
+	return in->others;
 }
 
 /* The first run of lost pages from a bit on, as addresses within a region. */

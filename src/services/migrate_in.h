@@ -6,6 +6,7 @@
  *   migrate_in_step.c   one step: connections, messages, what the machine wants done
  *   migrate_in_store.c  the layout, and pages into memory that nobody uses yet
  *   migrate_in_later.c  pages that come on demand
+ *   migrate_in_others.c the same for other processes that have the memory
  */
 #ifndef GM_SERVICES_MIGRATE_IN_H
 #define GM_SERVICES_MIGRATE_IN_H
@@ -101,8 +102,11 @@ struct gm_migrate_in {
 	struct in_area *areas;
 	size_t nr_areas;
 	struct gm_source_read *reads; /* that wait; linked by own[0] */
+	struct gm_source *others;     /* for mappings of other processes */
+	struct gm_source_read *others_reads;
 	struct in_part *parts;
-	int source_fd; /* an eventfd: some read is done that nobody stepped for */
+	int source_fd; /* eventfds that never strike: reads are done by who steps */
+	int others_fd;
 	pthread_mutex_t drops_lock;
 	struct gm_range drops[IN_DROPS]; /* bits */
 	uint32_t nr_drops;
@@ -135,8 +139,18 @@ int gm_migrate_in_push(struct gm_migrate_in *in, struct in_store *store, const u
 /* These are there, or lost: who waits for them is told. */
 void gm_migrate_in_complete(struct gm_migrate_in *in, const struct gm_range *bits);
 void gm_migrate_in_lose(struct gm_migrate_in *in, const struct gm_migrate_place *place);
+/* Somebody waits for these. */
+void gm_migrate_in_want(struct gm_migrate_in *in, struct gm_range *bits);
+/* Bytes of pages that are there, from the file behind them: -EIO if there is none. */
+int gm_migrate_in_read_there(
+	const struct gm_migrate_in *in, const struct gm_range *bits, uint8_t *to);
 /* The pager, and what it was told. */
 int gm_migrate_in_later(struct gm_migrate_in *in, uint64_t now);
 void gm_migrate_in_disarm(struct gm_migrate_in *in);
+
+/* ---- migrate_in_others.c ---- */
+int gm_migrate_in_others_open(struct gm_migrate_in *in);
+/* Reads that can be done; or all of them, with an error. */
+void gm_migrate_in_others(struct gm_migrate_in *in, bool fail);
 
 #endif

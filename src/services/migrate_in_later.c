@@ -44,7 +44,8 @@ static const struct in_piece *piece_at(const struct gm_migrate_in *in, uint64_t 
 }
 
 /* Of pages that are there, for another mapping of them. Touching ours could wait for this very thread. */
-static int read_there(const struct gm_migrate_in *in, const struct gm_range *bits, uint8_t *to)
+int gm_migrate_in_read_there(
+	const struct gm_migrate_in *in, const struct gm_range *bits, uint8_t *to)
 {
 	for (uint64_t bit = bits->first; bit <= bits->last; bit++) {
 		const struct in_piece *piece = piece_at(in, bit);
@@ -99,19 +100,32 @@ static int source_extent(void *ctx, uint64_t offset, struct gm_source_extent *ex
 	return 0;
 }
 
+/* What it cannot be asked for has been given up: poisoned by who did that. */
+void gm_migrate_in_want(struct gm_migrate_in *in, struct gm_range *bits)
+{
+	struct gm_migrate_place place;
+	uint64_t now = gm_sys_now_ns();
+	bool more;
+
+	do {
+		more = gm_migrate_map_cut(&in->map, bits, UINT32_MAX, &place);
+		(void)gm_migrate_destination_fault(&in->machine, &place, now);
+	} while (more);
+	in->lines.busy = true;
+}
+
 static int source_start(void *ctx, struct gm_source_read *read)
 {
 	struct gm_migrate_in *in = ctx;
 	struct gm_range bits = bits_of(read);
 	struct gm_range rest = bits;
-	struct gm_migrate_place place;
 	struct gm_range run;
 	int rc;
 
 	if (gm_bits_next(in->machine.lost, bits.first, bits.last, &run))
 		return -EIO;
 	if (gm_bits_all(in->machine.have, &bits)) {
-		rc = read_there(in, &bits, read->buf);
+		rc = gm_migrate_in_read_there(in, &bits, read->buf);
 		if (!rc)
 			read->done(read, 0);
 		return rc;
@@ -120,11 +134,7 @@ static int source_start(void *ctx, struct gm_source_read *read)
 	read->own[0] = (uintptr_t)in->reads;
 	read->own[1] = gm_sys_now_ns();
 	in->reads = read;
-	/* What it cannot be asked for has been given up: poisoned by who did that. */
-	while (gm_migrate_map_cut(&in->map, &rest, UINT32_MAX, &place))
-		(void)gm_migrate_destination_fault(&in->machine, &place, read->own[1]);
-	(void)gm_migrate_destination_fault(&in->machine, &place, read->own[1]);
-	in->lines.busy = true;
+	gm_migrate_in_want(in, &rest);
 	return 0;
 }
 
@@ -464,7 +474,9 @@ static int make_source(struct gm_migrate_in *in)
 	};
 
 	in->source_fd = gm_sys_eventfd();
-	return in->source_fd < 0 ? in->source_fd : gm_source_create(&ops, &in->source, NULL);
+	if (in->source_fd < 0)
+		return in->source_fd;
+	return gm_source_create(&ops, &in->source, NULL);
 }
 
 static int make_pager(struct gm_migrate_in *in)
@@ -589,6 +601,8 @@ int gm_migrate_in_arm(struct gm_migrate_in *in, const char **ret_why)
 	in->areas = gm_sys_alloc_array(in->nr_pieces, sizeof(*in->areas));
 	rc = in->areas ? make_source(in) : -ENOMEM;
 	if (!rc)
+		rc = gm_migrate_in_others_open(in);
+	if (!rc)
 		rc = make_pager(in);
 	for (size_t i = 0; !rc && i < in->nr_pieces; i++) {
 		struct gm_range first = {in->pieces[i].first, in->pieces[i].first};
@@ -612,13 +626,15 @@ static int stop(struct gm_migrate_in *in)
 	bool given_up = in->machine.state == GM_DESTINATION_GIVEN_UP;
 	int rc;
 
-	if (in->stopped || in->reads ||
+	if (in->stopped || in->reads || in->others_reads ||
 		(in->machine.state != GM_DESTINATION_WHOLE &&
 			in->machine.state != GM_DESTINATION_DONE && !given_up))
 		return 0;
 	rc = gm_pager_stop(in->pager, given_up ? GM_PAGER_POISON : GM_PAGER_COMPLETE, 0, NULL);
-	if (rc == -ETIMEDOUT)
+	if (rc == -ETIMEDOUT) {
+		in->lines.busy = true;
 		return 0;
+	}
 	(void)gm_migrate_lines_watch(&in->lines, -1);
 	in->stopped = true;
 	return rc;
@@ -636,6 +652,8 @@ int gm_migrate_in_later(struct gm_migrate_in *in, uint64_t now)
 		/* As long as there is something its descriptor says so. */
 		rc = rc < 0 && rc != -EBUSY ? rc : 0;
 	}
+	if (in->others_reads)
+		gm_migrate_in_others(in, false);
 	tell_drops(in, now);
 	return rc ? rc : stop(in);
 }
@@ -649,13 +667,17 @@ void gm_migrate_in_disarm(struct gm_migrate_in *in)
 			in->reads = next;
 			read->done(read, -ECANCELED);
 		}
+		gm_migrate_in_others(in, true);
 		(void)gm_pager_stop(in->pager, GM_PAGER_POISON, -1, NULL);
 	}
 	(void)gm_pager_destroy(in->pager, NULL);
 	gm_source_destroy(in->source);
+	gm_source_destroy(in->others);
 	while (in->parts)
 		free_part(in, in->parts);
 	if (in->source_fd >= 0)
 		gm_sys_close(in->source_fd);
+	if (in->others_fd >= 0)
+		gm_sys_close(in->others_fd);
 	gm_sys_free(in->areas);
 }
