@@ -539,24 +539,32 @@ static int pass(struct gm_migrate_in *in)
 	return rc;
 }
 
+static uint64_t due(const struct gm_migrate_in *in)
+{
+	uint64_t machine = gm_migrate_destination_due(&in->machine);
+	uint64_t lines = gm_migrate_lines_due(&in->lines);
+
+	return machine < lines ? machine : lines;
+}
+
 int gm_migrate_in_step(struct gm_migrate_in *in, int timeout_ms)
 {
-	uint64_t machine;
-	uint64_t lines;
+	uint64_t at;
 	int rc;
 
 	if (__atomic_exchange_n(&in->lines.stepping, 1, __ATOMIC_ACQUIRE))
 		return -EBUSY;
 	pthread_mutex_lock(&in->lines.lock);
-	machine = gm_migrate_destination_due(&in->machine);
-	lines = gm_migrate_lines_due(&in->lines);
+	at = due(in);
 	pthread_mutex_unlock(&in->lines.lock);
-	rc = gm_migrate_lines_wait(&in->lines, timeout_ms, machine < lines ? machine : lines);
+	rc = gm_migrate_lines_wait(&in->lines, timeout_ms, at);
 	pthread_mutex_lock(&in->lines.lock);
 	if (!rc)
 		rc = pass(in);
 	if (in->lines.busy)
 		gm_migrate_lines_kick(&in->lines);
+	if (!rc)
+		rc = gm_migrate_lines_arm(&in->lines, due(in));
 	pthread_mutex_unlock(&in->lines.lock);
 	__atomic_store_n(&in->lines.stepping, 0, __ATOMIC_RELEASE);
 	return rc;

@@ -279,7 +279,7 @@ static void on_event(struct gm_migrate_lines *lines, const struct epoll_event *e
 }
 
 /* The timer strikes too early rather than be set anew for each message. */
-static int set_timer(struct gm_migrate_lines *lines, uint64_t due)
+int gm_migrate_lines_arm(struct gm_migrate_lines *lines, uint64_t due)
 {
 	uint64_t now;
 	int rc;
@@ -296,7 +296,7 @@ static int set_timer(struct gm_migrate_lines *lines, uint64_t due)
 int gm_migrate_lines_wait(struct gm_migrate_lines *lines, int timeout_ms, uint64_t due)
 {
 	struct epoll_event events[EVENTS];
-	int rc = set_timer(lines, due);
+	int rc = gm_migrate_lines_arm(lines, due);
 	int nr;
 
 	if (rc)

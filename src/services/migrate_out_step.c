@@ -515,6 +515,8 @@ int gm_migrate_out_step(struct gm_migrate_out *out, int timeout_ms)
 		pass(out);
 	if (out->lines.busy)
 		gm_migrate_lines_kick(&out->lines);
+	if (!rc)
+		rc = gm_migrate_lines_arm(&out->lines, due(out));
 	pthread_mutex_unlock(&out->lines.lock);
 	__atomic_store_n(&out->lines.stepping, 0, __ATOMIC_RELEASE);
 	return rc;
