@@ -334,6 +334,16 @@ static void do_message(struct gm_migrate_in *in, const struct gm_migrate_action 
 	}
 }
 
+/* Who waits for one of them is told: nothing comes any more that would have him woken. */
+static void do_poison(struct gm_migrate_in *in, const struct gm_migrate_action *a)
+{
+	struct gm_range bits;
+
+	gm_migrate_in_lose(in, &a->place);
+	if (in->source && gm_migrate_map_bits(&in->map, &a->place, &bits))
+		gm_migrate_in_complete(in, &bits);
+}
+
 static bool act(struct gm_migrate_in *in, const struct gm_migrate_action *a, uint64_t now)
 {
 	switch (a->what) {
@@ -363,7 +373,7 @@ static bool act(struct gm_migrate_in *in, const struct gm_migrate_action *a, uin
 		do_run(in);
 		break;
 	case GM_MIGRATE_DO_POISON:
-		gm_migrate_in_lose(in, &a->place);
+		do_poison(in, a);
 		break;
 	case GM_MIGRATE_DO_TELL_LOST:
 		do_tell(in, GM_MIGRATE_TOLD_LOST, a);
