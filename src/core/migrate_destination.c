@@ -508,6 +508,11 @@ int gm_migrate_destination_fault(
 	return 0;
 }
 
+void gm_migrate_destination_spoil(struct gm_migrate_destination *d, const struct gm_range *bits)
+{
+	gm_bits_set(d->lost, bits);
+}
+
 int gm_migrate_destination_dropped(
 	struct gm_migrate_destination *d, const struct gm_migrate_place *place, uint64_t now)
 {

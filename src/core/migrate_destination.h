@@ -125,6 +125,8 @@ int gm_migrate_destination_stored(struct gm_migrate_destination *d,
 /* Somebody waits for pages, in post-copy. What is there, or asked for, costs nothing. -ERANGE: no place of the map. */
 int gm_migrate_destination_fault(
 	struct gm_migrate_destination *d, const struct gm_migrate_place *place, uint64_t now);
+/* Pages that are here, or are being stored, are lost all the same: with others, of a larger page. */
+void gm_migrate_destination_spoil(struct gm_migrate_destination *d, const struct gm_range *bits);
 /* Pages are not needed any more, while the guest runs. */
 int gm_migrate_destination_dropped(
 	struct gm_migrate_destination *d, const struct gm_migrate_place *place, uint64_t now);

@@ -138,12 +138,13 @@ int gm_migrate_in_arm(struct gm_migrate_in *in, const char **ret_why);
 int gm_migrate_in_push(struct gm_migrate_in *in, struct in_store *store, const uint8_t *memory);
 /* These are there, or lost: who waits for them is told. */
 void gm_migrate_in_complete(struct gm_migrate_in *in, const struct gm_range *bits);
-void gm_migrate_in_lose(struct gm_migrate_in *in, const struct gm_migrate_place *place);
 /* Somebody waits for these. */
 void gm_migrate_in_want(struct gm_migrate_in *in, struct gm_range *bits);
 /* Bytes of pages that are there, from the file behind them: -EIO if there is none. */
 int gm_migrate_in_read_there(
 	const struct gm_migrate_in *in, const struct gm_range *bits, uint8_t *to);
+struct in_area *gm_migrate_in_area(struct gm_migrate_in *in, uint64_t bit);
+void gm_migrate_in_free_part(struct gm_migrate_in *in, struct in_part *part);
 /* The pager, and what it was told. */
 int gm_migrate_in_later(struct gm_migrate_in *in, uint64_t now);
 void gm_migrate_in_disarm(struct gm_migrate_in *in);
@@ -152,5 +153,14 @@ void gm_migrate_in_disarm(struct gm_migrate_in *in);
 int gm_migrate_in_others_open(struct gm_migrate_in *in);
 /* Reads that can be done; or all of them, with an error. */
 void gm_migrate_in_others(struct gm_migrate_in *in, bool fail);
+
+/* ---- migrate_in_lost.c ---- */
+/* These never come: poisoned, named, told, and with them what else a large page of them has. */
+void gm_migrate_in_lose(struct gm_migrate_in *in, const struct gm_migrate_place *place);
+/* What is lost before the pager begins. */
+void gm_migrate_in_lose_all(struct gm_migrate_in *in);
+/* Pages that came of a large page, of which others are lost: so are these. False: none are. */
+bool gm_migrate_in_spoiled(
+	struct gm_migrate_in *in, const struct gm_range *whole, uint64_t first, uint64_t nr);
 
 #endif

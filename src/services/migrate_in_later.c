@@ -200,7 +200,7 @@ void gm_migrate_in_complete(struct gm_migrate_in *in, const struct gm_range *bit
 
 /* ---- pages that come ---- */
 
-static struct in_area *area_at(struct gm_migrate_in *in, uint64_t bit)
+struct in_area *gm_migrate_in_area(struct gm_migrate_in *in, uint64_t bit)
 {
 	size_t low = 0;
 	size_t high = in->nr_areas;
@@ -258,7 +258,7 @@ static struct in_part *make_part(struct gm_migrate_in *in, const struct in_area 
 	return part;
 }
 
-static void free_part(struct gm_migrate_in *in, struct in_part *part)
+void gm_migrate_in_free_part(struct gm_migrate_in *in, struct in_part *part)
 {
 	struct in_part **at = &in->parts;
 
@@ -305,15 +305,15 @@ static int push_part(struct gm_migrate_in *in, const struct in_area *area,
 		memset(part->bytes + (run->first - part->first) * MIGRATE_PAGE, 0,
 			nr * MIGRATE_PAGE);
 	missing = part->nr - gm_bits_count(in->machine.have, &whole);
-	/* These are not in @have yet. */
-	if (missing > nr) {
+	/* These are not in @have yet. Of one that is lost others are poisoned: it never becomes whole. */
+	if (gm_migrate_in_spoiled(in, &whole, run->first, nr) || missing > nr) {
 		*ret_nr = nr;
 		return 0;
 	}
 	rc = push_all(in, area, part->first, area->page, part->bytes, &done);
 	if (rc)
 		return rc;
-	free_part(in, part);
+	gm_migrate_in_free_part(in, part);
 	*ret_nr = nr;
 	return 0;
 }
@@ -321,7 +321,7 @@ static int push_part(struct gm_migrate_in *in, const struct in_area *area,
 static int push_run(struct gm_migrate_in *in, struct in_store *store, const struct gm_range *run,
 	const uint8_t *from)
 {
-	const struct in_area *area = area_at(in, run->first);
+	const struct in_area *area = gm_migrate_in_area(in, run->first);
 	uint64_t nr = gm_range_len(run);
 	uint64_t done = 0;
 	int rc;
@@ -383,33 +383,6 @@ int gm_migrate_in_push(struct gm_migrate_in *in, struct in_store *store, const u
 			return rc;
 	}
 	return 0;
-}
-
-void gm_migrate_in_lose(struct gm_migrate_in *in, const struct gm_migrate_place *place)
-{
-	struct gm_migrate_event event = {.tell = GM_MIGRATE_TOLD_PAGES, .rc = -EIO, .why = ""};
-	struct gm_range bits;
-
-	if (!gm_migrate_map_bits(&in->map, place, &bits))
-		return;
-	for (uint64_t bit = bits.first; bit <= bits.last && in->pager;) {
-		const struct in_area *area = area_at(in, bit);
-		uint64_t pages = area->page >> GM_MIGRATE_PAGE_LOG2;
-		uint64_t first = gm_align_down(bit - area->first, pages);
-		uint64_t end = bits.last - area->first + 1;
-
-		/* Large pages are lost whole, whatever of them came. */
-		(void)gm_align_up(end, pages, &end);
-		if (end > area->nr)
-			end = area->nr;
-		(void)gm_pager_lose(in->pager, area->id, first << GM_MIGRATE_PAGE_LOG2,
-			(end - first) << GM_MIGRATE_PAGE_LOG2);
-		bit = area->first + end;
-	}
-	event.gpa = in->map.regions[place->region].gpa + (place->first << GM_MIGRATE_PAGE_LOG2);
-	event.len = (uint64_t)place->nr << GM_MIGRATE_PAGE_LOG2;
-	in->stats.lost += event.len;
-	gm_migrate_in_tell(in, &event);
 }
 
 /* ---- discards ---- */
@@ -557,26 +530,6 @@ static int add_area(struct gm_migrate_in *in, const struct in_piece *piece)
 	return 0;
 }
 
-/* Pages that could not be read at the source. */
-static void lose_all(struct gm_migrate_in *in)
-{
-	struct gm_range run;
-
-	for (uint64_t at = 0; gm_bits_next(in->machine.lost, at, in->map.pages - 1, &run);
-		at = run.last + 1) {
-		struct gm_range rest = run;
-		struct gm_migrate_place place;
-		bool more;
-
-		do {
-			more = gm_migrate_map_cut(&in->map, &rest, UINT32_MAX, &place);
-			gm_migrate_in_lose(in, &place);
-		} while (more);
-		if (run.last == in->map.pages - 1)
-			break;
-	}
-}
-
 static void bring_ahead(struct gm_migrate_in *in)
 {
 	if (!in->opts.wset)
@@ -615,7 +568,7 @@ int gm_migrate_in_arm(struct gm_migrate_in *in, const char **ret_why)
 		rc = gm_migrate_lines_watch(&in->lines, gm_pager_fd(in->pager));
 	if (rc)
 		return rc;
-	lose_all(in);
+	gm_migrate_in_lose_all(in);
 	bring_ahead(in);
 	return 0;
 }
@@ -674,7 +627,7 @@ void gm_migrate_in_disarm(struct gm_migrate_in *in)
 	gm_source_destroy(in->source);
 	gm_source_destroy(in->others);
 	while (in->parts)
-		free_part(in, in->parts);
+		gm_migrate_in_free_part(in, in->parts);
 	if (in->source_fd >= 0)
 		gm_sys_close(in->source_fd);
 	if (in->others_fd >= 0)

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * migrate_in_lost.c - pages that never come: poisoned, named, told.
+ *
+ * The pager has large pages whole or not at all, the machine counts by 4 KiB. So what came of a large page is lost with
+ * the rest of it, and each of its pages is named: nobody finds poison where none was told.
+ */
+#include <errno.h>
+
+#include <guestmem/pager_run.h>
+
+#include "services/migrate_in.h"
+
+static void name(struct gm_migrate_in *in, const struct gm_range *bits)
+{
+	struct gm_migrate_place place = gm_migrate_map_place(&in->map, bits);
+	const struct gm_migrate_event event = {.tell = GM_MIGRATE_TOLD_PAGES,
+		.rc = -EIO,
+		.gpa = in->map.regions[place.region].gpa + (place.first << GM_MIGRATE_PAGE_LOG2),
+		.len = (uint64_t)place.nr << GM_MIGRATE_PAGE_LOG2,
+		.why = ""};
+
+	in->stats.lost += event.len;
+	gm_migrate_in_tell(in, &event);
+}
+
+static bool is_set(const uint64_t *words, uint64_t bit)
+{
+	return gm_bits_all(words, &(struct gm_range){bit, bit});
+}
+
+/* Pages that count as here, and are not lost: of a large page that is. */
+static void spoil(struct gm_migrate_in *in, const struct gm_range *whole)
+{
+	const struct gm_migrate_destination *d = &in->machine;
+	struct gm_range run;
+
+	for (uint64_t at = whole->first; at <= whole->last; at = run.last + 1) {
+		bool good = is_set(d->have, at) && !is_set(d->lost, at);
+
+		run = (struct gm_range){at, at};
+		while (good && run.last < whole->last && is_set(d->have, run.last + 1) &&
+			!is_set(d->lost, run.last + 1))
+			run.last++;
+		if (!good)
+			continue;
+		gm_migrate_destination_spoil(&in->machine, &run);
+		name(in, &run);
+	}
+}
+
+bool gm_migrate_in_spoiled(
+	struct gm_migrate_in *in, const struct gm_range *whole, uint64_t first, uint64_t nr)
+{
+	struct gm_range bits = {first, first + nr - 1};
+
+	if (!gm_bits_next(in->machine.lost, whole->first, whole->last, &(struct gm_range){0, 0}))
+		return false;
+	gm_migrate_destination_spoil(&in->machine, &bits);
+	name(in, &bits);
+	return true;
+}
+
+void gm_migrate_in_lose(struct gm_migrate_in *in, const struct gm_migrate_place *place)
+{
+	struct gm_range bits;
+
+	if (!gm_migrate_map_bits(&in->map, place, &bits))
+		return;
+	for (uint64_t bit = bits.first; bit <= bits.last && in->pager;) {
+		const struct in_area *area = gm_migrate_in_area(in, bit);
+		uint64_t pages = area->page >> GM_MIGRATE_PAGE_LOG2;
+		uint64_t first = gm_align_down(bit - area->first, pages);
+		uint64_t end = bits.last - area->first + 1;
+
+		(void)gm_align_up(end, pages, &end);
+		if (end > area->nr)
+			end = area->nr;
+		(void)gm_pager_lose(in->pager, area->id, first << GM_MIGRATE_PAGE_LOG2,
+			(end - first) << GM_MIGRATE_PAGE_LOG2);
+		if (pages > 1)
+			spoil(in, &(struct gm_range){area->first + first, area->first + end - 1});
+		bit = area->first + end;
+	}
+	name(in, &bits);
+}
+
+/* To whole pages of the pager. */
+static void widen(struct gm_migrate_in *in, const struct in_area *area)
+{
+	uint64_t pages = area->page >> GM_MIGRATE_PAGE_LOG2;
+	uint64_t last = area->first + area->nr - 1;
+	struct gm_range run;
+
+	for (uint64_t at = area->first;
+		at <= last && gm_bits_next(in->machine.lost, at, last, &run); at = run.last + 1) {
+		run.first = area->first + gm_align_down(run.first - area->first, pages);
+		run.last = area->first + gm_align_down(run.last - area->first, pages) + pages - 1;
+		gm_migrate_destination_spoil(&in->machine, &run);
+	}
+}
+
+void gm_migrate_in_lose_all(struct gm_migrate_in *in)
+{
+	struct gm_range run;
+
+	for (size_t i = 0; i < in->nr_areas; i++)
+		widen(in, &in->areas[i]);
+	for (uint64_t at = 0; gm_bits_next(in->machine.lost, at, in->map.pages - 1, &run);
+		at = run.last + 1) {
+		struct gm_range rest = run;
+		struct gm_migrate_place place;
+		bool more;
+
+		do {
+			more = gm_migrate_map_cut(&in->map, &rest, UINT32_MAX, &place);
+			gm_migrate_in_lose(in, &place);
+		} while (more);
+		if (run.last == in->map.pages - 1)
+			break;
+	}
+}
