@@ -559,16 +559,12 @@ static uint64_t due(const struct gm_migrate_in *in)
 
 int gm_migrate_in_step(struct gm_migrate_in *in, int timeout_ms)
 {
-	uint64_t at;
 	int rc;
 
 	if (__atomic_exchange_n(&in->lines.stepping, 1, __ATOMIC_ACQUIRE))
 		return -EBUSY;
 	pthread_mutex_lock(&in->lines.lock);
-	at = due(in);
-	pthread_mutex_unlock(&in->lines.lock);
-	rc = gm_migrate_lines_wait(&in->lines, timeout_ms, at);
-	pthread_mutex_lock(&in->lines.lock);
+	rc = gm_migrate_lines_wait(&in->lines, timeout_ms, due(in));
 	if (!rc)
 		rc = pass(in);
 	if (in->lines.busy)

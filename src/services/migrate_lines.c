@@ -297,12 +297,17 @@ int gm_migrate_lines_wait(struct gm_migrate_lines *lines, int timeout_ms, uint64
 {
 	struct epoll_event events[EVENTS];
 	int rc = gm_migrate_lines_arm(lines, due);
+	bool busy = lines->busy;
 	int nr;
 
 	if (rc)
 		return rc;
-	nr = gm_sys_epoll_wait(lines->epoll, events, EVENTS, lines->busy ? 0 : timeout_ms);
+	/* Whoever adds a connection meanwhile kicks, too. */
 	lines->busy = false;
+	pthread_mutex_unlock(&lines->lock);
+	nr = gm_sys_epoll_wait(lines->epoll, events, EVENTS, busy ? 0 : timeout_ms);
+	pthread_mutex_lock(&lines->lock);
+	lines->busy |= nr < 0 && busy;
 	if (nr < 0)
 		return nr == -EINTR ? 0 : nr;
 	for (int i = 0; i < nr; i++)

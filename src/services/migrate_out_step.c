@@ -501,16 +501,12 @@ static uint64_t due(const struct gm_migrate_out *out)
 
 int gm_migrate_out_step(struct gm_migrate_out *out, int timeout_ms)
 {
-	uint64_t at;
 	int rc;
 
 	if (__atomic_exchange_n(&out->lines.stepping, 1, __ATOMIC_ACQUIRE))
 		return -EBUSY;
 	pthread_mutex_lock(&out->lines.lock);
-	at = due(out);
-	pthread_mutex_unlock(&out->lines.lock);
-	rc = gm_migrate_lines_wait(&out->lines, timeout_ms, at);
-	pthread_mutex_lock(&out->lines.lock);
+	rc = gm_migrate_lines_wait(&out->lines, timeout_ms, due(out));
 	if (!rc)
 		pass(out);
 	if (out->lines.busy)
