@@ -106,6 +106,7 @@ struct killed {
 	uint64_t pages;
 	uint64_t truth[PAGES_MAX];
 	uint64_t handed[PAGES_MAX]; /* when the source was paused last */
+	_Atomic uint32_t at[SIDES]; /* the page that it touched last */
 	_Atomic uint32_t wrong;
 	char what[256];
 };

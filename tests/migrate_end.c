@@ -93,7 +93,9 @@ static int make_space(struct node *n)
 {
 	enum memory memory = n->k->plan.memory;
 	struct gm_error err = {.code = 0};
-	int rc = gm_space_create(NULL, &n->space, &err);
+	/* Which the thread sanitizer can reserve. */
+	int rc = gm_space_create(
+		GM_OPTS(gm_space_opts, .gpa_limit = UINT64_C(1) << 36), &n->space, &err);
 
 	for (uint32_t i = 0; !rc && i < 2; i++) {
 		struct gm_block_opts block = {.size = sizeof(block), .len = low_pages(n->k) * PAGE};
@@ -149,6 +151,7 @@ static void write_one(struct node *n, struct rng *rng)
 	/* Half of what it writes goes to a few pages. */
 	if (rng_next(rng) & 1)
 		page %= 16;
+	n->k->at[n->side] = (uint32_t)page;
 	rc = touch(n, page, true);
 	if (n->k->runner != 1 + (int)n->side)
 		killed_wrong(n->k, "the guest ran at the %s, and %d is to run it",
@@ -439,15 +442,37 @@ static void step_until_quit(struct node *n)
 	}
 }
 
+static void waits_for_ever(struct node *n)
+{
+	struct gm_pager_stats p = {.size = sizeof(p)};
+	struct gm_migrate_stats m = {.size = sizeof(m)};
+
+	if (n->in && gm_migrate_in_pager(n->in))
+		gm_pager_stats(gm_migrate_in_pager(n->in), &p);
+	if (n->in)
+		gm_migrate_in_stats(n->in, &m);
+	killed_wrong(n->k,
+		"the guest waits for ever: page %u, %u, %u left; pager: all at %u, %u faults, %u "
+		"loaded, %u pushed, %u parked, %u again",
+		n->k->at[n->side], m.state, (unsigned int)m.left, (unsigned int)p.all_ns,
+		(unsigned int)p.faults, (unsigned int)p.loaded, (unsigned int)p.bytes_pushed,
+		(unsigned int)p.parked, (unsigned int)p.again);
+	_exit(7);
+}
+
 /* It may wait for a page until a step. */
 static void still(struct node *n)
 {
+	uint64_t until = now_ns() + 10000 * MSEC;
+
 	n->quit = true;
 	while (n->has_guest && pthread_tryjoin_np(n->guest, NULL)) {
 		int rc = step(n, 1);
 
 		if (rc)
 			die(n, "a step", rc);
+		if (now_ns() > until)
+			waits_for_ever(n);
 	}
 }
 

@@ -113,7 +113,9 @@ static inline struct gm_space *make_space(enum kind kind, uint64_t low, uint64_t
 	const uint64_t at[REGIONS] = {LOW_AT, HIGH_AT};
 	const uint64_t len[REGIONS] = {low, high};
 
-	assert_ok(gm_space_create(NULL, &space, &err));
+	/* Which the thread sanitizer can reserve. */
+	assert_ok(gm_space_create(
+		GM_OPTS(gm_space_opts, .gpa_limit = UINT64_C(1) << 36), &space, &err));
 	for (uint32_t i = 0; i < REGIONS; i++) {
 		struct gm_block_opts block = block_of(kind, len[i]);
 

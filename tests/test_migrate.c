@@ -491,7 +491,8 @@ static void wrong_options(void **ctx)
 	struct gm_migrate_in *i;
 
 	(void)ctx;
-	assert_ok(gm_space_create(NULL, &space, &err));
+	assert_ok(gm_space_create(
+		GM_OPTS(gm_space_opts, .gpa_limit = UINT64_C(1) << 36), &space, &err));
 	assert_fails(gm_migrate_out_create(space, NULL, &out_ops, &o, &err), EINVAL, "save()");
 	assert_fails(gm_migrate_in_create(NULL, &in_ops, &i, &err), EINVAL, "prepare()");
 	out_ops.save = on_save;

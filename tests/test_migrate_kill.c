@@ -334,7 +334,9 @@ static void judge(struct killed *k)
 		killed_wrong(k, "the source has it, and it ran at the destination");
 	if (here && k->runner != 1 + AT_SOURCE)
 		killed_wrong(k, "the source has it, and %d is to run it", k->runner);
-	if (!a->handed && !k->dead[AT_SOURCE] && !here)
+	/* States that lasted no longer than a step are not told. */
+	if (!a->handed && !k->dead[AT_SOURCE] && !here && a->state != GM_MIGRATE_IS_ENDED &&
+		a->state != GM_MIGRATE_IS_GIVEN_UP)
 		killed_wrong(k, "it was not handed over, and the source is %s",
 			gm_migrate_state_name(a->state));
 	if (a->state == GM_MIGRATE_IS_ENDED && !k->dead[AT_DESTINATION] &&
@@ -347,8 +349,6 @@ static void judge(struct killed *k)
 			gm_migrate_state_name(b->state));
 	if (b->runs > 1)
 		killed_wrong(k, "it was to run %u times at the destination", b->runs);
-	if (!k->struck && a->state != GM_MIGRATE_IS_ENDED && k->plan.trouble != SHUFFLE)
-		k->ends[AT_SOURCE].no += 1000;
 }
 
 static void drive(struct killed *k)
