@@ -427,6 +427,7 @@ int main(int argc, char **argv)
 	for (int i = 1; i < argc; i++)
 		quick |= !strcmp(argv[i], "--pairs");
 	bench_begin(argc, argv);
+	bench_need(!gm_guard_install(), "the guard", NULL);
 	m = moved_share(sizeof(*m));
 	for (uint32_t i = 0; i < (quick ? 2 : 4) && wanted("bulk"); i++)
 		bulk(&bulk_rows[i], i & 1, i == 0 || i == 3);

@@ -225,7 +225,7 @@ static void be(struct side *s, uint64_t *at, uint64_t *since)
 		nap(500000);
 	} else {
 		note(s);
-		nap(100000);
+		nap(1000000);
 	}
 }
 
@@ -267,7 +267,7 @@ static void *guest(void *ctx)
 			gm_migrate_out_paused(s->out, 0);
 		}
 		if (!s->runs) {
-			nap(50000);
+			nap(s->plan->guest == MOVED_IDLE ? 1000000 : 50000);
 			since = moved_now();
 		} else if (s->plan->guest == MOVED_TOUCH && s->in) {
 			touch(s);
@@ -342,6 +342,7 @@ static int be_source(void *ctx)
 	int rc = 0;
 
 	opts.size = sizeof(opts);
+	prctl(PR_SET_NAME, "source");
 	make_memory(s, true);
 	bench_need(!gm_migrate_out_create(s->space, &opts, &ops, &s->out, &err),
 		"a source of a migration", err.text);
@@ -415,6 +416,7 @@ static int be_destination(void *ctx)
 	uint64_t until = 0;
 	int rc = 0;
 
+	prctl(PR_SET_NAME, "destination");
 	make_memory(s, s->plan->there);
 	bench_need(!gm_migrate_in_create(&opts, &ops, &s->in, &err),
 		"a destination of a migration", err.text);
