@@ -83,6 +83,7 @@ WRAP(int, gm_sys_peer_uid, (int fd, uid_t *ret), (fd, ret), .fd = fd)
 WRAP(int, gm_sys_unix_connect, (const char *path), (path), .fd = -1)
 WRAP(int, gm_sys_socketpair, (int ret_fds[2]), (ret_fds), .fd = -1)
 WRAP(int, gm_sys_send_at_once, (int fd), (fd), .fd = fd)
+WRAP(int, gm_sys_send_room, (int fd, int bytes), (fd, bytes), .fd = fd, .len = (size_t)bytes)
 WRAP(int, gm_sys_accept, (int fd), (fd), .fd = fd)
 WRAP(int, gm_sys_socket_kind, (int fd, int *ret_domain, int *ret_type), (fd, ret_domain, ret_type),
 	.fd = fd)

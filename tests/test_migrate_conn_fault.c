@@ -64,6 +64,42 @@ static void a_connection_does_not_wait_and_sends_at_once(void **state)
 	}
 }
 
+/* Which connections have room for more than a message on its way: those of pages, on this host, without a rate. */
+static void pages_have_room_in_the_socket(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 2 * 2 * 3; i++) {
+		static const uint32_t slots[] = {0, 1, 1 + GM_MIGRATE_BULK_MAX};
+		enum pair_kind kind = i & 1 ? OVER_TCP : OVER_UNIX;
+		uint32_t slot = slots[i / 4];
+		bool paced = i & 2;
+		struct pair p;
+
+		pair_init(&p, kind);
+		p.terms[SOURCE].paced = paced;
+		fault_set(NULL);
+		pair_conn(&p, SOURCE, slot);
+		pair_conn(&p, DESTINATION, slot);
+		assert_int_equal(fault_calls(FAULT_gm_sys_send_room),
+			kind == OVER_UNIX && slot == 1 && !paced);
+		pair_close(&p);
+	}
+}
+
+static void less_room_is_no_failure(void **state)
+{
+	struct pair p;
+
+	(void)state;
+	pair_init(&p, OVER_UNIX);
+	fault_set(&(struct fault_plan){
+		.fn = FAULT_gm_sys_send_room, .nth = 1, .error = ENOBUFS});
+	pair_conn(&p, SOURCE, 1);
+	assert_int_equal(fault_hits(), 1);
+	fault_disarm();
+	pair_close(&p);
+}
+
 static int create_one(struct pair *p, int end, uint32_t slot)
 {
 	int rc = gm_migrate_conn_create(p->fd[end], &p->terms[end], &p->c[end], &err);
@@ -304,6 +340,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(only_stream_sockets_are_connections),
 		cmocka_unit_test(a_connection_does_not_wait_and_sends_at_once),
+		cmocka_unit_test(pages_have_room_in_the_socket),
+		cmocka_unit_test(less_room_is_no_failure),
 		cmocka_unit_test(each_call_may_fail),
 		cmocka_unit_test(interrupted_calls_go_on),
 		cmocka_unit_test(without_memory_it_stays_what_it_was),

@@ -27,6 +27,12 @@ _Static_assert(GM_MIGRATE_FDS_MAX == GM_FDS_MAX, "one limit");
 #define ROOM (GM_MIGRATE_PLACE + GM_MIGRATE_BITS_MAX)
 _Static_assert(ROOM >= GM_MIGRATE_PLACES_MAX * GM_MIGRATE_PLACE, "places fit");
 
+/*
+ * Of pages in a socket of this host: the next are read while the peer takes these. The default of the kernel is less
+ * than a message, so that it sleeps in the midst of each. TCP looks for the length by itself, and stops if it is told.
+ */
+#define SEND_ROOM (1 << 20)
+
 int gm_migrate_conn_create(int fd, const struct gm_migrate_terms *terms,
 	struct gm_migrate_conn **ret, struct gm_error *err)
 {
@@ -56,6 +62,7 @@ int gm_migrate_conn_create(int fd, const struct gm_migrate_terms *terms,
 		return gm_error_set(err, rc, 0, 0, "migration: fd %d: %s", fd, gm_error_word(rc));
 	}
 	c->fd = fd;
+	c->local = domain == AF_UNIX;
 	c->terms = terms;
 	c->out.codec = GM_MIGRATE_RAW;
 	*ret = c;
@@ -232,6 +239,10 @@ int gm_migrate_conn_is(struct gm_migrate_conn *c, uint32_t slot, uint32_t epoch)
 	c->out.cap = made.cap;
 	c->out.codec = made.codec;
 	c->out.encoder = made.encoder;
+	/* Without it the queue is shorter than a message; it does with that, too. */
+	if (c->local && c->terms->source && !c->terms->paced && role != GM_MIGRATE_URGENT &&
+		carries_pages(c->terms, role))
+		(void)gm_sys_send_room(c->fd, SEND_ROOM);
 	c->slot = slot;
 	c->epoch = epoch;
 	return 0;

@@ -27,6 +27,7 @@ struct gm_migrate_terms {
 	int32_t level;
 	bool source; /* this end is */
 	bool sole;   /* there are no bulk connections */
+	bool paced;  /* there is a rate: nothing is to queue in the kernel */
 	/* Where a LAYOUT that comes is put: GM_MIGRATE_REGIONS_MAX; NULL at the source. */
 	struct gm_migrate_region *room;
 };

@@ -57,6 +57,7 @@ struct gm_migrate_conn {
 	struct gm_migrate_conn_out out;
 	const struct gm_migrate_terms *terms;
 	int fd;
+	bool local; /* not of a network */
 	uint32_t slot;
 	uint32_t epoch;
 	uint64_t came;

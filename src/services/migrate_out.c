@@ -255,6 +255,7 @@ static int make_machine(struct gm_migrate_out *out, struct gm_error *err)
 	out->lines.terms.pages_max = out->opts.pages;
 	out->lines.terms.source = true;
 	out->lines.terms.level = out->opts.level;
+	out->lines.terms.paced = out->opts.rate != 0;
 	out->lines.terms.sole = !o.bulk;
 	return 0;
 }

@@ -109,6 +109,19 @@ int gm_sys_send_at_once(int fd)
 	return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) ? -errno : 0;
 }
 
+int gm_sys_send_room(int fd, int bytes)
+{
+	int has = 0;
+	socklen_t len = sizeof(has);
+
+	/* What is read is twice what was set. */
+	if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &has, &len))
+		return -errno;
+	if (has / 2 >= bytes)
+		return 0;
+	return setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)) ? -errno : 0;
+}
+
 int gm_sys_accept(int fd)
 {
 	int got = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
