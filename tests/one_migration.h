@@ -90,6 +90,7 @@ struct move {
 	int load_rc;
 	int start_rc;
 	_Atomic bool refuse; /* connections */
+	bool by_fd;  /* memory came by descriptors */
 };
 
 /* ---- memory ---- */
@@ -123,6 +124,26 @@ static inline struct gm_space *make_space(enum kind kind, uint64_t low, uint64_t
 			assert_ok(gm_space_add(space,
 				GM_OPTS(gm_region_desc, .gpa = at[i], .backing = &block), NULL,
 				&err));
+	}
+	return space;
+}
+
+static inline struct gm_space *space_of_fds(const struct gm_migrate_in_region *regions, size_t nr)
+{
+	struct gm_space *space;
+
+	assert_ok(gm_space_create(NULL, &space, &err));
+	for (size_t i = 0; i < nr; i++) {
+		struct gm_block_opts block = {.size = sizeof(block),
+			.len = regions[i].len,
+			.backing = GM_BACKING_FD,
+			.fd = regions[i].fd_plus - 1,
+			.offset = regions[i].fd_off};
+
+		assert_true(regions[i].fd_plus > 0);
+		assert_ok(gm_space_add(space,
+			GM_OPTS(gm_region_desc, .gpa = regions[i].gpa, .backing = &block), NULL,
+			&err));
 	}
 	return space;
 }
@@ -289,13 +310,13 @@ static inline void on_prepare(void *ctx, const struct gm_migrate_in_region *regi
 	struct move *m = ctx;
 	enum kind kind = m->o.to ? m->o.to : m->o.kind;
 
-	(void)regions;
-	(void)nr;
 	if (m->prepare_rc) {
 		gm_migrate_in_prepared(m->in, NULL, m->prepare_rc, "the test has no memory");
 		return;
 	}
-	m->spaces[1] = make_space(kind, m->o.low, m->o.high);
+	m->by_fd = regions[0].fd_plus != 0;
+	m->spaces[1] = m->by_fd ? space_of_fds(regions, nr)
+				: make_space(kind, m->o.low, m->o.high);
 	assert_ok(gm_reader_create(m->spaces[1], "there", &m->readers[1], &err));
 	gm_migrate_in_prepared(m->in, m->spaces[1], 0, NULL);
 }

@@ -103,6 +103,44 @@ static void of_any_memory(void **ctx)
 	}
 }
 
+/* No page goes: what the guest writes there is seen here. */
+static void by_descriptors(void **ctx)
+{
+	struct move_opts o = {.low = MIB(3), .high = MIB(5)};
+	uint64_t value = 0;
+
+	(void)ctx;
+	assert_true(support_pool(21, 8));
+	for (uint32_t i = 0; i < 3; i++) {
+		struct gm_migrate_stats out = {.size = sizeof(out)};
+		struct move *m;
+
+		o.kind = i < 2 ? KIND_MEMFD : KIND_HUGE;
+		o.low = i < 2 ? MIB(3) : MIB(4);
+		o.high = i < 2 ? MIB(5) : MIB(4);
+		o.out.flags = GM_MIGRATE_OUT_FDS;
+		o.out.way = i & 1 ? GM_MIGRATE_OUT_POSTCOPY : GM_MIGRATE_OUT_AUTO;
+		m = begin(o);
+		go(m);
+		assert_true(until_told(m, 0, GM_MIGRATE_TOLD_ENDED, 1));
+		assert_true(until_told(m, 1, GM_MIGRATE_TOLD_ENDED, 1));
+		assert_true(m->by_fd);
+		assert_int_equal(gm_migrate_out_stats(m->out, &out), 0);
+		assert_int_equal(out.memory, 0);
+		assert_int_equal(out.pages, 0);
+		check_memory(m, 1);
+		assert_true(touch(m, 1, 5, true));
+		for (int side = 0; side < 2; side++) {
+			const struct gm_view *view = gm_reader_enter(m->readers[side]);
+
+			assert_int_equal(gm_read_u64(view, gpa_of(m, 5) + 40, &value), 0);
+			assert_int_equal(value, word_of(5, m->truth[5]));
+			gm_reader_leave(m->readers[side]);
+		}
+		end(m);
+	}
+}
+
 static void a_large_state(void **ctx)
 {
 	struct gm_migrate_stats out;
@@ -544,6 +582,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(by_any_connections),
 		cmocka_unit_test(packed),
 		cmocka_unit_test(of_any_memory),
+		cmocka_unit_test(by_descriptors),
 		cmocka_unit_test(a_large_state),
 		cmocka_unit_test(rounds_turn_to_demand),
 		cmocka_unit_test(cancelled),
