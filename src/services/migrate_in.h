@@ -36,7 +36,7 @@ struct in_area {
 	uint64_t page; /* bytes */
 };
 
-/* A page of more than 4 KiB that is there in part. */
+/* A page of more than 4 KiB that is there in part; or pages that the kernel did not take when they came. */
 struct in_part {
 	struct in_part *next;
 	const struct in_area *area;
@@ -98,7 +98,8 @@ struct gm_migrate_in {
 	/* migrate_in_later.c */
 	struct gm_pager *pager;
 	struct gm_source *source;
-	bool stopped; /* the pager has ended */
+	bool stopped;  /* the pager has ended */
+	bool poisoned; /* atomic: by itself, and not all of it is named */
 	struct in_area *areas;
 	size_t nr_areas;
 	struct gm_source_read *reads; /* that wait; linked by own[0] */
@@ -144,6 +145,8 @@ void gm_migrate_in_want(struct gm_migrate_in *in, struct gm_range *bits);
 int gm_migrate_in_read_there(
 	const struct gm_migrate_in *in, const struct gm_range *bits, uint8_t *to);
 struct in_area *gm_migrate_in_area(struct gm_migrate_in *in, uint64_t bit);
+void gm_migrate_in_keep(struct gm_migrate_in *in, const struct in_area *area,
+	const struct gm_range *bits, const uint8_t *bytes);
 void gm_migrate_in_free_part(struct gm_migrate_in *in, struct in_part *part);
 /* The pager, and what it was told. */
 int gm_migrate_in_later(struct gm_migrate_in *in, uint64_t now);
@@ -159,6 +162,11 @@ void gm_migrate_in_others(struct gm_migrate_in *in, bool fail);
 void gm_migrate_in_lose(struct gm_migrate_in *in, const struct gm_migrate_place *place);
 /* What is lost before the pager begins. */
 void gm_migrate_in_lose_all(struct gm_migrate_in *in);
+/* What the pager could not bring in the end: named as others. */
+void gm_migrate_in_name_poisoned(struct gm_migrate_in *in);
+/* Pages that were brought, some of which it has put back, to be brought again. */
+bool gm_migrate_in_refused(
+	struct gm_migrate_in *in, const struct in_area *area, const struct gm_range *bits);
 /* Pages that came of a large page, of which others are lost: so are these. False: none are. */
 bool gm_migrate_in_spoiled(
 	struct gm_migrate_in *in, const struct gm_range *whole, uint64_t first, uint64_t nr);

@@ -91,6 +91,24 @@ static void read_parts(struct gm_migrate_in *in, const struct gm_range *bits, ui
 	}
 }
 
+/* Again: what was brought the kernel did not take. */
+static int read_kept(struct gm_migrate_in *in, const struct gm_range *bits, uint8_t *to)
+{
+	struct gm_range run = *bits;
+
+	if (!part_at(in, bits->first))
+		return gm_migrate_in_read_there(in, bits, to);
+	for (; run.first <= bits->last; run.first++) {
+		const struct in_part *part = part_at(in, run.first);
+
+		if (!part)
+			return -EIO;
+		memcpy(to + (run.first - bits->first) * MIGRATE_PAGE,
+			part->bytes + (run.first - part->first) * MIGRATE_PAGE, MIGRATE_PAGE);
+	}
+	return 0;
+}
+
 static int source_extent(void *ctx, uint64_t offset, struct gm_source_extent *extent)
 {
 	const struct gm_migrate_in *in = ctx;
@@ -125,7 +143,7 @@ static int source_start(void *ctx, struct gm_source_read *read)
 	if (gm_bits_next(in->machine.lost, bits.first, bits.last, &run))
 		return -EIO;
 	if (gm_bits_all(in->machine.have, &bits)) {
-		rc = gm_migrate_in_read_there(in, &bits, read->buf);
+		rc = read_kept(in, &bits, read->buf);
 		if (!rc)
 			read->done(read, 0);
 		return rc;
@@ -136,6 +154,19 @@ static int source_start(void *ctx, struct gm_source_read *read)
 	in->reads = read;
 	gm_migrate_in_want(in, &rest);
 	return 0;
+}
+
+/* It is in no file, and comes no more: for when the kernel does not take it now, it is kept. */
+static void answer(struct gm_migrate_in *in, struct gm_source_read *read)
+{
+	struct gm_range bits = bits_of(read);
+	const struct in_area *area = gm_migrate_in_area(in, bits.first);
+	uint8_t *bytes = read->buf;
+
+	read->done(read, 0);
+	if (piece_at(in, bits.first)->fd < 0 && !part_at(in, bits.first) &&
+		gm_migrate_in_refused(in, area, &bits))
+		gm_migrate_in_keep(in, area, &bits, bytes);
 }
 
 static void count_latency(struct gm_migrate_in *in, uint64_t ns)
@@ -176,7 +207,10 @@ static int source_step(void *ctx)
 		next = next_of(ready);
 		if (!lost)
 			count_latency(in, gm_sys_now_ns() - ready->own[1]);
-		ready->done(ready, lost ? -EIO : 0);
+		if (lost)
+			ready->done(ready, -EIO);
+		else
+			answer(in, ready);
 	}
 	return 0;
 }
@@ -256,6 +290,27 @@ static struct in_part *make_part(struct gm_migrate_in *in, const struct in_area 
 	part->next = in->parts;
 	in->parts = part;
 	return part;
+}
+
+void gm_migrate_in_keep(struct gm_migrate_in *in, const struct in_area *area,
+	const struct gm_range *bits, const uint8_t *bytes)
+{
+	struct in_part *part = gm_sys_alloc(sizeof(*part));
+	uint64_t nr = gm_range_len(bits);
+
+	if (!part)
+		return;
+	part->bytes = gm_sys_alloc_array(nr, MIGRATE_PAGE);
+	if (!part->bytes) {
+		gm_sys_free(part);
+		return;
+	}
+	memcpy(part->bytes, bytes, nr * MIGRATE_PAGE);
+	part->area = area;
+	part->first = bits->first;
+	part->nr = (uint32_t)nr;
+	part->next = in->parts;
+	in->parts = part;
 }
 
 void gm_migrate_in_free_part(struct gm_migrate_in *in, struct in_part *part)
@@ -391,6 +446,9 @@ static void on_event(void *ctx, const struct gm_pager_event *event)
 {
 	struct gm_migrate_in *in = ctx;
 
+	/* Of what we had it lose ourselves it tells, too. */
+	if (event->kind == GM_PAGER_POISONED && event->code != -ENODATA)
+		__atomic_store_n(&in->poisoned, true, __ATOMIC_RELAXED);
 	if (event->kind != GM_PAGER_DROPPED)
 		return;
 	pthread_mutex_lock(&in->drops_lock);
@@ -597,6 +655,7 @@ int gm_migrate_in_later(struct gm_migrate_in *in, uint64_t now)
 {
 	int rc = 0;
 
+	gm_migrate_in_name_poisoned(in);
 	if (!in->pager || in->stopped)
 		return 0;
 	if (in->lines.other_ready) {
@@ -608,7 +667,10 @@ int gm_migrate_in_later(struct gm_migrate_in *in, uint64_t now)
 	if (in->others_reads)
 		gm_migrate_in_others(in, false);
 	tell_drops(in, now);
-	return rc ? rc : stop(in);
+	if (!rc)
+		rc = stop(in);
+	gm_migrate_in_name_poisoned(in);
+	return rc;
 }
 
 void gm_migrate_in_disarm(struct gm_migrate_in *in)

@@ -10,6 +10,7 @@
 #include <guestmem/pager_run.h>
 
 #include "services/migrate_in.h"
+#include "services/pager.h"
 
 static void name(struct gm_migrate_in *in, const struct gm_range *bits)
 {
@@ -119,4 +120,49 @@ void gm_migrate_in_lose_all(struct gm_migrate_in *in)
 		if (run.last == in->map.pages - 1)
 			break;
 	}
+}
+
+bool gm_migrate_in_refused(
+	struct gm_migrate_in *in, const struct in_area *area, const struct gm_range *bits)
+{
+	const struct pager_area *of = gm_pager_find(in->pager, area->id);
+	uint64_t pages = area->page >> GM_MIGRATE_PAGE_LOG2;
+	uint64_t first = (bits->first - area->first) / pages;
+	uint64_t nr = gm_range_len(bits) / pages;
+
+	return of && gm_pagestate_find(of->states, first, nr, GM_PAGE_ABSENT) < nr;
+}
+
+/* False: some of it is still to come, or to be given up, and is named then. */
+static bool name_in(struct gm_migrate_in *in, const struct in_area *area)
+{
+	const struct pager_area *of = gm_pager_find(in->pager, area->id);
+	uint64_t pages = area->page >> GM_MIGRATE_PAGE_LOG2;
+	uint64_t nr = of ? of->nr : 0;
+	bool all = true;
+
+	for (uint64_t at = 0; at < nr; at++) {
+		struct gm_range whole;
+
+		at += gm_pagestate_find(of->states, at, nr - at, GM_PAGE_POISONED);
+		if (at == nr)
+			break;
+		whole.first = area->first + at * pages;
+		whole.last = whole.first + pages - 1;
+		spoil(in, &whole);
+		all &= gm_bits_all(in->machine.have, &whole);
+	}
+	return all;
+}
+
+void gm_migrate_in_name_poisoned(struct gm_migrate_in *in)
+{
+	bool all = true;
+
+	if (!in->pager || !__atomic_exchange_n(&in->poisoned, false, __ATOMIC_RELAXED))
+		return;
+	for (size_t i = 0; i < in->nr_areas; i++)
+		all &= name_in(in, &in->areas[i]);
+	if (!all)
+		__atomic_store_n(&in->poisoned, true, __ATOMIC_RELAXED);
 }
