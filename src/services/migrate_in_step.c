@@ -567,7 +567,8 @@ int gm_migrate_in_step(struct gm_migrate_in *in, int timeout_ms)
 	rc = gm_migrate_lines_wait(&in->lines, timeout_ms, due(in));
 	if (!rc)
 		rc = pass(in);
-	gm_migrate_lines_rest(&in->lines);
+	if (in->lines.busy)
+		gm_migrate_lines_kick(&in->lines);
 	if (!rc)
 		rc = gm_migrate_lines_arm(&in->lines, due(in));
 	pthread_mutex_unlock(&in->lines.lock);

@@ -266,9 +266,7 @@ static void on_event(struct gm_migrate_lines *lines, const struct epoll_event *e
 	uint64_t count;
 
 	if (event->data.ptr == &lines->kick) {
-		/* Ours stays until there is nothing left to do. */
-		if (!lines->raised)
-			(void)!gm_sys_read(lines->kick, &count, sizeof(count));
+		(void)!gm_sys_read(lines->kick, &count, sizeof(count));
 	} else if (event->data.ptr == &lines->timer) {
 		(void)!gm_sys_read(lines->timer, &count, sizeof(count));
 		lines->timer_at = GM_MIGRATE_NEVER;
@@ -314,40 +312,15 @@ int gm_migrate_lines_wait(struct gm_migrate_lines *lines, int timeout_ms, uint64
 		return nr == -EINTR ? 0 : nr;
 	for (int i = 0; i < nr; i++)
 		on_event(lines, &events[i]);
-	/* Pairs with gm_migrate_lines_kick(): what was said before those is seen from here on. */
-	lines->kicks_seen = __atomic_load_n(&lines->kicks, __ATOMIC_ACQUIRE);
 	return 0;
 }
 
-static void raise_kick(const struct gm_migrate_lines *lines)
+void gm_migrate_lines_kick(const struct gm_migrate_lines *lines)
 {
 	const uint64_t one = 1;
 
 	/* -EAGAIN: it has been kicked two to the power of 64 times. */
 	(void)!gm_sys_write(lines->kick, &one, sizeof(one));
-}
-
-void gm_migrate_lines_kick(struct gm_migrate_lines *lines)
-{
-	__atomic_fetch_add(&lines->kicks, 1, __ATOMIC_RELEASE);
-	raise_kick(lines);
-}
-
-void gm_migrate_lines_rest(struct gm_migrate_lines *lines)
-{
-	uint64_t count;
-
-	if (lines->busy == lines->raised)
-		return;
-	lines->raised = lines->busy;
-	if (lines->busy) {
-		raise_kick(lines);
-		return;
-	}
-	(void)!gm_sys_read(lines->kick, &count, sizeof(count));
-	/* That may have been somebody else's, too. */
-	if (__atomic_load_n(&lines->kicks, __ATOMIC_ACQUIRE) != lines->kicks_seen)
-		raise_kick(lines);
 }
 
 uint64_t gm_migrate_lines_wire(const struct gm_migrate_lines *lines)

@@ -47,9 +47,6 @@ struct gm_migrate_lines {
 	int other; /* not ours, or -1: readable */
 	bool other_ready;
 	bool busy;         /* there is something to do at once */
-	bool raised;       /* who steps has kicked itself: so it is as long as it is busy */
-	uint64_t kicks;    /* atomic: by others, so far */
-	uint64_t kicks_seen;
 	uint64_t timer_at; /* when it strikes; GM_MIGRATE_NEVER: it is not set */
 	uint64_t wire;     /* bytes of connections that are gone */
 	uint32_t strays;   /* that were refused */
@@ -91,10 +88,8 @@ uint64_t gm_migrate_lines_due(const struct gm_migrate_lines *lines);
 /* Sends what is to be sent, a piece at most. 0, or why it is lost; *ret_moved: bytes went. */
 int gm_migrate_lines_flush(
 	struct gm_migrate_lines *lines, struct gm_migrate_link *link, bool *ret_moved);
-/* By any thread, when it has said what is new. */
-void gm_migrate_lines_kick(struct gm_migrate_lines *lines);
-/* The end of a step: the descriptor is readable if there is something to do at once. */
-void gm_migrate_lines_rest(struct gm_migrate_lines *lines);
+/* By any thread. */
+void gm_migrate_lines_kick(const struct gm_migrate_lines *lines);
 uint64_t gm_migrate_lines_wire(const struct gm_migrate_lines *lines);
 
 /* Is there a link in this slot that could say something at once? */

@@ -509,7 +509,8 @@ int gm_migrate_out_step(struct gm_migrate_out *out, int timeout_ms)
 	rc = gm_migrate_lines_wait(&out->lines, timeout_ms, due(out));
 	if (!rc)
 		pass(out);
-	gm_migrate_lines_rest(&out->lines);
+	if (out->lines.busy)
+		gm_migrate_lines_kick(&out->lines);
 	if (!rc)
 		rc = gm_migrate_lines_arm(&out->lines, due(out));
 	pthread_mutex_unlock(&out->lines.lock);
