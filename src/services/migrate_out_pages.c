@@ -14,6 +14,9 @@
 
 #define ZEROS_MIN 4u /* pages: fewer between others go with them */
 #define LOG_WORDS 512u
+#define EXTENT_ASKED (64u << 10)
+#define EXTENT_TAKEN (2u << 20)
+#define EXTENT_HOLE (256u << 20)
 #define BURST_NS UINT64_C(20000000)
 
 /* ---- reading ---- */
@@ -23,14 +26,33 @@ static uint64_t offset_of(const struct gm_migrate_out *out, const struct gm_migr
 	return out->memory.pieces[place->region].off + (place->first << GM_MIGRATE_PAGE_LOG2);
 }
 
+/*
+ * What lies there, from the first of a few pages on. How long there is something is not looked for, page by page
+ * through gigabytes while a guest waits: so much is read before it is asked again. A hole is found at once.
+ */
+static int look(const struct gm_migrate_out *out, uint64_t off, struct gm_source_extent *e)
+{
+	uint64_t asked = EXTENT_ASKED;
+	int rc;
+
+	do {
+		*e = (struct gm_source_extent){
+			.offset = off, .len = asked, .kind = GM_SOURCE_CHUNK};
+		rc = gm_saving_extent(&out->memory, off, e);
+		if (!rc && e->kind != GM_SOURCE_ZERO && e->len < EXTENT_TAKEN)
+			e->len = EXTENT_TAKEN;
+		asked = asked == EXTENT_ASKED ? EXTENT_HOLE : 0;
+	} while (!rc && e->kind == GM_SOURCE_ZERO && asked);
+	return rc;
+}
+
 /* Zeros that need not be read, all of them: what nobody has touched stays so. */
 static bool is_hole(struct gm_migrate_out *out, uint64_t off, uint64_t len)
 {
 	struct gm_source_extent *e = &out->extent;
 
 	if (off < e->offset || off - e->offset >= e->len) {
-		*e = (struct gm_source_extent){.offset = off, .kind = GM_SOURCE_CHUNK};
-		if (gm_saving_extent(&out->memory, off, e)) {
+		if (look(out, off, e)) {
 			e->len = 0;
 			return false;
 		}

@@ -23,6 +23,7 @@
 #include "services/newfile.h"
 #include "services/pagemap.h"
 #include "services/snapshot_space.h"
+#include "services/source.h"
 #include "sys/guard.h"
 #include "sys/sys.h"
 #include "sys/uapi.h"
@@ -56,7 +57,7 @@ int gm_saving_scan(const struct saving *s, const struct saving_piece *piece, uin
 	struct pm_scan_arg arg = {
 		.size = sizeof(arg),
 		.start = first,
-		.end = (uintptr_t)piece->reach.hva + piece->len,
+		.end = first + extent->len,
 		.vec = (uintptr_t)&found,
 		.vec_len = 1,
 		.category_inverted = PAGE_IS_PFNZERO,
@@ -71,11 +72,11 @@ int gm_saving_scan(const struct saving *s, const struct saving_piece *piece, uin
 		return nr;
 	if (nr == 0 || found.start > first) {
 		extent->kind = GM_SOURCE_ZERO;
-		extent->len = nr ? found.start - first : piece->len - in;
+		extent->len = nr ? found.start - first : extent->len;
 		return 0;
 	}
 	extent->kind = GM_SOURCE_CHUNK;
-	extent->len = found.end - first < piece->len - in ? found.end - first : piece->len - in;
+	extent->len = found.end - first < extent->len ? found.end - first : extent->len;
 	return 0;
 }
 
@@ -83,14 +84,18 @@ int gm_saving_extent(const struct saving *s, uint64_t offset, struct gm_source_e
 {
 	const struct saving_piece *piece = piece_at(s, offset);
 	uint64_t in = offset - piece->off;
+	uint64_t within = extent->len;
 	int rc;
 
 	if (piece->file) {
-		rc = gm_source_extent(piece->file, in, extent);
+		rc = gm_source_extent_within(piece->file, in, within, extent);
 		extent->offset = offset;
 		return rc;
 	}
+	/* Whole pages: these end with the piece. */
 	extent->len = piece->len - in;
+	if (within < extent->len && gm_align_up(within, 4096, &within) && within < extent->len)
+		extent->len = within;
 	rc = piece->scanned && s->pagemap >= 0 ? gm_saving_scan(s, piece, in, extent) : 0;
 	/* Before Linux 6.7: all of it is looked at. */
 	return rc == -ENOTTY ? 0 : rc;

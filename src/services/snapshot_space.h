@@ -41,14 +41,14 @@ struct saving_taken {
  */
 int gm_saving_open(
 	struct saving *s, struct gm_space *space, const char *path, struct gm_error *err);
-/* What lies at an offset, and its bytes. */
+/* What lies at an offset, and its bytes; of @extent->len, what is asked for, if that is less or not much more. */
 int gm_saving_extent(const struct saving *s, uint64_t offset, struct gm_source_extent *extent);
 int gm_saving_read(
 	const struct saving *s, uint64_t offset, void *buf, size_t len, struct gm_error *err);
 /* All memory that shows; on failure too gm_saving_let_go() gives back what there is. */
 int gm_saving_collect(struct saving *s);
 void gm_saving_let_go(struct saving *s);
-/* What the page tables of a piece have from byte @in on: its kind, and its length at most. */
+/* What the page tables of a piece have from byte @in on: its kind, and its length, @extent->len at most. */
 int gm_saving_scan(const struct saving *s, const struct saving_piece *piece, uint64_t in,
 	struct gm_source_extent *extent);
 /* Bytes of memory that is mapped here. */
