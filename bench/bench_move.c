@@ -62,7 +62,7 @@ struct bare {
 		_Atomic bool go;
 		uint64_t began;
 		uint64_t ended;
-	} *times;
+	} * times;
 };
 
 static int be_bare(void *ctx)
@@ -262,8 +262,8 @@ static int be_bare_fault(void *ctx)
 
 	prctl(PR_SET_TIMERSLACK, 1000);
 	f->uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
-	f->memory = mmap(NULL, f->nr * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-		-1, 0);
+	f->memory = mmap(
+		NULL, f->nr * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	reg.range.start = (uint64_t)(uintptr_t)f->memory;
 	bench_need(f->uffd >= 0 && f->memory != MAP_FAILED && !ioctl(f->uffd, UFFDIO_API, &api) &&
 			   !ioctl(f->uffd, UFFDIO_REGISTER, &reg) &&

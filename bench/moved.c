@@ -135,16 +135,15 @@ static void make_memory(struct side *s, bool fill)
 {
 	const struct moved_plan *p = s->plan;
 	struct gm_error err = {.code = 0};
-	struct gm_block_opts block = {.size = sizeof(block),
-		.len = p->memory,
-		.flags = p->shared ? GM_BLOCK_SHARE : 0};
+	struct gm_block_opts block = {
+		.size = sizeof(block), .len = p->memory, .flags = p->shared ? GM_BLOCK_SHARE : 0};
 	const struct gm_view *view;
 
-	bench_need(!gm_space_create(NULL, &s->space, &err) &&
-			   !gm_space_add(s->space,
-				   GM_OPTS(gm_region_desc, .gpa = 0, .backing = &block), NULL,
-				   &err) &&
-			   !gm_reader_create(s->space, "guest", &s->reader, &err),
+	bench_need(
+		!gm_space_create(NULL, &s->space, &err) &&
+			!gm_space_add(s->space,
+				GM_OPTS(gm_region_desc, .gpa = 0, .backing = &block), NULL, &err) &&
+			!gm_reader_create(s->space, "guest", &s->reader, &err),
 		"memory of a guest", err.text);
 	if (!fill)
 		return;
@@ -418,8 +417,8 @@ static int be_destination(void *ctx)
 
 	prctl(PR_SET_NAME, "destination");
 	make_memory(s, s->plan->there);
-	bench_need(!gm_migrate_in_create(&opts, &ops, &s->in, &err),
-		"a destination of a migration", err.text);
+	bench_need(!gm_migrate_in_create(&opts, &ops, &s->in, &err), "a destination of a migration",
+		err.text);
 	bench_need(!pthread_create(&s->guest, NULL, guest, s), "a thread", NULL);
 	for (uint32_t i = 0; i < LINES; i++)
 		bench_need(!gm_migrate_in_connection(s->in, s->fds[i]), "a connection", NULL);

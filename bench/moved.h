@@ -3,7 +3,8 @@
  * moved.h - a guest that is moved from a process to another, and what that took.
  *
  * Both processes are children of the bench, made before they have memory or threads. The sockets are there before it
- * begins, the memory at the destination too; so what is measured is the migration. The guest is a thread wherever it runs.
+ * begins, the memory at the destination too; so what is measured is the migration. The guest is a thread wherever
+ * it runs.
  */
 #ifndef GM_BENCH_MOVED_H
 #define GM_BENCH_MOVED_H
@@ -22,7 +23,7 @@ enum moved_guest {
 	MOVED_IDLE,   /* does nothing */
 	MOVED_STORE,  /* reads or writes a word of a random page, again and again */
 	MOVED_STEADY, /* writes @write_rate bytes of pages a second, one after the other */
-	MOVED_TOUCH,  /* at the destination only: touches missing pages, @touches of them, @gap_us apart */
+	MOVED_TOUCH, /* at the destination only: touches missing pages, @touches of them, @gap_us apart */
 };
 
 struct moved_plan {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * one_migration.h - a guest that is moved within a process: two spaces, both ends, a thread that steps each, and one
- * that is the guest. It counts in words of random pages, wherever it runs, and says no if one is not what it wrote last.
+ * that is the guest. It counts in words of random pages, wherever it runs, and says no if one is not what it wrote
+ * last.
  */
 #ifndef GM_TESTS_ONE_MIGRATION_H
 #define GM_TESTS_ONE_MIGRATION_H
@@ -90,7 +91,7 @@ struct move {
 	int load_rc;
 	int start_rc;
 	_Atomic bool refuse; /* connections */
-	bool by_fd;  /* memory came by descriptors */
+	bool by_fd;          /* memory came by descriptors */
 };
 
 /* ---- memory ---- */
@@ -315,8 +316,7 @@ static inline void on_prepare(void *ctx, const struct gm_migrate_in_region *regi
 		return;
 	}
 	m->by_fd = regions[0].fd_plus != 0;
-	m->spaces[1] = m->by_fd ? space_of_fds(regions, nr)
-				: make_space(kind, m->o.low, m->o.high);
+	m->spaces[1] = m->by_fd ? space_of_fds(regions, nr) : make_space(kind, m->o.low, m->o.high);
 	assert_ok(gm_reader_create(m->spaces[1], "there", &m->readers[1], &err));
 	gm_migrate_in_prepared(m->in, m->spaces[1], 0, NULL);
 }

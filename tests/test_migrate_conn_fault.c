@@ -92,8 +92,7 @@ static void less_room_is_no_failure(void **state)
 
 	(void)state;
 	pair_init(&p, OVER_UNIX);
-	fault_set(&(struct fault_plan){
-		.fn = FAULT_gm_sys_send_room, .nth = 1, .error = ENOBUFS});
+	fault_set(&(struct fault_plan){.fn = FAULT_gm_sys_send_room, .nth = 1, .error = ENOBUFS});
 	pair_conn(&p, SOURCE, 1);
 	assert_int_equal(fault_hits(), 1);
 	fault_disarm();

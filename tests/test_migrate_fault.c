@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_migrate_fault.c - both ends of a migration in one thread, where the kernel or the heap refuses: each call fails in
- * turn, once and from then on. The guest stays where it is, or the move ends well; nothing is leaked.
+ * test_migrate_fault.c - both ends of a migration in one thread, where the kernel or the heap refuses: each call
+ * fails in turn, once and from then on. The guest stays where it is, or the move ends well; nothing is leaked.
  *
  * The clock is virtual: deadlines pass when there is nothing to do.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_migrate_kill.c - a guest that is moved between two processes, and what goes wrong meanwhile: an end dies, the line
- * is cut, stands still, goes by single bytes, turns bits round, or brings connections late and once more.
+ * test_migrate_kill.c - a guest that is moved between two processes, and what goes wrong meanwhile: an end dies, the
+ * line is cut, stands still, goes by single bytes, turns bits round, or brings connections late and once more.
  *
  * Points are made by seed: each kind of trouble in each phase. Whatever comes, the guest never runs twice, no byte is
  * wrong, a page that is lost is named and poisoned, and everything ends by its deadlines.

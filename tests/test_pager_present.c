@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_pager_present.c - memory that is there in part when a pager gets it: what is there stays, what a huge page brought
- * along is missing again, and what is absent comes from the source or by a push.
+ * test_pager_present.c - memory that is there in part when a pager gets it: what is there stays, what a huge page
+ * brought along is missing again, and what is absent comes from the source or by a push.
  */
 #include <fcntl.h>
 #include <linux/userfaultfd.h>

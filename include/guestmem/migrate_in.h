@@ -7,9 +7,9 @@
  *	while (!ended)
  *		gm_migrate_in_step(in, -1);
  *
- * Before the guest runs nothing can be lost but time. Once it runs here and pages are missing, whoever touches one waits
- * until it has come: vCPUs, threads and system calls alike. A line that is lost does not change that: the source opens
- * another, or what is missing is given up, named, and poisoned.
+ * Before the guest runs nothing can be lost but time. Once it runs here and pages are missing, whoever touches one
+ * waits until it has come: vCPUs, threads and system calls alike. A line that is lost does not change that: the
+ * source opens another, or what is missing is given up, named, and poisoned.
  */
 #ifndef GUESTMEM_MIGRATE_IN_H
 #define GUESTMEM_MIGRATE_IN_H
@@ -97,8 +97,8 @@ struct gm_migrate_in_opts {
  * @ret_in: the caller's
  * @err:    optional
  *
- * Returns 0, -EINVAL, -E2BIG, -EPERM (no userfaultfd is allowed, and GM_MIGRATE_IN_NO_POSTCOPY is not given), -ENOMEM, or
- * what a system call failed with. Threads: any. Since: 0.1.
+ * Returns 0, -EINVAL, -E2BIG, -EPERM (no userfaultfd is allowed, and GM_MIGRATE_IN_NO_POSTCOPY is not given),
+ * -ENOMEM, or what a system call failed with. Threads: any. Since: 0.1.
  */
 GM_API int gm_migrate_in_create(const struct gm_migrate_in_opts *opts,
 	const struct gm_migrate_in_ops *ops, struct gm_migrate_in **ret_in, struct gm_error *err);
@@ -117,8 +117,8 @@ GM_API int gm_migrate_in_destroy(struct gm_migrate_in *in);
  * @in: borrowed
  * @fd: a connected stream socket, taken in any case; whose it is comes with its first bytes
  *
- * Returns 0, -EPROTOTYPE (no stream socket), -EMFILE (64 have not said yet who they are), -ENOMEM, or what the kernel answered.
- * Threads: any. Since: 0.1.
+ * Returns 0, -EPROTOTYPE (no stream socket), -EMFILE (64 have not said yet who they are), -ENOMEM, or what the
+ * kernel answered. Threads: any. Since: 0.1.
  */
 GM_API int gm_migrate_in_connection(struct gm_migrate_in *in, int fd);
 
@@ -147,7 +147,8 @@ GM_API int gm_migrate_in_fd(const struct gm_migrate_in *in);
  * @rc:    0, or negative errno value
  * @why:   of @rc, for the source: a constant
  *
- * What does not fit the layout is refused for the embedder, and told. Returns 0, -EINVAL (nobody asked, or @rc is positive). Threads: any. Since: 0.1.
+ * What does not fit the layout is refused for the embedder, and told. Returns 0, -EINVAL (nobody asked, or @rc is
+ * positive). Threads: any. Since: 0.1.
  */
 GM_API int gm_migrate_in_prepared(
 	struct gm_migrate_in *in, struct gm_space *space, int rc, const char *why);
@@ -185,10 +186,10 @@ GM_API int gm_migrate_in_give_up(struct gm_migrate_in *in, int rc);
  * gm_migrate_in_pager() - who brings missing pages
  * @in: borrowed
  *
- * For other processes that have the same memory, such as devices: their userfaultfds are added while the state is loaded,
- * by gm_pager_add_uffd() and gm_pager_add_mapping(), with gm_migrate_in_source() as the source and GM_PAGER_COPY as the
- * way, and no other: a page that one of them has written is never written again. Return: the pager, borrowed until @in
- * is destroyed; NULL before @load and without post-copy. Threads: any. Since: 0.1.
+ * For other processes that have the same memory, such as devices: their userfaultfds are added while the state is
+ * loaded, by gm_pager_add_uffd() and gm_pager_add_mapping(), with gm_migrate_in_source() as the source and
+ * GM_PAGER_COPY as the way, and no other: a page that one of them has written is never written again. Return: the
+ * pager, borrowed until @in is destroyed; NULL before @load and without post-copy. Threads: any. Since: 0.1.
  */
 GM_API struct gm_pager *gm_migrate_in_pager(const struct gm_migrate_in *in);
 
@@ -196,8 +197,8 @@ GM_API struct gm_pager *gm_migrate_in_pager(const struct gm_migrate_in *in);
  * gm_migrate_in_source() - the guest's memory as a source: regions in a row, in the order of the layout
  * @in: borrowed
  *
- * What has come is read from the file behind it (memory without one is -EIO), the rest is asked for. Return: the source, borrowed until @in is destroyed; NULL as
- * above. Threads: any. Since: 0.1.
+ * What has come is read from the file behind it (memory without one is -EIO), the rest is asked for. Return: the
+ * source, borrowed until @in is destroyed; NULL as above. Threads: any. Since: 0.1.
  */
 GM_API struct gm_source *gm_migrate_in_source(const struct gm_migrate_in *in);
 

@@ -7,9 +7,9 @@
  *	while (!ended)
  *		gm_migrate_out_step(out, -1);
  *
- * What can fail before the guest is handed over leaves it running here. From the moment that the destination may run it,
- * it stays paused here, unless the destination says that it never will (gm_migrate_out_reclaim()), or somebody knows
- * (gm_migrate_out_force()). Memory stays as it is until GM_MIGRATE_IS_ENDED is told.
+ * What can fail before the guest is handed over leaves it running here. From the moment that the destination may run
+ * it, it stays paused here, unless the destination says that it never will (gm_migrate_out_reclaim()), or somebody
+ * knows (gm_migrate_out_force()). Memory stays as it is until GM_MIGRATE_IS_ENDED is told.
  */
 #ifndef GUESTMEM_MIGRATE_OUT_H
 #define GUESTMEM_MIGRATE_OUT_H

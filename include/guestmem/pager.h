@@ -144,8 +144,8 @@ struct gm_pager_opts {
  * @states:    with GM_PAGER_STATES: borrowed, mapped
  * @fd_off:    byte of the file at the area's first
  * @states_off: where in @states, a multiple of the host's page size
- * @present:   with GM_PAGER_PRESENT: borrowed for the call; bit i % 64 of word i / 64 is the i-th 4 KiB of what is added.
- *             Larger pages have all their bits or none. What is present and was never written is zeros
+ * @present:   with GM_PAGER_PRESENT: borrowed for the call; bit i % 64 of word i / 64 is the i-th 4 KiB of what is
+ *             added. Larger pages have all their bits or none. What is present and was never written is zeros
  */
 struct gm_pager_area_opts {
 	size_t size;

@@ -2,9 +2,9 @@
 /*
  * migrate_in_others.c - the guest's memory as a source for other processes' mappings of the same files.
  *
- * A page is written to its file once, by our own area of the pager. So a read is done when that has it: before, the other
- * process could write to a page that is then written once more. What it is told then is read from the file, and the
- * kernel finds that the page is there already.
+ * A page is written to its file once, by our own area of the pager. So a read is done when that has it: before, the
+ * other process could write to a page that is then written once more. What it is told then is read from the file,
+ * and the kernel finds that the page is there already.
  */
 #include <errno.h>
 #include <string.h>

@@ -77,7 +77,10 @@ void gm_migrate_lines_leave_all(struct gm_migrate_lines *lines, uint32_t epoch, 
 
 /* Another descriptor that wakes it: other_ready; -1: none. It is there until it is set again. */
 int gm_migrate_lines_watch(struct gm_migrate_lines *lines, int fd);
-/* Has the epoll instance become readable at @due, or before: for who waits for it by himself. 0, or what the timer failed with. */
+/*
+ * Has the epoll instance become readable at @due, or before: for who waits for it by himself. 0, or what the timer
+ * failed with.
+ */
 int gm_migrate_lines_arm(struct gm_migrate_lines *lines, uint64_t due);
 /* With the lock, which it lets go: waits, at most until @due or for @timeout_ms. 0, or what epoll failed with. */
 int gm_migrate_lines_wait(struct gm_migrate_lines *lines, int timeout_ms, uint64_t due);

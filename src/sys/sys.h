@@ -116,8 +116,9 @@ int gm_sys_peer_uid(int fd, uid_t *ret);   /* who connected a Unix socket, as of
 int gm_sys_unix_connect(const char *path); /* a stream socket; -ENAMETOOLONG */
 int gm_sys_socketpair(int ret_fds[2]);     /* stream sockets */
 int gm_sys_send_at_once(int fd);           /* TCP_NODELAY */
-int gm_sys_send_room(int fd, int bytes);   /* SO_SNDBUF, as far as the host allows; never less than it was */
-int gm_sys_accept(int fd);                 /* a connection that does not block */
+int gm_sys_send_room(
+	int fd, int bytes); /* SO_SNDBUF, as far as the host allows; never less than it was */
+int gm_sys_accept(int fd);  /* a connection that does not block */
 
 /* ---- proc.c: clock, threads, signals, limits ---- */
 uint64_t gm_sys_now_ns(void); /* monotonic */
