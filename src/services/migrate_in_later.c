@@ -72,22 +72,20 @@ static struct in_part *part_at(struct gm_migrate_in *in, uint64_t bit)
 	return NULL;
 }
 
-/* Of a large page some are there already. */
+/*
+ * Of a large page some are there already; also some that the machine has not been told of yet. What has not come is
+ * zeros there, and is written over when it comes.
+ */
 static void read_parts(struct gm_migrate_in *in, const struct gm_range *bits, uint8_t *to)
 {
-	struct gm_range run;
+	for (const struct in_part *part = in->parts; part; part = part->next) {
+		struct gm_range whole = {part->first, part->first + part->nr - 1};
+		struct gm_range both;
 
-	for (uint64_t at = bits->first; at <= bits->last; at = run.last + 1) {
-		if (!gm_bits_next(in->machine.have, at, bits->last, &run))
-			return;
-		for (uint64_t bit = run.first; bit <= run.last; bit++) {
-			const struct in_part *part = part_at(in, bit);
-
-			if (part)
-				memcpy(to + (bit - bits->first) * MIGRATE_PAGE,
-					part->bytes + (bit - part->first) * MIGRATE_PAGE,
-					MIGRATE_PAGE);
-		}
+		if (gm_range_intersect(&whole, bits, &both))
+			memcpy(to + (both.first - bits->first) * MIGRATE_PAGE,
+				part->bytes + (both.first - part->first) * MIGRATE_PAGE,
+				gm_range_len(&both) * MIGRATE_PAGE);
 	}
 }
 
@@ -337,14 +335,30 @@ static int push_all(struct gm_migrate_in *in, const struct in_area *area, uint64
 	return rc == -ENOENT ? 0 : rc;
 }
 
-/* One run within a large page: it is installed when it is whole. *ret_nr: pages dealt with. */
+/* Are all of @whole there, or of this message, whose pages up to @last have been dealt with? */
+static bool is_whole(const struct gm_migrate_in *in, const struct gm_range *whole,
+	const struct gm_range *message, uint64_t last)
+{
+	struct gm_range came = {message->first, last};
+
+	if (!gm_range_intersect(&came, whole, &came))
+		return false;
+	return (came.first == whole->first ||
+		       gm_bits_all(in->machine.have,
+			       &(struct gm_range){whole->first, came.first - 1})) &&
+	       (came.last == whole->last ||
+		       gm_bits_all(
+			       in->machine.have, &(struct gm_range){came.last + 1, whole->last}));
+}
+
+/* One run of a message within a large page: it is installed when it is whole. *ret_nr: pages dealt with. */
 static int push_part(struct gm_migrate_in *in, const struct in_area *area,
-	const struct gm_range *run, const uint8_t *from, uint64_t *ret_nr)
+	const struct gm_range *message, const struct gm_range *run, const uint8_t *from,
+	uint64_t *ret_nr)
 {
 	struct in_part *part = make_part(in, area, run->first);
 	struct gm_range whole;
 	uint64_t nr;
-	uint64_t missing;
 	uint64_t done;
 	int rc;
 
@@ -359,9 +373,9 @@ static int push_part(struct gm_migrate_in *in, const struct in_area *area,
 	else
 		memset(part->bytes + (run->first - part->first) * MIGRATE_PAGE, 0,
 			nr * MIGRATE_PAGE);
-	missing = part->nr - gm_bits_count(in->machine.have, &whole);
-	/* These are not in @have yet. Of one that is lost others are poisoned: it never becomes whole. */
-	if (gm_migrate_in_spoiled(in, &whole, run->first, nr) || missing > nr) {
+	/* Those of the message are not in @have yet. Of one that is lost others are poisoned: it never becomes whole. */
+	if (gm_migrate_in_spoiled(in, &whole, run->first, nr) ||
+		!is_whole(in, &whole, message, run->first + nr - 1)) {
 		*ret_nr = nr;
 		return 0;
 	}
@@ -373,8 +387,8 @@ static int push_part(struct gm_migrate_in *in, const struct in_area *area,
 	return 0;
 }
 
-static int push_run(struct gm_migrate_in *in, struct in_store *store, const struct gm_range *run,
-	const uint8_t *from)
+static int push_run(struct gm_migrate_in *in, struct in_store *store,
+	const struct gm_range *message, const struct gm_range *run, const uint8_t *from)
 {
 	const struct in_area *area = gm_migrate_in_area(in, run->first);
 	uint64_t nr = gm_range_len(run);
@@ -382,7 +396,7 @@ static int push_run(struct gm_migrate_in *in, struct in_store *store, const stru
 	int rc;
 
 	if (area->page > MIGRATE_PAGE) {
-		rc = push_part(in, area, run, from, &nr);
+		rc = push_part(in, area, message, run, from, &nr);
 		store->done += (uint32_t)nr;
 		return rc;
 	}
@@ -433,7 +447,7 @@ int gm_migrate_in_push(struct gm_migrate_in *in, struct in_store *store, const u
 			from = memory + (run.first - bits.first) * MIGRATE_PAGE;
 		store->done = (uint32_t)(run.first - bits.first);
 		give_to_reads(in, &run, from);
-		rc = push_run(in, store, &run, from);
+		rc = push_run(in, store, &bits, &run, from);
 		if (rc)
 			return rc;
 	}

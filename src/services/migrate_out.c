@@ -85,6 +85,12 @@ void gm_migrate_out_tell(struct gm_migrate_out *out, uint32_t tell, int rc, cons
 		.why = why ? why : "",
 	};
 
+	/* The end may come in the same step as RUNNING. */
+	if (!out->stats.downtime_ns && out->paused_at &&
+		out->machine.phase == GM_MIGRATE_IN_POSTCOPY)
+		out->stats.downtime_ns = gm_sys_now_ns() - out->paused_at;
+	if (event.state >= GM_MIGRATE_IS_ENDED && out->began)
+		out->stats.total_ns = gm_sys_now_ns() - out->began;
 	out->stats.state = event.state;
 	out->stats.epoch = out->machine.line.epoch;
 	/* What the peer said is more than what we make of it. */

@@ -75,6 +75,7 @@ struct gm_migrate_out {
 	uint64_t tokens; /* bytes that may go */
 	uint64_t tokens_at;
 	uint64_t rate_due; /* when there are some again */
+	bool held_up;      /* something waits for that */
 	uint64_t began;
 	uint64_t round_began;
 	uint64_t round_sent;

@@ -13,7 +13,7 @@
 #include "sys/sys.h"
 
 #define ZEROS_MIN 4u /* pages: fewer between others go with them */
-#define LOG_WORDS 512u
+#define LOG_WORDS UINT64_C(512)
 #define EXTENT_ASKED (64u << 10)
 #define EXTENT_TAKEN (2u << 20)
 #define EXTENT_HOLE (256u << 20)
@@ -155,8 +155,10 @@ static bool may_send(struct gm_migrate_out *out, uint32_t slot)
 		return true;
 	now = gm_sys_now_ns();
 	ns = now - out->tokens_at;
-	if (now < out->rate_due)
+	if (now < out->rate_due) {
+		out->held_up = true;
 		return false;
+	}
 	if (ns > BURST_NS)
 		ns = BURST_NS;
 	out->tokens = (uint64_t)((unsigned __int128)rate * ns / 1000000000u) + 1;

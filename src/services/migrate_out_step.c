@@ -449,9 +449,6 @@ static void look_at_state(struct gm_migrate_out *out)
 	uint32_t state = gm_migrate_out_is(out);
 
 	out->stats.left = out->machine.left << GM_MIGRATE_PAGE_LOG2;
-	if (!out->stats.downtime_ns && out->paused_at &&
-		out->machine.phase == GM_MIGRATE_IN_POSTCOPY)
-		out->stats.downtime_ns = gm_sys_now_ns() - out->paused_at;
 	if (state == out->told_state)
 		return;
 	out->told_state = state;
@@ -467,6 +464,7 @@ static void pass(struct gm_migrate_out *out)
 {
 	uint64_t now = gm_sys_now_ns();
 
+	out->held_up = false;
 	if (now >= gm_migrate_source_due(&out->machine))
 		gm_migrate_source_tick(&out->machine, now);
 	for (uint32_t i = 0; i < PASSES; i++) {
@@ -493,10 +491,7 @@ static uint64_t due(const struct gm_migrate_out *out)
 	uint64_t at = machine < lines ? machine : lines;
 
 	/* Until bytes may go again. */
-	if (out->opts.rate && !out->tokens && out->machine.left && out->rate_due < at &&
-		out->rate_due > gm_sys_now_ns())
-		at = out->rate_due;
-	return at;
+	return out->held_up && out->rate_due < at ? out->rate_due : at;
 }
 
 int gm_migrate_out_step(struct gm_migrate_out *out, int timeout_ms)
