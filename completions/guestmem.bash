@@ -35,7 +35,7 @@ _guestmem_payload() {
 	local i
 	for ((i = 2; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		--size | --pages | --guest-pages | --backing | --numa | --vcpus | --engine | --data | --seed | --time | --timeout | --restart | --control | --control-rate | --json | -[spgcedtj])
+		--size | --pages | --guest-pages | --backing | --numa | --vcpus | --engine | --data | --seed | --time | --timeout | --restart | --control | --control-rate | --control-socket | --json | -[spgcedtj])
 			i=$((i + 1))
 			;;
 		-*) ;;
@@ -65,7 +65,7 @@ _guestmem() {
 	local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} ret
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
-		mapfile -t COMPREPLY < <(compgen -W 'blk convert doctor exec inspect keep map restore run serve snapshot tables verify vhost-user walk wset --help --version' -- "$current")
+		mapfile -t COMPREPLY < <(compgen -W 'blk convert doctor exec inspect keep map migrate restore run serve snapshot tables verify vhost-user walk wset --help --version' -- "$current")
 		return
 	fi
 	if [ "${COMP_WORDS[1]}" = exec ] && _guestmem_command_index; then
@@ -84,7 +84,7 @@ _guestmem() {
 	exec:--page-size | exec:-p)
 		mapfile -t COMPREPLY < <(compgen -W 'base thp 2M 1G' -- "$current")
 		;;
-	run:--pages | run:-p | restore:--pages | restore:-p)
+	run:--pages | run:-p | restore:--pages | restore:-p | migrate:--pages | migrate:-p)
 		mapfile -t COMPREPLY < <(compgen -W 'default sparse base 16K 32K 64K 128K 256K 512K 1M thp 2M 1G' -- "$current")
 		;;
 	run:--guest-pages | run:-g)
@@ -93,10 +93,10 @@ _guestmem() {
 	run:--engine | run:-e)
 		mapfile -t COMPREPLY < <(compgen -W 'kvm thread auto' -- "$current")
 		;;
-	run:--backing | restore:--backing)
+	run:--backing | restore:--backing | migrate:--backing)
 		mapfile -t COMPREPLY < <(compgen -f -W 'anon shared memfd' -- "$current")
 		;;
-	exec:--numa | run:--numa | restore:--numa)
+	exec:--numa | run:--numa | restore:--numa | migrate:--numa)
 		mapfile -t COMPREPLY < <(compgen -W \
 			'bind: preferred: preferred-many: interleave: weighted-interleave:' -- "$current")
 		;;
@@ -130,6 +130,9 @@ _guestmem() {
 	snapshot:--codec | snapshot:-c)
 		mapfile -t COMPREPLY < <(compgen -W 'best raw zstd lz4' -- "$current")
 		;;
+	migrate:--codec)
+		mapfile -t COMPREPLY < <(compgen -W 'raw zstd lz4' -- "$current")
+		;;
 	snapshot:--pid | snapshot:-p)
 		mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [0-9]*)" -- "$current")
 		;;
@@ -152,17 +155,19 @@ _guestmem() {
 	walk:--pid | walk:-p)
 		mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [0-9]*)" -- "$current")
 		;;
-	blk:--socket-path | blk:-s | blk:--control | blk:-c | vhost-user:--control | vhost-user:-c | blk:--blk-file | blk:-b | *:--json | *:-j | *:--heatmap | *:--svg | exec:--from | exec:-f | run:--snapshot | restore:--memory | restore:-m | restore:--events | serve:--snapshot | serve:--working-set | serve:-w | serve:--record | serve:-R | serve:-s | serve:--control | serve:-c | serve:--keeper | serve:-k | run:--data | run:-d)
+	blk:--socket-path | blk:-s | blk:--control | blk:-c | vhost-user:--control | vhost-user:-c | blk:--blk-file | blk:-b | *:--json | *:-j | *:--heatmap | *:--svg | exec:--from | exec:-f | run:--snapshot | run:--control-socket | migrate:--control | migrate:-c | migrate:--events | restore:--memory | restore:-m | restore:--events | serve:--snapshot | serve:--working-set | serve:-w | serve:--record | serve:-R | serve:-s | serve:--control | serve:-c | serve:--keeper | serve:-k | run:--data | run:-d)
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
 		;;
 	exec:--size | exec:-s | exec:--limit | tables:--root | tables:-r | tables:--low | snapshot:--low | snapshot:--level | snapshot:-l | snapshot:--label | snapshot:-L | exec:--name | exec:--interval | exec:-i | inspect:--range | inspect:-r | inspect:--count | inspect:-n | walk:--size | walk:-s | walk:--tlb | walk:--rounds | wset:--last | wset:-l) ;;
 	run:--size | run:-s | run:--vcpus | run:-c | run:--seed | run:--time | run:-t | run:--timeout | run:--restart | run:--control-rate) ;;
 	run:--snapshot-at | restore:--rate | restore:-r | restore:--time | restore:-t | restore:--timeout | serve:--rate | serve:-r | serve:--guests | serve:-g | serve:--uid | serve:-u | serve:--deadline | serve:-d | keep:--wait | keep:-w) ;;
+	migrate:--bulk | migrate:-b | migrate:--urgent | migrate:-u | migrate:--level | migrate:-l | migrate:--rate | migrate:-r | migrate:--downtime | migrate:-d | migrate:--rounds | migrate:--limit | migrate:--throttle | migrate:--memory-max | migrate:-m | migrate:--time | migrate:-t | migrate:--timeout) ;;
 	run:--control) mapfile -t COMPREPLY < <(compgen -W 'safe all' -- "$current") ;;
 	*)
 		case ${COMP_WORDS[1]}:$current in
 		*:-*) mapfile -t COMPREPLY < <(compgen -W "$(_guestmem_options "${COMP_WORDS[1]}")" -- "$current") ;;
 		exec:*) mapfile -t COMPREPLY < <(compgen -c -- "$current") ;;
+		migrate:*) mapfile -t COMPREPLY < <(compgen -f -W 'send listen status cancel postcopy stop resume reclaim force give-up' -- "$current") ;;
 		run:*) mapfile -t COMPREPLY < <(compgen -f -W 'touch chase stream store stamp replay control' -- "$current") ;;
 		map:* | tables:* | keep:* | restore:* | serve:* | snapshot:* | verify:* | convert:* | wset:*) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
 		inspect:*) mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [0-9]*)" -- "$current") ;;

@@ -66,6 +66,12 @@ enum run_payload {
 #define RUN_MEASURES 2u
 #define RUN_VERIFIES 3u
 #define RUN_DONE 4u
+#define RUN_MOVES                                                                                  \
+	5u /* it has returned because of RUN_STOP_MOVE, and goes on when it is called again */
+
+/* run_params.stop */
+#define RUN_STOP_END 1u
+#define RUN_STOP_MOVE 2u /* of payloads in threads: come back, to go on later, or elsewhere */
 
 /* Places in arg[]. */
 enum {
@@ -116,6 +122,7 @@ enum {
  * @errors:    words that were not what they must be
  * @error_addr, @error_found, @error_wanted: the first of them
  * @figures:   the payload's own
+ * @kept:      where it was, for RUN_MOVES
  */
 struct run_params {
 	uint64_t magic;
@@ -152,7 +159,8 @@ struct run_params {
 	uint64_t error_found;
 	uint64_t error_wanted;
 	uint64_t figures[RUN_NR_FIGURES];
-	uint64_t reserved2[13];
+	uint64_t kept[2];
+	uint64_t reserved2[11];
 };
 
 _Static_assert(offsetof(struct run_params, progress) == 256, "the program's half is at 256");

@@ -57,6 +57,18 @@ static inline bool payload_stopped(const struct run_params *p)
 	return __atomic_load_n(&p->stop, __ATOMIC_RELAXED) != 0;
 }
 
+/* Before it has something to keep it is stopped by its end only. */
+static inline bool payload_ends(const struct run_params *p)
+{
+	return __atomic_load_n(&p->stop, __ATOMIC_RELAXED) == RUN_STOP_END;
+}
+
+/* Of one that was stopped. */
+static inline bool payload_moves(const struct run_params *p)
+{
+	return __atomic_load_n(&p->stop, __ATOMIC_RELAXED) == RUN_STOP_MOVE;
+}
+
 static inline void payload_progress(struct run_params *p, uint64_t progress)
 {
 	__atomic_store_n(&p->progress, progress, __ATOMIC_RELEASE);

@@ -14,12 +14,14 @@ uint32_t payload_run(struct run_params *p)
 		[RUN_CONTROL] = payload_control,
 	};
 
-	payload_state(p, RUN_PREPARES);
+	if (p->state != RUN_MOVES)
+		payload_state(p, RUN_PREPARES);
 	if (p->magic != RUN_MAGIC || p->version != RUN_VERSION || p->payload >= RUN_NR_PAYLOADS ||
 		!payloads[p->payload])
 		p->status = RUN_IMPOSSIBLE;
 	else
 		payloads[p->payload](p);
-	payload_state(p, RUN_DONE);
+	if (p->state != RUN_MOVES)
+		payload_state(p, RUN_DONE);
 	return p->status;
 }

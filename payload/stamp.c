@@ -18,14 +18,16 @@ static uint64_t page_of(
 	return ((round - 1) * count + i) % nr;
 }
 
-/* False if it was stopped before the end. */
-static bool one_round(struct run_params *p, uint64_t round, uint64_t nr, uint64_t count)
+/* From place @i on. False if it was stopped before the end. */
+static bool one_round(struct run_params *p, uint64_t round, uint64_t i, uint64_t nr, uint64_t count)
 {
-	for (uint64_t i = 0; i < count; i++) {
+	for (; i < count; i++) {
 		uint64_t page = page_of(p, round, i, nr, count);
 
-		if ((i & 255) == 0 && payload_stopped(p))
+		if ((i & 255) == 0 && payload_stopped(p)) {
+			p->kept[1] = i;
 			return false;
+		}
 		payload_store8(p->mem + page * PAYLOAD_PAGE, round);
 		payload_store8(p->mem + page * PAYLOAD_PAGE + 8, STAMP ^ page);
 		p->ops++;
@@ -54,7 +56,9 @@ void payload_stamp(struct run_params *p)
 	uint64_t nr = p->mem_len / PAYLOAD_PAGE;
 	uint64_t count = p->arg[RUN_ARG_COUNT] ? p->arg[RUN_ARG_COUNT] : nr;
 	uint64_t rounds = p->arg[RUN_ARG_ROUNDS];
-	uint64_t round = 0;
+	bool again = p->state == RUN_MOVES;
+	uint64_t round = again ? p->kept[0] : 0;
+	uint64_t place = again ? p->kept[1] : 0;
 	uint64_t begun;
 
 	if (nr == 0) {
@@ -64,15 +68,22 @@ void payload_stamp(struct run_params *p)
 	payload_state(p, RUN_MEASURES);
 	begun = payload_ticks();
 	while (rounds == 0 || round < rounds) {
-		if (payload_stopped(p) || !one_round(p, round + 1, nr, count))
+		p->kept[1] = place;
+		if (payload_stopped(p) || !one_round(p, round + 1, place, nr, count))
 			break;
+		place = 0;
 		payload_progress(p, ++round);
 		if (p->arg[RUN_ARG_PAUSE])
 			payload_pause(p, p->arg[RUN_ARG_PAUSE]);
 	}
-	p->ticks = payload_ticks() - begun;
+	p->kept[0] = round;
+	p->ticks += payload_ticks() - begun;
 	p->bytes = p->ops * 2 * sizeof(uint64_t);
 	p->figures[0] = round;
+	if (payload_moves(p) && (rounds == 0 || round < rounds)) {
+		payload_state(p, RUN_MOVES);
+		return;
+	}
 	if (p->arg[RUN_ARG_VERIFY] && round) {
 		payload_state(p, RUN_VERIFIES);
 		verify(p, round, nr, count);

@@ -146,11 +146,11 @@ static uint64_t load(struct run_params *p, const struct table *t)
 
 	for (i = 0; i < t->nr; i++) {
 		t->slots[i].key = 0;
-		if ((i & 0xffff) == 0 && payload_stopped(p))
+		if ((i & 0xffff) == 0 && payload_ends(p))
 			return 0;
 	}
 	for (i = 0; i < t->keys; i++) {
-		if ((i & 1023) == 0 && payload_stopped(p))
+		if ((i & 1023) == 0 && payload_ends(p))
 			break;
 		/* key_of() may give two ranks one key; it is then written twice. */
 		write_slot(find(t, key_of(i)), key_of(i), 0);
@@ -176,25 +176,31 @@ static void one_op(struct run_params *p, const struct table *t, uint64_t rank, b
 	}
 }
 
-static void measure(struct run_params *p, const struct table *t)
+/* False if it is to go on later. */
+static bool measure(struct run_params *p, const struct table *t, bool again)
 {
-	uint64_t random = payload_mix(p->seed ^ (uint64_t)p->vcpu << 48);
+	uint64_t random = again ? p->kept[0] : payload_mix(p->seed ^ (uint64_t)p->vcpu << 48);
 	uint64_t ops = p->arg[RUN_ARG_COUNT];
 	uint64_t begun = payload_ticks();
+	bool moves = false;
 	struct zipf z;
 
 	zipf_init(&z, t->keys, p->arg[RUN_ARG_SKEW]);
 	for (; p->ops < ops; p->ops++) {
 		if ((p->ops & 255) == 0) {
 			payload_progress(p, p->ops);
-			if (payload_stopped(p))
+			if (payload_stopped(p)) {
+				moves = payload_moves(p);
 				break;
+			}
 		}
 		random = payload_mix(random);
 		one_op(p, t, zipf_rank(&z, random),
 			(random & 1023) * 100 < p->arg[RUN_ARG_WRITE] * 1024);
 	}
-	p->ticks = payload_ticks() - begun;
+	p->kept[0] = random;
+	p->ticks += payload_ticks() - begun;
+	return !moves;
 }
 
 static void verify(struct run_params *p, const struct table *t)
@@ -223,6 +229,7 @@ static void verify(struct run_params *p, const struct table *t)
 void payload_store(struct run_params *p)
 {
 	struct table t = {.slots = (struct slot *)(uintptr_t)p->mem, .nr = 1};
+	bool again = p->state == RUN_MOVES;
 	uint64_t begun = payload_ticks();
 
 	if (p->mem_len < 4 * sizeof(struct slot)) {
@@ -236,12 +243,17 @@ void payload_store(struct run_params *p)
 		p->status = RUN_IMPOSSIBLE;
 		return;
 	}
-	if (load(p, &t) < t.keys)
-		return;
-	p->figures[0] = payload_ticks() - begun;
-	p->figures[2] = t.keys;
+	if (!again) {
+		if (load(p, &t) < t.keys)
+			return;
+		p->figures[0] = payload_ticks() - begun;
+		p->figures[2] = t.keys;
+	}
 	payload_state(p, RUN_MEASURES);
-	measure(p, &t);
+	if (!measure(p, &t, again)) {
+		payload_state(p, RUN_MOVES);
+		return;
+	}
 	p->bytes = p->ops * sizeof(struct slot);
 	payload_state(p, RUN_VERIFIES);
 	verify(p, &t);

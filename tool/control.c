@@ -6,6 +6,7 @@
 #include "control.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -22,7 +23,9 @@
 #define EVENTS 4 /* of a turn, and so answers that are made in it */
 #define REQUEST_MAX 4096
 #define DEADLINE 5.0
-#define LATE_MS 100 /* how long after its deadline a client may be there */
+#define DRAIN 1.0
+#define LISTENS_MAX ((size_t)1 << 20) /* bytes that one which listens has not read */
+#define LATE_MS 100                   /* how long after its deadline a client may be there */
 
 struct client {
 	struct client *next;
@@ -32,6 +35,8 @@ struct client {
 	char *out; /* the answer */
 	size_t out_len;
 	size_t sent;
+	bool listens;
+	bool waits; /* for room to send */
 	char request[REQUEST_MAX + 1];
 };
 
@@ -176,6 +181,23 @@ static void answer(const struct control *c, struct client *client, bool http, co
 	free(body);
 }
 
+/* What somebody else than us knows the meaning of. */
+static bool told(const struct control *c, struct client *client, char *line)
+{
+	size_t len = strcspn(line, " \r\n");
+	char after = line[len];
+	enum form form;
+
+	line[len] = '\0';
+	form = form_of(c, line);
+	line[len] = after;
+	if (!c->ops.tell || form != FORM_NONE || !len)
+		return false;
+	client->listens = c->ops.tell(c->ctx, line, &client->out);
+	client->out_len = client->out ? strlen(client->out) : 0;
+	return client->out;
+}
+
 /* The word of a line, or of the path of a GET; false: it is not whole yet. */
 static bool understand(const struct control *c, struct client *client)
 {
@@ -186,6 +208,8 @@ static bool understand(const struct control *c, struct client *client)
 	if (!end)
 		return false;
 	*end = '\0';
+	if (!http && told(c, client, line))
+		return true;
 	if (http) {
 		line += 4;
 		line += *line == '/';
@@ -201,10 +225,32 @@ static void send_more(struct control *c, struct client *client)
 {
 	ssize_t nr = send(client->fd, client->out + client->sent, client->out_len - client->sent,
 		MSG_NOSIGNAL);
+	bool waits;
 
 	if (nr > 0)
 		client->sent += (size_t)nr;
-	if (client->sent == client->out_len || (nr < 0 && errno != EAGAIN && errno != EINTR))
+	if ((client->sent == client->out_len && !client->listens) ||
+		(nr < 0 && errno != EAGAIN && errno != EINTR)) {
+		forget(c, client);
+		return;
+	}
+	waits = client->sent < client->out_len;
+	if (!client->listens || waits == client->waits)
+		return;
+	/* One that listens and has all is looked at for its end only. */
+	watch(c, client->fd, 0, NULL);
+	client->waits = waits;
+	if (!watch(c, client->fd, waits ? EPOLLOUT : EPOLLIN, client))
+		forget(c, client);
+}
+
+/* What it says is of no interest; that it has gone is. */
+static void on_listener(struct control *c, struct client *client)
+{
+	char bytes[64];
+	ssize_t nr = recv(client->fd, bytes, sizeof(bytes), 0);
+
+	if (nr == 0 || (nr < 0 && errno != EAGAIN && errno != EINTR))
 		forget(c, client);
 }
 
@@ -214,6 +260,10 @@ static void on_client(struct control *c, struct client *client)
 
 	if (client->fd < 0)
 		return;
+	if (client->listens && !client->waits) {
+		on_listener(c, client);
+		return;
+	}
 	if (client->out) {
 		send_more(c, client);
 		return;
@@ -231,6 +281,7 @@ static void on_client(struct control *c, struct client *client)
 		return;
 	}
 	watch(c, client->fd, 0, NULL);
+	client->waits = true;
 	if (watch(c, client->fd, EPOLLOUT, client))
 		send_more(c, client);
 	else
@@ -245,7 +296,7 @@ static void sweep(struct control *c, double now)
 	while (*at) {
 		struct client *client = *at;
 
-		if (client->fd >= 0 && now >= client->until)
+		if (client->fd >= 0 && now >= client->until && !client->listens)
 			forget(c, client);
 		if (client->fd >= 0) {
 			at = &client->next;
@@ -256,6 +307,49 @@ static void sweep(struct control *c, double now)
 		free(client);
 	}
 	set_ticks(c, c->clients);
+}
+
+void control_say(struct control *c, const char *line)
+{
+	size_t len = strlen(line);
+
+	for (struct client *client = c ? c->clients : NULL; client; client = client->next) {
+		size_t left = client->out_len - client->sent;
+
+		if (client->fd < 0 || !client->listens)
+			continue;
+		if (left + len > LISTENS_MAX) {
+			forget(c, client);
+			continue;
+		}
+		memmove(client->out, client->out + client->sent, left);
+		client->out = tool_realloc(client->out, left + len + 1, 1);
+		memcpy(client->out + left, line, len + 1);
+		client->out_len = left + len;
+		client->sent = 0;
+		send_more(c, client);
+	}
+}
+
+static bool some_wait(const struct control *c)
+{
+	for (const struct client *client = c->clients; client; client = client->next) {
+		if (client->fd >= 0 && client->listens && client->sent < client->out_len)
+			return true;
+	}
+	return false;
+}
+
+void control_drain(struct control *c)
+{
+	double until = tool_now() + DRAIN;
+
+	while (c && some_wait(c) && tool_now() < until) {
+		struct pollfd wait = {.fd = c->epoll, .events = POLLIN};
+
+		poll(&wait, 1, LATE_MS);
+		control_turn(c);
+	}
 }
 
 /* ---- life ---- */
@@ -340,6 +434,8 @@ void control_close(struct control *c)
 {
 	if (!c)
 		return;
+	for (struct client *client = c->clients; client; client = client->next)
+		client->listens = false;
 	sweep(c, tool_now() + 2 * DEADLINE);
 	remove_name(c);
 	if (c->listener >= 0)

@@ -83,6 +83,22 @@ static char *read_all(int fd, double until)
 	return text;
 }
 
+int control_follow(const char *path, const char *line)
+{
+	double until = tool_now() + DEADLINE;
+	char *text = tool_printf("%s\n", line);
+	int fd = connect_to(path, SOCK_STREAM | SOCK_NONBLOCK);
+	bool well = fd >= 0 && send_all(fd, text, until);
+
+	if (!well)
+		tool_error("%s: %s", path, strerror(errno));
+	free(text);
+	if (well || fd < 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
 char *control_ask(const char *path, const char *word)
 {
 	double until = tool_now() + DEADLINE;

@@ -158,8 +158,15 @@ static bool lay_out(struct machine *m)
 	/* The mailbox itself, whose address comes of it. */
 	m->tables_room += 4 * PAGE;
 	m->mailbox_gpa = (m->tables_gpa + m->tables_room + GIB - 1) / GIB * GIB;
-	if ((m->mailbox_gpa + GIB - 1) >> m->phys_bits == 0)
-		return run_memory_add(m->memory, m->tables_gpa, m->tables_room, "run-tables");
+	if ((m->mailbox_gpa + GIB - 1) >> m->phys_bits == 0) {
+		if (!m->memory->taken)
+			return run_memory_add(
+				m->memory, m->tables_gpa, m->tables_room, "run-tables");
+		if (m->memory->tables_len == m->tables_room)
+			return true;
+		tool_error("run: the page tables that came are none of this guest's");
+		return false;
+	}
 	tool_error("--size: a guest of this KVM has %u bits of addresses, that is too much",
 		m->phys_bits);
 	return false;
@@ -203,6 +210,8 @@ static bool install_kick(struct machine *m)
 
 static bool fill_low(struct machine *m)
 {
+	if (m->memory->taken)
+		return true;
 	if (m->opts.restored)
 		return run_memory_add(m->memory, 0, RUN_LOW_LEN, "run-low");
 	return machine_low_fill(m) && machine_program_load(m) && make_tables(m);
@@ -293,6 +302,39 @@ void machine_stop(struct machine *m)
 		pthread_join(m->vcpus[i].thread, NULL);
 		m->vcpus[i].started = false;
 	}
+}
+
+bool machine_go_on(struct machine *m)
+{
+	for (uint32_t i = 0; i < m->opts.nr_vcpus; i++) {
+		struct machine_vcpu *vcpu = &m->vcpus[i];
+
+		if (vcpu->end != MACHINE_STOPPED)
+			continue;
+		vcpu->end = MACHINE_RUNS;
+		vcpu->run->immediate_exit = 0;
+	}
+	return machine_start(m);
+}
+
+void machine_throttle(struct machine *m, uint32_t percent)
+{
+	__atomic_store_n(&m->throttle, percent < 99 ? percent : 99, __ATOMIC_RELAXED);
+}
+
+int machine_throttle_tick(struct machine *m)
+{
+	uint64_t now = (uint64_t)(tool_now() * 1e9);
+
+	if (!__atomic_load_n(&m->throttle, __ATOMIC_RELAXED))
+		return -1;
+	for (uint32_t i = 0; i < m->opts.nr_vcpus; i++) {
+		uint64_t awake = __atomic_load_n(&m->vcpus[i].awake, __ATOMIC_RELAXED);
+
+		if (m->vcpus[i].started && now > awake && now - awake >= MACHINE_AWAKE_NS)
+			pthread_kill(m->vcpus[i].thread, KICK);
+	}
+	return 5;
 }
 
 bool machine_all_stopped(const struct machine *m)

@@ -24,6 +24,7 @@
 
 #define MACHINE_VCPUS_MAX 64u
 #define MACHINE_WHY_CAP 320
+#define MACHINE_AWAKE_NS UINT64_C(10000000) /* that a vCPU runs between two rests */
 #define MACHINE_NO_PAGE_ASK                                                                        \
 	": is the pool of huge pages empty, the file system full, or the file shorter?"
 
@@ -47,6 +48,7 @@ struct machine_vcpu {
 	struct gm_reader *ports;
 	pthread_t thread;
 	bool started;
+	uint64_t awake;             /* __atomic: ns of the clock when it has rested last */
 	volatile sig_atomic_t lost; /* SIGBUS came in KVM_RUN: the host has lost a page */
 	enum machine_end end;       /* __atomic: written by its thread */
 	uint32_t status;
@@ -114,6 +116,7 @@ struct machine {
 	uint64_t mailbox_gpa;
 	int event; /* eventfd: a vCPU has stopped */
 	bool low_made;
+	uint32_t throttle; /* __atomic: per cent of its time that it rests */
 	struct sigaction old_kick;
 	bool kick_installed;
 };
@@ -132,6 +135,12 @@ uint64_t machine_params_gpa(uint32_t vcpu);
 bool machine_start(struct machine *m);
 /* Makes all vCPUs leave the guest, and waits for their threads. */
 void machine_stop(struct machine *m);
+/* After machine_stop(): those that it has stopped run on. False after a message. */
+bool machine_go_on(struct machine *m);
+/* Its vCPUs rest for so many per cent of their time, 0 to 99, if machine_throttle_tick() is called all the while. */
+void machine_throttle(struct machine *m, uint32_t percent);
+/* Returns ms until it is to be called again, -1: never. By the thread that starts and stops. */
+int machine_throttle_tick(struct machine *m);
 bool machine_all_stopped(const struct machine *m);
 /*
  * A stopped machine goes on as another one over the same memory: the state of its vCPUs is saved, as

@@ -54,6 +54,24 @@ void machine_stop(struct machine *m)
 	(void)m;
 }
 
+bool machine_go_on(struct machine *m)
+{
+	(void)m;
+	return false;
+}
+
+void machine_throttle(struct machine *m, uint32_t percent)
+{
+	(void)m;
+	(void)percent;
+}
+
+int machine_throttle_tick(struct machine *m)
+{
+	(void)m;
+	return -1;
+}
+
 bool machine_all_stopped(const struct machine *m)
 {
 	(void)m;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/kvm.h>
@@ -272,6 +273,20 @@ static int run_once(struct machine_vcpu *vcpu)
 	return rc;
 }
 
+/* After a kick: if it is to be kept from running, for as long as it has run that much. */
+static void rest(struct machine_vcpu *vcpu)
+{
+	const struct timespec slice = {0, 1000000};
+	double percent = __atomic_load_n(&vcpu->machine->throttle, __ATOMIC_RELAXED);
+	double until = tool_now() + (double)MACHINE_AWAKE_NS / 1e9 * percent / (100 - percent);
+
+	if (percent <= 0)
+		return;
+	while (tool_now() < until && !__atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_ACQUIRE))
+		nanosleep(&slice, NULL);
+	__atomic_store_n(&vcpu->awake, (uint64_t)(tool_now() * 1e9), __ATOMIC_RELAXED);
+}
+
 /*
  * What an exit has left to be done is done by the next KVM_RUN, so a vCPU stops in one that returns
  * EINTR only: then its state is whole.
@@ -293,7 +308,9 @@ void machine_vcpu_run(struct machine_vcpu *vcpu)
 			__atomic_store_n(&vcpu->end, MACHINE_STOPPED, __ATOMIC_RELEASE);
 		else if (errno == EFAULT && machine_control_lift(vcpu->machine, lifted))
 			continue;
-		else if (errno != EINTR && errno != EAGAIN)
+		else if (errno == EINTR)
+			rest(vcpu);
+		else if (errno != EAGAIN)
 			machine_crash_error(vcpu, errno);
 	}
 	machine_devices_current(NULL);

@@ -18,6 +18,7 @@ static const struct command {
 	{"inspect", cmd_inspect, "show what backs the guest memory of a process"},
 	{"keep", cmd_keep, "hold the guests of guestmem serve while that is replaced"},
 	{"map", cmd_map, "check a description of a memory map, show it, compare two"},
+	{"migrate", cmd_migrate, "move a running guest of run to another process or machine"},
 	{"restore", cmd_restore, "let a saved guest of run go on, with pages as it touches them"},
 	{"run", cmd_run, "run a payload in a small virtual machine on memory of your choice"},
 	{"serve", cmd_serve, "bring the pages of guests that Firecracker restores"},

@@ -19,6 +19,7 @@
 #include "tool.h"
 
 #define STEP (UINT64_C(1) << 20)
+#define LABELS_MAX 4096u /* of a file: there is room for no more */
 
 static const struct tool_option options[] = {
 	{"memory", 'm', "IMAGE", "where the memory is: raw, saved, an NBD URI"},
@@ -338,6 +339,19 @@ static bool open_images(struct restore *r, const char *const *paths, size_t nr)
 	return !r->memory_path || image_open(&r->memory, &r->memory_path, 1, GM_MEMFILE_ANY);
 }
 
+static bool read_about(struct restore *r, const char *path)
+{
+	struct gm_snapshot_label *labels = tool_alloc(LABELS_MAX, sizeof(*labels));
+	size_t nr = 0;
+	bool well;
+
+	while (nr < LABELS_MAX && gm_snapshot_label(r->image.top, nr, &labels[nr]) == 0)
+		nr++;
+	well = restore_about(labels, nr, path, &r->about, &r->run);
+	free(labels);
+	return well && (r->run.engine == RUN_KVM || failed(path, "its guest ran in threads"));
+}
+
 int cmd_restore(int argc, char **argv)
 {
 	static struct restore r;
@@ -356,7 +370,7 @@ int cmd_restore(int argc, char **argv)
 	status = EXIT_FAILED;
 	if ((!r.events_path || tool_output_open(&r.events, r.events_path, true)) &&
 		open_images(&r, (const char *const *)&argv[first], (size_t)(argc - first)) &&
-		restore_about(r.image.top, argv[first], &r.about, &r.run))
+		read_about(&r, argv[first]))
 		status = run_go(&r.run, &hooks);
 	restore_about_fini(&r.about, &r.run);
 	image_close(&r.memory);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* restore_about.c - the labels of a saved guest, as run_snapshot.c writes them. The file is not trusted. */
+/* restore_about.c - the labels of a saved guest, or of one that comes, as run_snapshot.c makes them. They are not trusted. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,15 +8,16 @@
 #include "run_snapshot.h"
 
 #define DATA_MAX (UINT64_C(1) << 40)
+#define PAUSE_MAX 1e6
 
-static bool find_label(
-	const struct gm_snapshot *snapshot, const char *key, struct gm_snapshot_label *ret)
+static const struct gm_snapshot_label *find_label(
+	const struct gm_snapshot_label *labels, size_t nr, const char *key)
 {
-	for (size_t i = 0; gm_snapshot_label(snapshot, i, ret) == 0; i++) {
-		if (strcmp(ret->key, key) == 0)
-			return true;
+	for (size_t i = 0; i < nr; i++) {
+		if (strcmp(labels[i].key, key) == 0)
+			return &labels[i];
 	}
-	return false;
+	return NULL;
 }
 
 static bool number(const json_t *value, uint64_t max, uint64_t *ret)
@@ -85,12 +86,23 @@ static bool read_lists(const json_t *json, struct restore_about *a, struct run_o
 	return true;
 }
 
+/* Files of earlier versions have none. */
+static bool read_engine(const json_t *json, struct run_opts *o)
+{
+	const json_t *value = json_object_get(json, "engine");
+	const char *text = json_string_value(value);
+
+	o->engine = text && strcmp(text, "thread") == 0 ? RUN_THREAD : RUN_KVM;
+	return !value || (text && (o->engine == RUN_THREAD || strcmp(text, "kvm") == 0));
+}
+
 static bool read_all(const json_t *json, struct restore_about *a, struct run_opts *o)
 {
 	uint32_t version;
 
 	o->pause = json_number_value(json_object_get(json, "pause"));
-	return small(json, "version", RUN_SNAPSHOT_VERSION, RUN_SNAPSHOT_VERSION, &version) &&
+	return o->pause >= 0 && o->pause <= PAUSE_MAX && read_engine(json, o) &&
+	       small(json, "version", RUN_SNAPSHOT_VERSION, RUN_SNAPSHOT_VERSION, &version) &&
 	       small(json, "vcpus", 1, MACHINE_VCPUS_MAX, &o->vcpus) &&
 	       small(json, "guest_log2", 12, 30, &o->guest_log2) &&
 	       (o->guest_log2 == 12 || o->guest_log2 == 21 || o->guest_log2 == 30) &&
@@ -105,18 +117,18 @@ static bool read_all(const json_t *json, struct restore_about *a, struct run_opt
 	       read_lists(json, a, o);
 }
 
-bool restore_about(const struct gm_snapshot *snapshot, const char *path, struct restore_about *ret,
-	struct run_opts *o)
+bool restore_about(const struct gm_snapshot_label *labels, size_t nr, const char *path,
+	struct restore_about *ret, struct run_opts *o)
 {
-	struct gm_snapshot_label label;
-	char name[16];
+	const struct gm_snapshot_label *label = find_label(labels, nr, RUN_SNAPSHOT_LABEL);
+	char name[24];
 	json_t *json;
 
-	if (!find_label(snapshot, RUN_SNAPSHOT_LABEL, &label)) {
+	if (!label) {
 		tool_error("%s: it is not a guest that guestmem run --snapshot has saved", path);
 		return false;
 	}
-	json = json_loadb(label.value, label.len, JSON_REJECT_DUPLICATES, NULL);
+	json = json_loadb(label->value, label->len, JSON_REJECT_DUPLICATES, NULL);
 	ret->words = json;
 	if (!json || !read_all(json, ret, o)) {
 		tool_error(
@@ -124,14 +136,15 @@ bool restore_about(const struct gm_snapshot *snapshot, const char *path, struct 
 		return false;
 	}
 	for (uint32_t i = 0; i < o->vcpus; i++) {
-		snprintf(name, sizeof(name), "vcpu-%u", i);
-		if (!find_label(snapshot, name, &label)) {
+		snprintf(name, sizeof(name), o->engine == RUN_KVM ? "vcpu-%u" : "thread-%u", i);
+		label = find_label(labels, nr, name);
+		if (!label) {
 			tool_error("%s: the state of vCPU %u is missing", path, i);
 			return false;
 		}
 		/* Only read from. */
-		ret->vcpus[i].bytes = (uint8_t *)(uintptr_t)label.value;
-		ret->vcpus[i].len = label.len;
+		ret->vcpus[i].bytes = (uint8_t *)(uintptr_t)label->value;
+		ret->vcpus[i].len = label->len;
 	}
 	return true;
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "../payload/trace.h"
+#include "mover.h"
 
 /* What the payload will be asked to replay is looked at before it is given to it. */
 static bool check_trace(const struct run_opts *o, const struct run_memory *memory)
@@ -54,37 +55,71 @@ static int report(struct run_report *r, struct run_engine *e, struct tool_output
 	return r->status == EXIT_OK && !well ? EXIT_FAILED : r->status;
 }
 
-static int run_in(const struct run_opts *o, const struct gm_host *host, struct run_engine *e,
-	int signals, struct tool_output *json, const struct run_hooks *hooks)
+int run_to_end(const struct run_guest *g)
 {
-	struct run_memory memory = {0};
+	const struct run_opts *o = g->opts;
 	struct run_seen seen = {0};
 	struct run_behind behind = {0};
 	struct run_result result;
 	struct run_report r = {.opts = o,
-		.host = host,
-		.engine = e,
-		.memory = &memory,
+		.host = g->host,
+		.engine = g->engine,
+		.memory = g->memory,
 		.result = &result,
 		.seen = &seen,
 		.behind = &behind};
 	int status = EXIT_FAILED;
 
-	if (run_memory_init(&memory, &o->memory) && check_trace(o, &memory) &&
-		run_engine_init(e, &memory) && (!hooks || hooks->bring(hooks->ctx, e))) {
-		run_measure(&seen.before);
-		if ((!o->background || run_behind_start(&behind, &memory)) &&
-			run_watch(e, signals, &result) && run_behind_end(&behind)) {
-			run_measure(&seen.after);
-			run_seen(&seen, e);
-			status = report(&r, e, json);
-			if (o->snapshot && result.outcome != RUN_OUT_CRASHED &&
-				!run_snapshot_save(e, o->snapshot))
-				status = EXIT_FAILED;
-		}
+	run_measure(&seen.before);
+	if ((!o->background || run_behind_start(&behind, g->memory)) &&
+		run_watch(g->engine, g->signals, g->mover, &result) && run_behind_end(&behind)) {
+		run_measure(&seen.after);
+		run_seen(&seen, g->engine);
+		status = report(&r, g->engine, g->json);
+		if (o->snapshot && result.outcome != RUN_OUT_CRASHED &&
+			result.outcome != RUN_OUT_MOVED &&
+			!run_snapshot_save(g->engine, o->snapshot))
+			status = EXIT_FAILED;
 	}
 	run_behind_end(&behind);
 	run_seen_fini(&seen);
+	return status;
+}
+
+/* With --control-socket it can be moved. */
+static int run_movable(const struct run_guest *g)
+{
+	struct mover mover;
+	struct run_guest with = *g;
+	int status = EXIT_FAILED;
+
+	with.mover = &mover;
+	if (mover_init(&mover, g->opts->socket)) {
+		mover.engine = g->engine;
+		mover.quiet = g->opts->quiet;
+		if (mover_start(&mover))
+			status = run_to_end(&with);
+		mover_finish(&mover);
+	}
+	mover_fini(&mover);
+	return status;
+}
+
+static int run_in(const struct run_opts *o, const struct gm_host *host, struct run_engine *e,
+	int signals, struct tool_output *json, const struct run_hooks *hooks)
+{
+	struct run_memory memory = {0};
+	const struct run_guest guest = {.opts = o,
+		.host = host,
+		.engine = e,
+		.memory = &memory,
+		.json = json,
+		.signals = signals};
+	int status = EXIT_FAILED;
+
+	if (run_memory_init(&memory, &o->memory) && check_trace(o, &memory) &&
+		run_engine_init(e, &memory) && (!hooks || hooks->bring(hooks->ctx, e)))
+		status = o->socket ? run_movable(&guest) : run_to_end(&guest);
 	run_engine_fini(e);
 	if (hooks)
 		hooks->end(hooks->ctx);

@@ -34,7 +34,8 @@ enum run_outcome {
 	RUN_OUT_CRASHED,
 	RUN_OUT_TIMEOUT,
 	RUN_OUT_INTERRUPTED,
-	RUN_OUT_SAVED
+	RUN_OUT_SAVED,
+	RUN_OUT_MOVED,
 };
 
 struct run_opts {
@@ -52,6 +53,8 @@ struct run_opts {
 		*snapshot; /* the guest is saved there at its end, or when it is stopped for that */
 	double snapshot_at; /* stop it then; 0: by a signal, or never */
 	bool restored;
+	bool moved;           /* restored over memory that has come, or comes by itself */
+	const char *socket;   /* of control, or NULL */
 	uint64_t tables_used; /* of what is restored */
 	uint64_t seed;
 	const char *json;
@@ -67,6 +70,7 @@ struct run_opts {
 
 /* ---- run.c ---- */
 struct run_engine;
+struct mover;
 
 struct run_hooks {
 	/* All is made and nothing runs: what is not there yet is brought, or will be. False after a message. */
@@ -78,6 +82,20 @@ struct run_hooks {
 
 /* @hooks may be NULL. Returns a status to exit with. */
 int run_go(const struct run_opts *o, const struct run_hooks *hooks);
+
+/* A guest that is made, and does not run. */
+struct run_guest {
+	const struct run_opts *opts;
+	const struct gm_host *host;
+	struct run_engine *engine;
+	struct run_memory *memory;
+	struct mover *mover; /* or NULL */
+	struct tool_output *json;
+	int signals;
+};
+
+/* Starts it, waits for its end, and reports. Returns a status to exit with. */
+int run_to_end(const struct run_guest *g);
 
 /* ---- run_options.c ---- */
 /* False with a status to exit with. */
@@ -101,7 +119,10 @@ bool run_threads_init(struct run_threads *t, uint32_t nr);
 /* Joins those that were started. */
 void run_threads_fini(struct run_threads *t);
 struct run_params *run_threads_params(struct run_threads *t, uint32_t i);
+/* Starts all that have not ended: also those that were paused, here or in another process. */
 bool run_threads_start(struct run_threads *t);
+/* They come back with what they need to go on; waits for them. */
+void run_threads_pause(struct run_threads *t);
 bool run_threads_all_ended(const struct run_threads *t);
 /* How a thread that has ended crashed, or NULL. */
 const char *run_threads_why(const struct run_threads *t, uint32_t i);
@@ -129,6 +150,11 @@ bool run_engine_all_ended(const struct run_engine *e);
 const char *run_engine_why(const struct run_engine *e, uint32_t i);
 /* Has any? */
 bool run_engine_crashed(const struct run_engine *e);
+/* Stops it where it is; it goes on here, or its state does elsewhere. */
+void run_engine_pause(struct run_engine *e);
+bool run_engine_go_on(struct run_engine *e);
+/* NULL, or why it cannot be moved. */
+const char *run_engine_stays(const struct run_engine *e);
 /* Tells the payload to come to an end. */
 void run_engine_ask(struct run_engine *e);
 /* Waits until nothing runs: a machine is stopped, threads must have been asked. */
@@ -160,16 +186,17 @@ struct run_result {
 	bool asked;     /* to stop, by --time */
 	uint32_t restarts;
 	double restart_seconds;
+	bool lost; /* RUN_OUT_MOVED: and some of its memory was lost */
 };
 
 /* Blocks the signals that it looks at; before anything has threads. */
 bool run_watch_signals(int *ret_fd);
 /* Starts the engine and waits for the end. False after a message: it could not be started. */
-bool run_watch(struct run_engine *e, int signals, struct run_result *ret);
+bool run_watch(struct run_engine *e, int signals, struct mover *mover, struct run_result *ret);
 
 /* ---- run_snapshot.c ---- */
 /* Saves memory, vCPUs and what run needs to know of a guest that has stopped. False after a message. */
-bool run_snapshot_save(const struct run_engine *e, const char *path);
+bool run_snapshot_save(struct run_engine *e, const char *path);
 
 /* ---- run_measure.c ---- */
 struct run_measure {

@@ -141,6 +141,10 @@ bool run_engine_init(struct run_engine *e, struct run_memory *memory)
 	struct run_params params;
 
 	e->memory = memory;
+	if (e->opts->moved && e->kvm != memory->has_tables) {
+		tool_error("run: its memory is not that of the engine it ran by");
+		return false;
+	}
 	if (e->kvm ? !init_machine(e) : !run_threads_init(&e->threads, e->opts->vcpus))
 		return false;
 	if (e->kvm)
@@ -151,8 +155,8 @@ bool run_engine_init(struct run_engine *e, struct run_memory *memory)
 		fill_params(e, i, &params);
 		if (!e->kvm)
 			*run_threads_params(&e->threads, i) = params;
-		else if (!run_memory_write(memory, machine_params_gpa(i), &params, sizeof(params),
-				 "parameters"))
+		else if (!e->opts->moved && !run_memory_write(memory, machine_params_gpa(i),
+						    &params, sizeof(params), "parameters"))
 			return false;
 	}
 	return true;
@@ -221,6 +225,28 @@ void run_engine_stop(struct run_engine *e)
 	machine_stop(&e->machine);
 	while (!e->kvm && !run_threads_all_ended(&e->threads))
 		usleep(1000);
+}
+
+void run_engine_pause(struct run_engine *e)
+{
+	if (e->kvm)
+		machine_stop(&e->machine);
+	else
+		run_threads_pause(&e->threads);
+}
+
+bool run_engine_go_on(struct run_engine *e)
+{
+	return e->kvm ? machine_go_on(&e->machine) : run_threads_start(&e->threads);
+}
+
+const char *run_engine_stays(const struct run_engine *e)
+{
+	if (e->opts->control)
+		return "what the guest has asked about its memory would be lost (--control)";
+	if (!e->kvm && e->opts->payload != RUN_STORE && e->opts->payload != RUN_STAMP)
+		return "of payloads in threads only store and stamp can be moved";
+	return NULL;
 }
 
 bool run_engine_params(struct run_engine *e, uint32_t i, struct run_params *ret)

@@ -11,6 +11,7 @@ static const char *const outcomes[] = {
 	[RUN_OUT_TIMEOUT] = "timeout",
 	[RUN_OUT_INTERRUPTED] = "interrupted",
 	[RUN_OUT_SAVED] = "saved",
+	[RUN_OUT_MOVED] = "moved",
 };
 
 static void set(json_t *json, const char *name, json_t *value)

@@ -66,6 +66,19 @@ static bool load_data(struct run_memory *m, const char *path, int fd)
 	return true;
 }
 
+bool run_memory_look(struct run_memory *m)
+{
+	struct gm_region_info info = {.size = sizeof(info)};
+
+	m->info.size = sizeof(m->info);
+	if (gm_space_next(m->space, m->gpa, &info) < 0 || gm_block_info(info.block, &m->info) < 0)
+		return false;
+	m->hva = (uintptr_t)info.hva;
+	if (m->data_len && gm_space_next(m->space, m->data_gpa, &info) == 0)
+		m->data_hva = (uintptr_t)info.hva;
+	return true;
+}
+
 static bool add_measured(struct run_memory *m, const struct run_memory_opts *o)
 {
 	struct gm_block_opts backing = {
@@ -83,25 +96,21 @@ static bool add_measured(struct run_memory *m, const struct run_memory_opts *o)
 	};
 	struct gm_region_desc desc = {
 		.size = sizeof(desc), .gpa = m->gpa, .backing = &backing, .name = "memory"};
-	struct gm_region_info info = {.size = sizeof(info)};
 	struct gm_error err;
 
 	memcpy(backing.pages, o->pages.choices, sizeof(backing.pages));
-	m->info.size = sizeof(m->info);
 	if (gm_space_add(m->space, &desc, NULL, &err) < 0) {
 		tool_error("memory of %llu bytes: %s", (unsigned long long)o->size, err.text);
 		return false;
 	}
-	if (gm_space_next(m->space, m->gpa, &info) < 0 || gm_block_info(info.block, &m->info) < 0)
-		return false;
-	m->hva = (uintptr_t)info.hva;
-	return true;
+	return run_memory_look(m);
 }
 
-static bool make_space(struct run_memory *m, uint64_t gpa_limit)
+bool run_memory_space(struct run_memory *m, uint64_t size)
 {
-	struct gm_space_opts opts = {
-		.size = sizeof(opts), .gpa_limit = gpa_limit, .name = "guestmem-run"};
+	struct gm_space_opts opts = {.size = sizeof(opts),
+		.gpa_limit = m->free_gpa + room_for_tables(size),
+		.name = "guestmem-run"};
 	struct gm_error err;
 
 	if (gm_space_create(&opts, &m->space, &err) < 0 ||
@@ -130,9 +139,8 @@ bool run_memory_init(struct run_memory *m, const struct run_memory_opts *o)
 		m->data_len = o->data_len;
 	m->data_gpa = m->data_len ? m->gpa + round_up(o->size, GIB) : 0;
 	m->free_gpa = m->gpa + round_up(o->size, GIB) + round_up(m->data_len, GIB);
-	well = m->data_len <= SIZE_MAX_BYTES &&
-	       make_space(m, m->free_gpa + room_for_tables(o->size)) && add_measured(m, o) &&
-	       (!m->data_len || load_data(m, o->data, fd));
+	well = m->data_len <= SIZE_MAX_BYTES && run_memory_space(m, o->size) &&
+	       add_measured(m, o) && (!m->data_len || load_data(m, o->data, fd));
 	if (fd >= 0)
 		close(fd);
 	m->seconds = tool_now() - begun;

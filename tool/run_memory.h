@@ -33,12 +33,39 @@ struct run_memory {
 	uint64_t data_len;
 	uint64_t data_hva;
 	uint64_t free_gpa; /* nothing lies from here on, a multiple of 1 GiB */
-	double seconds;    /* that making it took */
+	bool taken;        /* from another process: its regions are there, and what they hold */
+	bool has_tables;   /* of a machine: low memory too */
+	uint64_t tables_len;
+	double seconds; /* that making it took */
 };
 
 /* False after a message. Given back by run_memory_fini(), also then. */
 bool run_memory_init(struct run_memory *memory, const struct run_memory_opts *opts);
 void run_memory_fini(struct run_memory *memory);
+
+/* A region of a guest that comes from another process. */
+struct run_memory_place {
+	uint64_t gpa;
+	uint64_t len;
+	uint64_t page_size;
+	int fd; /* its memory, or -1 */
+	uint64_t fd_off;
+};
+
+/* ---- run_take.c ---- */
+#define RUN_MEMORY_PLACES_MAX 4u
+
+/*
+ * Makes memory for these, which are judged: low memory, what is measured, data, page tables, of which a guest in threads
+ * has the second and third. Of the options pages, backing, placement and sharing count. False after a message, with its
+ * words for the other end in @why.
+ */
+bool run_memory_take(struct run_memory *memory, const struct run_memory_opts *opts,
+	const struct run_memory_place *places, size_t nr, char *why, size_t cap);
+
+/* Parts of run_memory_init(). False after a message. */
+bool run_memory_space(struct run_memory *memory, uint64_t size);
+bool run_memory_look(struct run_memory *memory);
 
 /* A region of zeroed base pages at @gpa, a multiple of the page. False after a message. */
 bool run_memory_add(struct run_memory *memory, uint64_t gpa, uint64_t len, const char *name);

@@ -24,6 +24,8 @@ static const struct tool_option options[] = {
 	{"restart", 0, "SECONDS", "then go on in another virtual machine"},
 	{"control", 0, "WHAT", "let the guest ask about its memory's backing: safe, all"},
 	{"control-rate", 0, "NUMBER", "requests a second that are done (default: any number)"},
+	{"control-socket", 0, "SOCKET",
+		"figures, and guestmem migrate, for whoever connects there"},
 	{"snapshot", 0, "FILE", "save the guest there at its end, or when a signal comes"},
 	{"snapshot-at", 0, "SECONDS", "with --snapshot: stop and save it then"},
 	{"json", 'j', "FILE", "write the report as JSON as well; - is standard output"},
@@ -49,6 +51,7 @@ enum {
 	OPT_RESTART,
 	OPT_CONTROL,
 	OPT_CONTROL_RATE,
+	OPT_CONTROL_SOCKET,
 	OPT_SNAPSHOT,
 	OPT_SNAPSHOT_AT,
 	OPT_JSON,
@@ -185,6 +188,9 @@ static bool take_option(void *ctx, size_t option, const char *value)
 	case OPT_CONTROL_RATE:
 		return tool_parse_number(value, UINT64_MAX, &o->control_rate) ||
 		       tool_bad_value("control-rate", value, "is not a number");
+	case OPT_CONTROL_SOCKET:
+		o->socket = value;
+		return true;
 	case OPT_SNAPSHOT:
 		o->snapshot = value;
 		return true;
@@ -257,6 +263,11 @@ static bool options_fit(const struct run_opts *o, int nr_words)
 	if (o->payload == RUN_PROGRAM && o->engine == RUN_THREAD) {
 		tool_error("%s: a program of your own needs a guest, which --engine thread has not",
 			o->words[0]);
+		return false;
+	}
+	if (o->restart > 0 && o->socket) {
+		tool_error("--restart: does not go with --control-socket: a guest that is moved "
+			   "must stay in one virtual machine until then");
 		return false;
 	}
 	if (o->restart > 0 && o->engine == RUN_THREAD) {

@@ -22,6 +22,8 @@ static int status_of(const struct run_report *r)
 		return EXIT_SIGNAL + r->result->signal;
 	case RUN_OUT_SAVED:
 		return EXIT_OK;
+	case RUN_OUT_MOVED:
+		return r->result->lost ? EXIT_FAILED : EXIT_OK;
 	case RUN_OUT_DONE:
 		break;
 	}
@@ -101,6 +103,7 @@ static void print_end(const struct run_report *r)
 		[RUN_OUT_TIMEOUT] = "ended by --timeout",
 		[RUN_OUT_INTERRUPTED] = "interrupted",
 		[RUN_OUT_SAVED] = "saved",
+		[RUN_OUT_MOVED] = "moved",
 	};
 
 	fprintf(stderr, "guestmem: %s after %.6f s", words[r->result->outcome], r->result->seconds);

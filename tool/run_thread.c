@@ -60,15 +60,21 @@ bool run_threads_init(struct run_threads *t, uint32_t nr)
 	return true;
 }
 
-void run_threads_fini(struct run_threads *t)
+static void join(struct run_threads *t)
 {
-	for (uint32_t i = 0; t->threads && i < t->nr; i++) {
+	for (uint32_t i = 0; i < t->nr; i++) {
 		if (t->threads[i].started)
 			pthread_join(t->threads[i].thread, NULL);
 		t->threads[i].started = false;
 	}
-	if (t->threads)
+}
+
+void run_threads_fini(struct run_threads *t)
+{
+	if (t->threads) {
+		join(t);
 		sigaction(SIGBUS, &others, NULL);
+	}
 	free(t->threads);
 	t->threads = NULL;
 	if (t->event >= 0)
@@ -109,20 +115,39 @@ static void *run_thread(void *arg)
 	return NULL;
 }
 
+void run_threads_pause(struct run_threads *t)
+{
+	for (uint32_t i = 0; i < t->nr; i++) {
+		uint64_t *stop = &t->threads[i].params.stop;
+		uint64_t goes_on = 0;
+
+		__atomic_compare_exchange_n(
+			stop, &goes_on, RUN_STOP_MOVE, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+	}
+	join(t);
+}
+
 bool run_threads_start(struct run_threads *t)
 {
 	for (uint32_t i = 0; i < t->nr; i++) {
+		struct run_thread *thread = &t->threads[i];
 		int error;
 
-		t->threads[i].event = t->event;
-		error = pthread_create(&t->threads[i].thread, NULL, run_thread, &t->threads[i]);
+		thread->event = t->event;
+		__atomic_store_n(&thread->ended, thread->why[0] || thread->params.state == RUN_DONE,
+			__ATOMIC_RELEASE);
+		if (thread->ended)
+			continue;
+		if (thread->params.stop == RUN_STOP_MOVE)
+			thread->params.stop = 0;
+		error = pthread_create(&thread->thread, NULL, run_thread, thread);
 		if (error) {
 			for (uint32_t j = 0; j < i; j++)
 				__atomic_store_n(&t->threads[j].params.stop, 1, __ATOMIC_RELAXED);
 			tool_error("run: a thread: %s", strerror(error));
 			return false;
 		}
-		t->threads[i].started = true;
+		thread->started = true;
 	}
 	return true;
 }

@@ -38,7 +38,7 @@ static double chase(struct run_engine *e, int signals, char **ret_why)
 	struct run_params params;
 	struct run_result result;
 
-	if (!run_watch(e, signals, &result) || !run_engine_params(e, 0, &params)) {
+	if (!run_watch(e, signals, NULL, &result) || !run_engine_params(e, 0, &params)) {
 		*ret_why = tool_strdup("the guest could not be run");
 		return 0;
 	}

@@ -7,7 +7,7 @@ import subprocess
 
 from common import ROOT, TOOL, Case, guestmem, main, read
 
-COMMANDS = ("blk", "convert", "doctor", "exec", "inspect", "keep", "map", "restore", "run", "serve", "snapshot", "tables", "verify", "vhost-user", "walk", "wset")
+COMMANDS = ("blk", "convert", "doctor", "exec", "inspect", "keep", "map", "migrate", "restore", "run", "serve", "snapshot", "tables", "verify", "vhost-user", "walk", "wset")
 
 
 def helped(command):

@@ -1,0 +1,491 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""guestmem migrate: guests of guestmem run go from one process to another, by real sockets, and are looked at at their end."""
+
+import contextlib
+import json
+import os
+import re
+import resource
+import select
+import signal
+import socket
+import subprocess
+import threading
+
+from common import MIB, POOL, ROOT, Case, end, guestmem, main, members, need_pool, read, start, wait_for
+
+SIZE = "16M"
+WAIT = 30
+# All pages are written to, and laying it out takes little.
+FOREVER = ("store", "ops=1000000000000", "keys=20000")
+
+
+class Proxy:
+    """Between source and destination: what it lets through can be cut."""
+
+    def __init__(self, path, to):
+        self.to = to
+        self.pairs = []
+        self.lock = threading.Lock()
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(16)
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                one, _ = self.listener.accept()
+                other = socket.socket(socket.AF_UNIX)
+                other.connect(self.to)
+                with self.lock:
+                    self.pairs.append((one, other))
+                threading.Thread(target=self.carry, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def carry(one, other):
+        with contextlib.suppress(OSError, ValueError):
+            while True:
+                for sock in select.select([one, other], [], [])[0]:
+                    data = sock.recv(65536)
+                    if not data:
+                        return
+                    (other if sock is one else one).sendall(data)
+
+    def cut(self):
+        with self.lock:
+            for pair in self.pairs:
+                for sock in pair:
+                    with contextlib.suppress(OSError):
+                        sock.shutdown(socket.SHUT_RDWR)
+                    sock.close()
+            self.pairs = []
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.cut()
+
+
+class Migrate(Case):
+    def setUp(self):
+        super().setUp()
+        self.there = self.path("destination")
+        self.here = self.path("source")
+
+    def begin(self, *args, words=FOREVER, time="60", size=SIZE):
+        """A guest that can be asked."""
+        child = start("run", "--size", size, "--control-socket", self.here, "--json", self.path("left"), "-q", "-t", time, *args, *words)
+        self.addCleanup(end, child)
+        self.assertTrue(wait_for(lambda: os.path.exists(self.here) or child.poll() is not None, WAIT))
+        # It has laid out its memory, and works on it.
+        self.assertTrue(wait_for(lambda: self.worked(child, 10) or child.poll() is not None, WAIT))
+        return child
+
+    def listen(self, *args, address=None, time="0.3", **kwargs):
+        """Where one is waited for; the address as it says it."""
+        child = start("migrate", "listen", address or "unix:" + self.path("line"), "--control", self.there,
+                      f"--json={self.path('came')}", "--events", self.path("events"), "-q", "-t", time, *args, **kwargs)
+        self.addCleanup(end, child)
+        self.assertTrue(wait_for(lambda: self.events() or child.poll() is not None, WAIT))
+        events = self.events()
+        return child, events[0]["address"] if events else None
+
+    def events(self):
+        """Whole lines only: the last one may be under way."""
+        path = self.path("events")
+        return [json.loads(line) for line in read(path).split("\n")[:-1]] if os.path.exists(path) else []
+
+    def send(self, address, *args):
+        """Status and events."""
+        result = guestmem("migrate", "send", address, "--control", self.here, "--json", *args)
+        return result, [json.loads(line) for line in result.stdout.splitlines()]
+
+    def start_send(self, address, *args):
+        child = start("migrate", "send", address, "--control", self.here, f"--json={self.path('sent')}", *args)
+        self.addCleanup(end, child)
+        return child
+
+    def tell(self, command, control=None, status=0):
+        result = guestmem("migrate", command, "--control", control or self.here)
+        self.assertEqual(result.returncode, status, result.stderr)
+        return result.stderr
+
+    def status(self, control=None):
+        result = guestmem("migrate", "status", "--control", control or self.here, "--json")
+        self.well(result)
+        return json.loads(result.stdout)
+
+    def ask(self, line, control=None):
+        """What the socket says, without a process for it."""
+        parts = []
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(WAIT)
+            sock.connect(control or self.here)
+            sock.sendall(line + b"\n")
+            while parts[-1:] != [b""]:
+                parts.append(sock.recv(65536))
+        return b"".join(parts).decode()
+
+    def reaches(self, state, control=None):
+        self.assertTrue(wait_for(lambda: json.loads(self.ask(b"json", control))["state"] == state, WAIT), state)
+
+    def gone(self, child, status=0):
+        _, err = child.communicate(timeout=60)
+        self.assertEqual(child.returncode, status, err)
+        return err
+
+    def right(self, name="came", worked=True):
+        """It has worked, and found all that it had written."""
+        report = self.json(name)
+        self.assertEqual((report["outcome"], report["exit_status"], report["errors"]), ("done", 0, 0))
+        for worker in report["workers"]:
+            # Null is 0: of so few that none was a write.
+            self.assertEqual((worker["state"], worker["checksum"]), ("done", worker["expected"] or "0x0"))
+            self.assertTrue(worker["operations"] or not worked)
+        return report
+
+    def move(self, *send, run=(), listen=(), address=None, words=FOREVER, size=SIZE):
+        """There and verified."""
+        left = self.begin(*run, words=words, size=size)
+        came, where = self.listen(*listen, address=address)
+        result, events = self.send(where, *send)
+        self.well(result)
+        self.gone(left)
+        self.gone(came)
+        self.assertEqual(self.json("left")["outcome"], "moved")
+        self.assertFalse(os.path.exists(self.here))
+        self.assertEqual((events[-1]["event"], events[-1]["state"]), ("ended", "ended"))
+        self.assertGreater(events[-1]["downtime"], 0)
+        states = [e["state"] for e in events if e["event"] == "state"]
+        there = self.events()
+        os.unlink(self.path("events"))
+        return self.right(), states, there
+
+    def test_it_goes_by_each_way(self):
+        _, states, _ = self.move("--precopy", "--downtime", "2000")
+        self.assertIn("pre-copy", states)
+        self.assertNotIn("post-copy", states)
+        _, states, there = self.move("--postcopy")
+        self.assertNotIn("pre-copy", states)
+        self.assertTrue({"post-copy", "finishing"} & set(states))
+        self.assertGreater(there[-1]["requests"]["asked"], 0)
+        self.assertGreater(there[-1]["requests"]["p99_us"], 0)
+        self.assertEqual((there[-1]["missing"], there[-1]["lost"]), (0, 0))
+        # The first round is the last: the rest comes on demand, or while it stands still.
+        _, states, _ = self.move("--rounds", "1", "--downtime", "1")
+        self.assertIn("pre-copy", states)
+        _, states, _ = self.move("--stop", "--rounds", "1", "--downtime", "1")
+        self.assertNotIn("post-copy", states)
+
+    def test_it_goes_by_tcp_of_both_sorts(self):
+        self.move("--stop", "--rounds", "2", "--bulk", "2", "--urgent", "2", "--codec", "zstd", address="tcp:127.0.0.1:0", run=("-c", "2"))
+        self.move("--postcopy", "--bulk", "0", "--urgent", "0", address="tcp:[::1]:0")
+
+    def test_pages_are_those_it_had(self):
+        need_pool(2048, 16)
+        taken = self.taken()
+        for pages, size, ways in (("base", "4K", ["--stop"]), ("thp", "2M", ["--stop", "--postcopy"]), ("2M", "2M", ["--stop", "--postcopy"])):
+            for way in ways:
+                listen = () if pages == "2M" else ("--pages", pages)
+                report, _, _ = self.move(way, run=("--pages", pages), listen=listen)
+                self.assertEqual(report["page_size"], size)
+                self.assertEqual(report["pages_kind"], {"2M": "hugetlb"}.get(pages, pages))
+        # After a round, what is missing are parts of huge pages.
+        self.move("--rounds", "1", "--downtime", "1", run=("--pages", "thp"), listen=("--pages", "thp"))
+        # Smaller ones do as well.
+        report, _, _ = self.move("--postcopy", run=("--pages", "2M"), listen=("--pages", "base", "--share"))
+        self.assertEqual(report["page_size"], "4K")
+        self.assertTrue(wait_for(lambda: self.taken() <= taken, WAIT))
+
+    def test_memory_may_go_by_descriptors(self):
+        report, _, there = self.move("--fds", run=("--share",))
+        self.assertEqual(report["page_size"], "4K")
+        # Its own memory is no page that came.
+        self.assertLess(there[-1]["received"], 80 * MIB)
+        need_pool(2048, 8)
+        self.move("--fds", run=("--share", "--pages", "2M"))
+
+    def test_payloads_in_threads_go_too(self):
+        for words, way in ((FOREVER, "--postcopy"), (FOREVER, "--stop"), (("stamp", "rounds=0", "pages=500", "pause=0.002"), "--stop")):
+            report, _, _ = self.move(way, run=("-e", "thread", "-c", "2"), words=words)
+            self.assertEqual(report["engine"], "thread")
+        left = self.begin("-e", "thread", words=("touch", "rounds=1000000"))
+        _, where = self.listen()
+        result, _ = self.send(where)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("only store and stamp", result.stderr)
+        left.kill()
+
+    def test_what_has_come_may_go_on(self):
+        left = self.begin()
+        first, where = self.listen(time="20")
+        self.well(self.send(where, "--postcopy")[0])
+        self.gone(left)
+        os.rename(self.path("events"), self.path("events-1"))
+        os.rename(self.there, self.here)
+        self.there = self.path("second")
+        second, again = self.listen(address="tcp:127.0.0.1:0")
+        result, _ = self.send(again, "--stop")
+        self.well(result)
+        self.gone(first)
+        self.gone(second)
+        self.right()
+
+    def test_it_can_be_cancelled(self):
+        left = self.begin()
+        for how in "command", "signal":
+            came, where = self.listen()
+            sending = self.start_send(where, "--rate", "1M")
+            self.reaches("pre-copy")
+            if how == "command":
+                self.tell("cancel")
+            else:
+                sending.send_signal(signal.SIGINT)
+            self.assertIn("the guest runs here", self.gone(sending, 3))
+            self.gone(came, 3)
+            self.assertEqual(self.status()["state"], "cancelled")
+            self.assertIn("no migration here that can be cancelled", self.tell("cancel", status=1))
+            os.unlink(self.path("events"))
+        self.went_on(left)
+
+    def went_on(self, left):
+        """The guest has worked on, and found its memory as it should be: it goes elsewhere after all."""
+        came, where = self.listen(address="tcp:127.0.0.1:0")
+        self.well(self.send(where, "--stop", "--rounds", "1")[0])
+        self.gone(left)
+        self.gone(came)
+        self.right()
+
+    def test_one_that_ends_meanwhile_stays(self):
+        came, where = self.listen()
+        # On a slow machine it may have ended before.
+        for time in "0.5", "2", "8", "20":
+            left = self.begin(time=time)
+            sending = self.start_send(where, "--rate", "1M")
+            _, err = sending.communicate(timeout=60)
+            self.gone(left)
+            if sending.returncode != 1:
+                break
+        self.assertEqual(sending.returncode, 3, err)
+        self.assertIn("the guest runs here", err)
+        self.gone(came, 3)
+        self.right("left", worked=False)
+
+    def test_a_destination_that_dies_leaves_it_here(self):
+        left = self.begin()
+        came, where = self.listen()
+        sending = self.start_send(where, "--rate", "1M")
+        self.reaches("pre-copy")
+        came.kill()
+        came.wait()
+        os.unlink(self.path("events"))
+        self.assertIn("the guest runs here", self.gone(sending, 3))
+        self.assertEqual(self.status()["state"], "failed")
+        self.went_on(left)
+
+    @staticmethod
+    def worked(child, ticks=2):
+        """Has the guest, so long? All threads but the first two, which look after it."""
+        with contextlib.suppress(OSError):
+            tasks = sorted(map(int, os.listdir(f"/proc/{child.pid}/task")))[2:]
+            return any(int(read(f"/proc/{child.pid}/task/{t}/stat").rpartition(")")[2].split()[11]) >= ticks for t in tasks)
+        return False
+
+    def cut_in_postcopy(self, time="0.3", rate="4M", words=FOREVER):
+        """Post-copy without a line: both ends. The guest has worked there."""
+        left = self.begin(words=words)
+        came, where = self.listen(time=time)
+        proxy = Proxy(self.path("proxy"), where.partition(":")[2])
+        self.addCleanup(proxy.close)
+        sending = self.start_send("unix:" + self.path("proxy"), "--postcopy", "--rate", rate)
+        self.reaches("post-copy")
+        self.reaches("post-copy", self.there)
+        self.assertTrue(wait_for(lambda: self.worked(came), WAIT))
+        proxy.cut()
+        err = self.gone(sending, 4)
+        self.assertIn(f"guestmem migrate resume --control {self.here}", err)
+        self.reaches("line lost")
+        self.reaches("line lost", self.there)
+        return left, came
+
+    def test_a_line_that_was_cut_is_resumed(self):
+        left, came = self.cut_in_postcopy()
+        missing = self.status(self.there)["missing"]
+        self.assertGreater(missing, 0)
+        self.assertIsNone(left.poll())
+        self.assertIsNone(came.poll())
+        for command, why in (("cancel", "reclaimed instead"), ("reclaim", "cannot be reclaimed"), ("postcopy", "in pre-copy")):
+            self.assertIn(why, self.tell(command, status=1))
+        self.assertIn("done at the source", self.tell("resume", self.there, status=1))
+        text = guestmem("migrate", "status", "--control", self.here)
+        self.well(text)
+        self.assertIn("migrate resume", text.stdout)
+        self.tell("resume")
+        self.gone(left)
+        self.gone(came)
+        self.assertEqual(self.events()[-1]["line"], 2)
+        self.right()
+
+    def test_pages_that_nobody_brings_are_given_up(self):
+        left, came = self.cut_in_postcopy(rate="1M")
+        self.tell("give-up", self.there)
+        self.assertIn("are lost", self.gone(came, 4))
+        self.assertIn("pages", [e["event"] for e in self.events()])
+        self.assertEqual(self.json("came")["outcome"], "crashed")
+        left.kill()
+
+    def test_the_source_hears_of_lost_pages(self):
+        # A guest that waits without touching any memory.
+        left, came = self.cut_in_postcopy(rate="32K", time="30", words=("stamp", "rounds=0", "pages=1", "pause=100"))
+        self.assertIn("at the destination", self.tell("give-up", status=1))
+        self.tell("give-up", self.there)
+        self.reaches("given up", self.there)
+        self.assertIn("some of its pages are lost", self.tell("resume", status=5))
+        self.gone(left, 1)
+        self.assertEqual(self.json("left")["outcome"], "moved")
+        self.assertGreater(self.status(self.there)["lost"], 0)
+        came.kill()
+
+    def hears(self, child, signo):
+        """Sent and read: two at once would be one."""
+        def pending():
+            return int(re.search(r"^ShdPnd:\s*(\w+)", read(f"/proc/{child.pid}/status"), re.MULTILINE).group(1), 16)
+
+        child.send_signal(signo)
+        self.assertTrue(wait_for(lambda: not pending() >> (signo - 1) & 1, WAIT))
+
+    def test_signals_wait_for_a_guest_that_needs_its_memory(self):
+        left = self.begin()
+        came, where = self.listen()
+        sending = self.start_send(where, "--rate", "1M")
+        self.reaches("pre-copy")
+        left.send_signal(signal.SIGTERM)
+        self.gone(sending, 3)
+        self.gone(left, 128 + signal.SIGTERM)
+        self.assertEqual(self.json("left")["outcome"], "interrupted")
+        self.gone(came, 3)
+        os.unlink(self.path("events"))
+        left, came = self.cut_in_postcopy()
+        for child, control, why in (left, self.here, "needs its memory here"), (came, self.there, "waits for pages"):
+            self.hears(child, signal.SIGTERM)
+            self.assertEqual(self.status(control)["state"], "line lost")
+            self.assertIsNone(child.poll())
+            child.send_signal(signal.SIGTERM)
+            self.assertIn(why, self.gone(child, 128 + signal.SIGTERM))
+
+    def test_what_cannot_be_is_said(self):
+        left = self.begin()
+        for address, why in (("unix:" + self.path("none"), "No such file"), ("tcp:127.0.0.1:1", "Connection refused")):
+            result, _ = self.send(address)
+            self.assertEqual(result.returncode, 3, result.stderr)
+            self.assertIn(why, result.stderr)
+            self.assertIn("the guest runs here", result.stderr)
+        came, where = self.listen("--memory-max", "1M")
+        result, _ = self.send(where)
+        self.assertEqual(result.returncode, 3, result.stderr)
+        self.assertRegex(result.stderr, "memory")
+        self.gone(came, 3)
+        os.unlink(self.path("events"))
+        # Addresses that it has no room for.
+        came, where = self.listen("--pages", "2M")
+        result, _ = self.send(where)
+        self.assertEqual(result.returncode, 3, result.stderr)
+        self.assertRegex(result.stderr + self.gone(came, 3), "page")
+        result, _ = self.send(where, "--fds")
+        self.assertNotEqual(result.returncode, 0)
+        self.assertEqual(left.poll(), None)
+        left.kill()
+
+    def test_a_pool_that_is_too_small_is_named(self):
+        need_pool(2048, 8)
+        left = self.begin("--pages", "2M")
+        hog = self.begin_hog()
+        came, where = self.listen()
+        result, _ = self.send(where)
+        self.assertEqual(result.returncode, 3, result.stderr)
+        self.assertIn("huge", result.stderr)
+        self.assertIn("huge", self.gone(came, 3))
+        self.gone(hog)
+        left.kill()
+
+    @staticmethod
+    def taken():
+        """Huge pages that somebody has."""
+        return int(read(POOL % 2048 + "nr_hugepages")) - int(read(POOL % 2048 + "free_hugepages"))
+
+    @staticmethod
+    def spare():
+        """What nobody has or was promised, though pages that were promised are taken meanwhile."""
+        pool = POOL % 2048
+        while True:
+            promised = read(pool + "resv_hugepages")
+            free = read(pool + "free_hugepages")
+            if read(pool + "resv_hugepages") == promised:
+                return int(free) - int(promised)
+
+    def begin_hog(self):
+        """Takes all that is left in the pool."""
+        child = start("exec", "--size", f"{2 * max(self.spare(), 1)}M", "--page-size", "2M", "--", "/bin/sh", "-c", "cat", "sh", "{mem}",
+                      stdin=subprocess.PIPE)
+        self.addCleanup(end, child)
+        self.assertTrue(wait_for(lambda: self.spare() <= 0, WAIT))
+        return child
+
+    def test_a_bad_command_line_is_refused(self):
+        sock = self.path("none")
+        for args, why in (((), "a command is wanted"), (("go",), "no such command"), (("send", "--control", sock), "one ADDRESS"),
+                          (("send", "unix:x"), "--control SOCKET is missing"), (("status", "x", "--control", sock), "takes no ADDRESS"),
+                          (("send", "here", "--control", sock), "is no address"), (("send", "tcp:::1:5", "--control", sock), "brackets"),
+                          (("send", "tcp:h:70000", "--control", sock), "port"), (("send", "unix:", "--control", sock), "path"),
+                          (("send", "unix:x", "--control", sock, "--stop", "--precopy"), "do not go together"),
+                          (("send", "unix:x", "--control", sock, "--pages", "2M"), "none of its options"),
+                          (("listen", "unix:x", "--postcopy"), "none of its options"),
+                          (("send", "unix:x", "--control", sock, "--bulk", "17"), "--bulk"),
+                          (("send", "unix:x", "--control", sock, "--codec", "gzip"), "--codec")):
+            self.fails(2, why, args=("migrate", *args))
+        self.fails(1, "No such file", args=("migrate", "status", "--control", sock))
+        self.fails(1, "No such file", args=("migrate", "send", "unix:x", "--control", sock))
+        self.fails(1, "/nowhere/", args=("migrate", "listen", "unix:/nowhere/at/all", "-q"))
+        self.fails(2, "--control-socket", args=("run", "-s", SIZE, "--restart", "1", "--control-socket", sock, "store"))
+
+    def test_the_socket_takes_what_is_documented(self):
+        left = self.begin(time="20")
+
+        idle = self.status()
+        self.assertEqual((idle["role"], idle["state"]), (None, "idle"))
+        self.assertEqual(guestmem("migrate", "status", "--control", self.here).stdout, "no migration\n")
+        for line, why in ((b"nonsense", "is wanted"), (b"send", "is wanted"), (b"send {", "no options"), (b"send []", "no address"),
+                          (b'send {"to":"x"}', "no address"), (b'send {"to":"unix:x","bulk_plus":-1}', "cannot be"),
+                          (b'send {"to":"unix:x","bulk_plus":99}', "options"), (b"resume", "at the source"), (b"reclaim", "reclaimed"),
+                          (b"force", "forced"), (b"give-up", "destination"), (b"stop", "pre-copy")):
+            self.assertIn(why, json.loads(self.ask(line))["error"])
+        self.assertIn("404", self.ask(b"GET /force HTTP/1.0\r\n\r"))
+        self.assertIn("guestmem_migrate_state 0", self.ask(b"metrics"))
+        came, where = self.listen()
+        result, events = self.send(where)
+        self.well(result)
+        self.gone(left)
+        self.gone(came)
+        page = set(re.findall(r"\*([a-z0-9_]+)\*", read(os.path.join(ROOT, "man", "guestmem-migrate.1.scd"))))
+        self.assertEqual(members([events, self.events(), idle]) - page, set())
+
+    def test_no_descriptor_or_memory_is_left_behind(self):
+        left = self.begin(time="20")
+        fds = f"/proc/{left.pid}/fd"
+
+        def settled():
+            return len(os.listdir(fds))
+
+        result, _ = self.send("unix:" + self.path("none"))
+        self.assertEqual(result.returncode, 3)
+        first = settled()
+        for _ in range(5):
+            self.assertEqual(self.send("unix:" + self.path("none"))[0].returncode, 3)
+        self.assertTrue(wait_for(lambda: settled() <= first, WAIT))
+        self.assertLess(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, 4 << 20)
+        left.kill()
+
+
+if __name__ == "__main__":
+    main()

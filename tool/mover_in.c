@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* mover_in.c - the destination: what comes is taken, and the guest's thread is asked to make something of it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "mover.h"
+
+#define ACCEPTS 8 /* of a turn */
+
+/* They are borrowed, and the guest's thread looks at them later. */
+static void on_prepare(void *ctx, const struct gm_migrate_in_region *regions, size_t nr)
+{
+	struct mover *m = ctx;
+
+	for (size_t i = 0; i < RUN_MEMORY_PLACES_MAX; i++)
+		m->places[i].fd = -1;
+	m->nr_places = nr;
+	for (size_t i = 0; i < nr && nr <= RUN_MEMORY_PLACES_MAX; i++) {
+		const struct gm_migrate_in_region *r = &regions[i];
+
+		m->places[i] = (struct run_memory_place){.gpa = r->gpa,
+			.len = r->len,
+			.page_size = r->page_size,
+			.fd = -1,
+			.fd_off = r->fd_off};
+		if (!r->fd_plus)
+			continue;
+		m->places[i].fd = fcntl(r->fd_plus - 1, F_DUPFD_CLOEXEC, 3);
+		/* Without it the region would be other memory: it is refused. */
+		if (m->places[i].fd < 0)
+			m->nr_places = RUN_MEMORY_PLACES_MAX + 1;
+	}
+	mover_wish(m, MOVER_PREPARE);
+}
+
+static void on_load(void *ctx, const void *data, size_t len)
+{
+	struct mover *m = ctx;
+
+	m->data = data;
+	m->data_len = len;
+	mover_wish(m, MOVER_LOAD);
+}
+
+static void on_run(void *ctx)
+{
+	mover_wish(ctx, MOVER_START);
+}
+
+bool mover_listen(struct mover *m, const struct mover_in_opts *o)
+{
+	const struct gm_migrate_in_ops ops = {.size = sizeof(ops),
+		.prepare = on_prepare,
+		.load = on_load,
+		.run = on_run,
+		.told = mover_told,
+		.ctx = m};
+	const struct gm_migrate_in_opts opts = {
+		.size = sizeof(opts), .flags = o->flags, .memory_max = o->memory_max};
+	struct gm_error err;
+
+	if (gm_migrate_in_create(&opts, &ops, &m->in, &err) < 0) {
+		tool_error("migrate: %s", err.text);
+		return false;
+	}
+	m->tcp = o->address.tcp;
+	m->listener = address_listen(&o->address, m->name);
+	return m->listener >= 0;
+}
+
+void mover_started(struct mover *m, int rc)
+{
+	if (m && m->in)
+		gm_migrate_in_started(m->in, rc);
+}
+
+void mover_accept(struct mover *m)
+{
+	for (int i = 0; i < ACCEPTS; i++) {
+		int fd = address_accept(m->listener, m->tcp);
+
+		if (fd < 0)
+			return;
+		/* What it does not take it closes, and counts. */
+		gm_migrate_in_connection(m->in, fd);
+	}
+}
