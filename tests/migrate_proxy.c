@@ -381,11 +381,11 @@ static void move_conn(struct proxy *p, struct conn *c)
 		/* Of a connection that we made up there is no other end. */
 		if (c->fds[from] < 0)
 			w->end = w->end || (c->fds[!from] < 0);
-		else if (!read_way(p, c, from))
+		else if (!read_way(p, c, (enum side)from))
 			return;
 		if (c->fds[!from] < 0)
 			w->len = 0;
-		else if (!write_way(p, c, from))
+		else if (!write_way(p, c, (enum side)from))
 			return;
 		if (p->kill)
 			return;

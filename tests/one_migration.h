@@ -52,6 +52,8 @@ struct move_opts {
 	bool slow;  /* it waits between writes, at the destination */
 	bool still; /* it does nothing at all there */
 	uint64_t state_len;
+	int (*socket_at)(int side); /* of TCP; NULL: wherever we are */
+	uint32_t address;           /* of the destination; 0: loopback */
 	struct gm_migrate_out_opts out;
 	struct gm_migrate_in_opts in;
 };
@@ -217,13 +219,26 @@ static inline void *be_guest(void *ctx)
 
 /* ---- the embedders ---- */
 
+static inline int socket_at(const struct move *m, int side)
+{
+	return m->o.socket_at ? m->o.socket_at(side)
+			      : socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+}
+
+static inline struct sockaddr_in address_of(const struct move *m)
+{
+	uint32_t address = m->o.address ? m->o.address : INADDR_LOOPBACK;
+
+	return (struct sockaddr_in){.sin_family = AF_INET,
+		.sin_port = htons(m->port),
+		.sin_addr.s_addr = htonl(address)};
+}
+
 static inline int connect_tcp(struct move *m, int fds[2])
 {
-	struct sockaddr_in at = {.sin_family = AF_INET,
-		.sin_port = htons(m->port),
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in at = address_of(m);
 
-	fds[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fds[0] = socket_at(m, 0);
 	if (fds[0] < 0 || connect(fds[0], (struct sockaddr *)&at, sizeof(at)))
 		return -errno;
 	fds[1] = accept4(m->listener, NULL, NULL, SOCK_CLOEXEC);
@@ -362,10 +377,10 @@ static inline void *step_in(void *ctx)
 
 static inline void listen_tcp(struct move *m)
 {
-	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in at = address_of(m);
 	socklen_t len = sizeof(at);
 
-	m->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	m->listener = socket_at(m, 1);
 	assert_true(m->listener >= 0);
 	assert_int_equal(bind(m->listener, (struct sockaddr *)&at, len), 0);
 	assert_int_equal(listen(m->listener, 16), 0);
