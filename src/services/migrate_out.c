@@ -349,7 +349,7 @@ static int begin_log(struct gm_migrate_out *out, struct gm_error *err)
 	struct gm_log_opts opts = {
 		.size = sizeof(opts), .page_size = MIGRATE_PAGE, .name = "migration"};
 
-	if (!out->stats.memory)
+	if (!out->stats.memory || out->then)
 		return 0;
 	out->log_first = gm_align_down(out->regions[0].gpa, UINT64_C(64) * MIGRATE_PAGE);
 	opts.first = out->log_first;
@@ -375,6 +375,25 @@ int gm_migrate_out_start(struct gm_migrate_out *out, struct gm_error *err)
 	if (!rc)
 		gm_migrate_lines_kick(&out->lines);
 	return rc;
+}
+
+void gm_migrate_out_set_then(struct gm_migrate_out *out, const struct gm_migrate_then *then)
+{
+	out->then = then;
+}
+
+bool gm_migrate_out_ping(struct gm_migrate_out *out, uint64_t number)
+{
+	if (!gm_migrate_queue_room(&out->machine.queue))
+		return false;
+	gm_migrate_push_send(&out->machine.queue, 0, GM_MIGRATE_PING, number);
+	return true;
+}
+
+bool gm_migrate_out_bits(
+	const struct gm_migrate_out *out, const struct gm_migrate_place *place, struct gm_range *ret)
+{
+	return gm_migrate_map_bits(&out->map, place, ret);
 }
 
 int gm_migrate_out_fd(const struct gm_migrate_out *out)

@@ -15,6 +15,7 @@
 #include "core/migrate_rate.h"
 #include "core/migrate_source.h"
 #include "services/migrate_lines.h"
+#include "services/migrate_then.h"
 #include "services/snapshot_space.h"
 
 #define OUT_EVENTS 16u
@@ -47,6 +48,7 @@ struct gm_migrate_out {
 	struct gm_migrate_rate rate;
 	struct gm_migrate_out_opts opts;
 	struct gm_migrate_out_ops ops;
+	const struct gm_migrate_then *then; /* or NULL: memory as it is */
 	/* What goes. */
 	struct saving memory;
 	struct gm_migrate_region *regions;

@@ -26,6 +26,12 @@ static uint64_t offset_of(const struct gm_migrate_out *out, const struct gm_migr
 	return out->memory.pieces[place->region].off + (place->first << GM_MIGRATE_PAGE_LOG2);
 }
 
+static int read_memory(struct gm_migrate_out *out, uint64_t off, void *buf, size_t len)
+{
+	return out->then ? out->then->read(out->then->ctx, off, buf, len)
+			 : gm_saving_read(&out->memory, off, buf, len, NULL);
+}
+
 /*
  * What lies there, from the first of a few pages on. How long there is something is not looked for, page by page
  * through gigabytes while a guest waits: so much is read before it is asked again. A hole is found at once.
@@ -51,6 +57,8 @@ static bool is_hole(struct gm_migrate_out *out, uint64_t off, uint64_t len)
 {
 	struct gm_source_extent *e = &out->extent;
 
+	if (out->then)
+		return out->then->zeros(out->then->ctx, off, len);
 	if (off < e->offset || off - e->offset >= e->len) {
 		if (look(out, off, e)) {
 			e->len = 0;
@@ -74,7 +82,7 @@ static void read_singly(struct gm_migrate_out *out, struct out_load *load, uint6
 	for (uint32_t i = 0; i < load->place.nr; i++) {
 		uint64_t at = (uint64_t)i * MIGRATE_PAGE;
 
-		if (gm_saving_read(&out->memory, off + at, load->room + at, MIGRATE_PAGE, NULL)) {
+		if (read_memory(out, off + at, load->room + at, MIGRATE_PAGE)) {
 			load->kinds[i] = GM_MIGRATE_LOST;
 			out->stats.lost += MIGRATE_PAGE;
 		} else {
@@ -107,7 +115,7 @@ static void read_load(struct gm_migrate_out *out, struct out_load *load, bool ur
 
 	if (sparse && is_hole(out, off, len)) {
 		memset(load->kinds, GM_MIGRATE_ZEROS, load->place.nr);
-	} else if (gm_saving_read(&out->memory, off, load->room, len, NULL)) {
+	} else if (read_memory(out, off, load->room, len)) {
 		read_singly(out, load, off);
 	} else {
 		for (uint32_t i = 0; i < load->place.nr; i++)
@@ -187,6 +195,8 @@ static void spend(struct gm_migrate_out *out, uint32_t slot, uint64_t bytes)
 
 static bool take(struct gm_migrate_out *out, uint32_t slot, struct out_load *load)
 {
+	if (out->then && !out->machine.nr_asked && !out->then->may(out->then->ctx))
+		return false;
 	if (!gm_migrate_source_take(&out->machine, slot, &load->place, &load->number))
 		return false;
 	load->done = 0;
@@ -225,6 +235,8 @@ bool gm_migrate_out_pages(struct gm_migrate_out *out, struct gm_migrate_link *li
 	if (!load->read)
 		read_load(out, load, link->slot > GM_MIGRATE_BULK_MAX);
 	say_next(out, link, load);
+	if (out->then && load->done == load->place.nr)
+		out->then->sent(out->then->ctx, link->slot, &load->place);
 	*ret_rc = gm_migrate_lines_flush(&out->lines, link, &moved);
 	spend(out, link->slot, gm_migrate_conn_went(link->conn) - before);
 	return true;
@@ -232,6 +244,8 @@ bool gm_migrate_out_pages(struct gm_migrate_out *out, struct gm_migrate_link *li
 
 void gm_migrate_out_forget(struct gm_migrate_out *out)
 {
+	if (out->then)
+		out->then->closed(out->then->ctx);
 	for (uint32_t i = 0; i < GM_MIGRATE_SLOTS; i++) {
 		out->loads[i].place.nr = 0;
 		out->loads[i].done = 0;

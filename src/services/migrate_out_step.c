@@ -120,6 +120,8 @@ static int give(struct gm_migrate_out *out, struct gm_migrate_link *link, uint64
 		gm_copy_name(out->refusal, sizeof(out->refusal), link->heard.text);
 	if (msg->type == GM_MIGRATE_REQUEST && !link->again)
 		out->stats.requests += msg->place.nr;
+	if (out->then && !link->again)
+		out->then->heard(out->then->ctx, msg);
 	if (msg->type == GM_MIGRATE_DROPPED && !link->again) {
 		for (uint32_t i = 0; i < msg->nr; i++)
 			out->stats.dropped += (uint64_t)msg->places[i].nr * MIGRATE_PAGE;

@@ -60,6 +60,7 @@ struct live_wait {
 
 struct gm_snapshot_live {
 	struct pager_taker taker; /* the first member */
+	void *owner;              /* of another taker */
 	struct gm_space *space;
 	struct gm_pager *pager;
 	struct gm_snapshot_live_opts opts;
@@ -177,6 +178,10 @@ int gm_live_check(const struct gm_snapshot_live *live, const struct live_part *p
 /* With the lock: the slot of a page, LIVE_NONE if it has none; and gives one back. */
 uint32_t gm_live_slot(const struct gm_snapshot_live *live, uint64_t page);
 void gm_live_slot_free(struct gm_snapshot_live *live, uint32_t slot);
+/* With the lock: one for a page, in COPYING; there is a free one. */
+uint32_t gm_live_slot_new(struct gm_snapshot_live *live, uint64_t page);
+/* Is the page not there, of memory that a pager fills? */
+bool gm_live_is_absent(const struct live_part *part, uint64_t page);
 /* A writer waits no longer; and who is not in the queue is reported again. */
 void gm_live_note(struct gm_snapshot_live *live, uint64_t since);
 void gm_live_wake_all(const struct gm_snapshot_live *live);
@@ -187,5 +192,7 @@ int gm_live_source(
 	struct gm_snapshot_live *live, struct gm_source **ret_source, struct gm_error *err);
 bool gm_live_next(void *ctx, bool end, uint64_t *ret_off, uint64_t *ret_len);
 int gm_live_code(void *ctx);
+/* With the lock: who copies a page that went from under him is given another. */
+void gm_live_rescue(struct gm_snapshot_live *live);
 
 #endif

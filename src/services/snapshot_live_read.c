@@ -118,7 +118,7 @@ static int bring(
  * With the lock. Somebody copies a page that went from under him, of memory that a pager fills: if he is who steps it
  * nobody else gives it to him. It is found out that it is not what it was.
  */
-static void rescue(struct gm_snapshot_live *live)
+void gm_live_rescue(struct gm_snapshot_live *live)
 {
 	for (uint32_t i = 0; i < live->nr_slots && live->copying; i++) {
 		const struct live_slot *slot = &live->slots[i];
@@ -149,7 +149,7 @@ static int begin(struct gm_snapshot_live *live, uint64_t page, uint64_t nr)
 			slot = gm_live_slot(live, page + i);
 		while (slot != LIVE_NONE && live->slots[slot].state == LIVE_COPYING) {
 			gm_sys_cond_wait(&live->changed, &live->lock, gm_sys_now_ns() + STUCK_NS);
-			rescue(live);
+			gm_live_rescue(live);
 		}
 	}
 	rc = live->code;
@@ -360,7 +360,7 @@ bool gm_live_next(void *ctx, bool end, uint64_t *ret_off, uint64_t *ret_len)
 	bool any;
 
 	pthread_mutex_lock(&live->lock);
-	rescue(live);
+	gm_live_rescue(live);
 	any = next_waiting(live, &page, &nr) || next_copies(live, &page, &nr);
 	pthread_mutex_unlock(&live->lock);
 	if (!any && end)

@@ -97,7 +97,7 @@ void gm_live_slot_free(struct gm_snapshot_live *live, uint32_t slot)
 	live->used--;
 }
 
-static uint32_t new_slot(struct gm_snapshot_live *live, uint64_t page)
+uint32_t gm_live_slot_new(struct gm_snapshot_live *live, uint64_t page)
 {
 	uint32_t slot = live->free;
 	uint32_t *bucket = bucket_of(live, page);
@@ -243,7 +243,7 @@ void gm_live_fail(struct gm_snapshot_live *live, int code, uint64_t page, const 
 /* With the lock, which is released meanwhile; of a page that is held. */
 static void copy_page(struct gm_snapshot_live *live, const struct live_part *part, uint64_t page)
 {
-	uint32_t slot = new_slot(live, page);
+	uint32_t slot = gm_live_slot_new(live, page);
 	int rc;
 
 	live_set(live->held, page, 1, false);
@@ -261,7 +261,7 @@ static void copy_page(struct gm_snapshot_live *live, const struct live_part *par
 }
 
 /* In the file it may be half there, and in the memory it would have to be waited for. */
-static bool is_absent(const struct live_part *part, uint64_t page)
+bool gm_live_is_absent(const struct live_part *part, uint64_t page)
 {
 	const struct pager_area *area = part->area;
 
@@ -385,7 +385,7 @@ static int give_back(struct gm_snapshot_live *live, const struct live_part *part
 		uint64_t now = gm_sys_now_ns();
 
 		if (page < first + nr && part->unit == 1 && !is_busy(live, page) &&
-			!is_absent(part, page) && live->free != LIVE_NONE) {
+			!gm_live_is_absent(part, page) && live->free != LIVE_NONE) {
 			live->stats.discarded++;
 			copy_page(live, part, page);
 			continue;
