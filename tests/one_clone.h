@@ -1,0 +1,568 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * one_clone.h - a guest that is cloned within a process: its space, a pager that steps, a thread that is the guest, and
+ * destinations with a thread each that steps, and one that is their guest. What the memory was at the pause is kept
+ * aside: each page of each clone is compared with it when it is first touched, and diverges from there.
+ */
+#ifndef GM_TESTS_ONE_CLONE_H
+#define GM_TESTS_ONE_CLONE_H
+
+#include "one_migration.h"
+
+#include <guestmem/discard.h>
+#include <guestmem/migrate_clone.h>
+#include <guestmem/pager_run.h>
+
+#define MOST 4u
+
+struct clones;
+
+struct clone_opts {
+	enum kind kind;
+	uint64_t low;
+	uint64_t high;
+	uint32_t nr;
+	bool idle;       /* the guest writes nothing at the source */
+	bool idle_there; /* nor at the destinations */
+	struct gm_migrate_clone_opts clone;
+};
+
+/* A destination. */
+struct there {
+	struct clones *c;
+	uint32_t number;
+	struct gm_migrate_in *in;
+	struct gm_space *space;
+	struct gm_reader *reader;
+	uint8_t *own; /* what its memory has to be */
+	pthread_t step;
+	pthread_t guest;
+	_Atomic bool runs;
+	_Atomic bool quit;
+	_Atomic bool quit_step;
+	_Atomic bool stall; /* nothing is stepped */
+	_Atomic bool state_right;
+	_Atomic uint64_t wrong; /* 1 + page */
+	_Atomic uint64_t writes;
+	_Atomic uint32_t told[16];
+	_Atomic uint32_t told_source[16];
+	_Atomic uint32_t is;
+	_Atomic uint32_t source_is;
+	_Atomic int source_rc;
+	_Atomic uint64_t pages_lost;
+	_Atomic int step_rc;
+	int prepare_rc;
+	int load_rc;
+	int start_rc;
+	_Atomic bool refuse;
+	int pairs[64];
+	_Atomic uint32_t nr_pairs;
+};
+
+struct clones {
+	struct clone_opts o;
+	struct gm_space *space;
+	struct gm_reader *reader;
+	struct gm_pager *pager;
+	struct gm_migrate_clone *clone;
+	uint64_t pages;
+	uint64_t *truth;  /* words of the source's pages */
+	uint8_t *instant; /* all of it at the pause */
+	pthread_t pager_thread;
+	pthread_t step;
+	pthread_t guest;
+	_Atomic bool pause;
+	_Atomic bool runs;
+	_Atomic bool quit;
+	_Atomic bool quit_step;
+	_Atomic uint64_t wrong;
+	_Atomic uint64_t writes;
+	_Atomic uint32_t told[16]; /* of all */
+	_Atomic int code;
+	_Atomic int step_rc;
+	_Atomic uint32_t paused; /* times */
+	_Atomic uint32_t resumed;
+	int pause_rc;
+	bool state_fails;
+	char why[128];
+	struct there there[MOST];
+};
+
+static inline uint64_t at_page(const struct clones *c, uint64_t page)
+{
+	return page < c->o.low / PAGE ? LOW_AT + page * PAGE
+				      : HIGH_AT + (page - c->o.low / PAGE) * PAGE;
+}
+
+static inline int read_page(struct gm_reader *reader, uint64_t gpa, uint8_t *to)
+{
+	int rc = gm_read(gm_reader_enter(reader), gpa, to, PAGE, NULL);
+
+	gm_reader_leave(reader);
+	return rc;
+}
+
+/* ---- the guest at the source ---- */
+
+static inline bool touch_source(struct clones *c, uint64_t page, bool write)
+{
+	const struct gm_view *view = gm_reader_enter(c->reader);
+	uint64_t gpa = at_page(c, page) + page % 500 * 8;
+	uint64_t value = 0;
+	int rc = gm_read_u64(view, gpa, &value);
+
+	if (!rc && value != word_of(page, c->truth[page]))
+		rc = -EILSEQ;
+	if (!rc && write)
+		rc = gm_write_u64(view, gpa, word_of(page, c->truth[page] + 1));
+	gm_reader_leave(c->reader);
+	if (rc)
+		return false;
+	c->truth[page] += write;
+	c->writes += write;
+	return true;
+}
+
+static inline void keep_instant(struct clones *c)
+{
+	for (uint64_t page = 0; page < c->pages; page++)
+		if (read_page(c->reader, at_page(c, page), c->instant + page * PAGE))
+			c->wrong = page + 1;
+	for (uint32_t i = 0; i < c->o.nr; i++)
+		memcpy(c->there[i].own, c->instant, c->pages * PAGE);
+}
+
+static inline void *be_source(void *ctx)
+{
+	struct clones *c = ctx;
+	struct rng rng = {test_seed(43)};
+
+	while (!c->quit && !c->wrong) {
+		uint64_t page = rng_below(&rng, c->pages);
+
+		if (c->pause) {
+			c->runs = false;
+			c->pause = false;
+			keep_instant(c);
+			gm_migrate_clone_paused(c->clone, c->pause_rc);
+			continue;
+		}
+		if (!c->runs || c->o.idle) {
+			sched_yield();
+			continue;
+		}
+		if (!touch_source(c, page, true))
+			c->wrong = page + 1;
+		if (rng_below(&rng, 16) == 0)
+			sched_yield();
+	}
+	return NULL;
+}
+
+/* ---- a guest at a destination ---- */
+
+static inline bool touch_there(struct there *t, uint64_t page, bool write)
+{
+	uint64_t gpa = at_page(t->c, page);
+	uint8_t *own = t->own + page * PAGE;
+	uint64_t word = (t->number + 1) * UINT64_C(0x0101010101010101) + page;
+	uint8_t now[PAGE];
+	int rc = read_page(t->reader, gpa, now);
+
+	if (rc || memcmp(now, own, PAGE) != 0)
+		return false;
+	if (!write)
+		return true;
+	memcpy(own + page % 512 * 8, &word, 8);
+	rc = gm_write_u64(gm_reader_enter(t->reader), gpa + page % 512 * 8, word);
+	gm_reader_leave(t->reader);
+	t->writes++;
+	return !rc;
+}
+
+static inline void *be_there(void *ctx)
+{
+	struct there *t = ctx;
+	struct rng rng = {test_seed(100 + t->number)};
+
+	while (!t->quit && !t->wrong) {
+		uint64_t page = rng_below(&rng, t->c->pages);
+
+		if (!t->runs || t->c->o.idle_there) {
+			nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+			continue;
+		}
+		if (!touch_there(t, page, rng_next(&rng) & 1))
+			t->wrong = page + 1;
+		nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);
+	}
+	return NULL;
+}
+
+/* ---- the embedders ---- */
+
+static inline int to_there(
+	void *ctx, uint32_t clone, uint32_t connection, uint32_t index, int *ret_fd)
+{
+	struct there *t = &((struct clones *)ctx)->there[clone];
+	int fds[2];
+	int rc;
+
+	(void)connection;
+	(void)index;
+	if (t->refuse)
+		return -ECONNREFUSED;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
+		return -errno;
+	t->pairs[t->nr_pairs] = dup(fds[0]);
+	t->nr_pairs++;
+	rc = gm_migrate_in_connection(t->in, fds[1]);
+	if (rc)
+		close(fds[0]);
+	else
+		*ret_fd = fds[0];
+	return rc;
+}
+
+static inline void to_pause(void *ctx)
+{
+	struct clones *c = ctx;
+
+	c->paused++;
+	c->pause = true;
+}
+
+static inline void to_save(void *ctx)
+{
+	struct clones *c = ctx;
+
+	if (!c->state_fails)
+		assert_int_equal(
+			gm_migrate_clone_state(c->clone, STATE_TEXT, sizeof(STATE_TEXT)), 0);
+}
+
+static inline void to_run(void *ctx)
+{
+	struct clones *c = ctx;
+
+	c->pause = false;
+	c->resumed++;
+	c->runs = true;
+}
+
+static inline void to_tell(void *ctx, uint32_t clone, const struct gm_migrate_event *event)
+{
+	struct clones *c = ctx;
+
+	if (clone == GM_MIGRATE_CLONE_ALL) {
+		c->code = event->rc;
+		strncpy(c->why, event->why, sizeof(c->why) - 1);
+		c->told[event->tell]++;
+		return;
+	}
+	c->there[clone].source_is = event->state;
+	if (event->rc)
+		c->there[clone].source_rc = event->rc;
+	c->there[clone].told_source[event->tell]++;
+}
+
+static inline void there_prepare(void *ctx, const struct gm_migrate_in_region *regions, size_t nr)
+{
+	struct there *t = ctx;
+
+	(void)regions;
+	(void)nr;
+	if (t->prepare_rc) {
+		gm_migrate_in_prepared(t->in, NULL, t->prepare_rc, "the test has no memory");
+		return;
+	}
+	t->space = make_space(t->c->o.kind, t->c->o.low, t->c->o.high);
+	assert_ok(gm_reader_create(t->space, "there", &t->reader, &err));
+	gm_migrate_in_prepared(t->in, t->space, 0, NULL);
+}
+
+static inline void there_load(void *ctx, const void *data, size_t len)
+{
+	struct there *t = ctx;
+
+	t->state_right = len == sizeof(STATE_TEXT) && memcmp(data, STATE_TEXT, len) == 0;
+	gm_migrate_in_loaded(t->in, t->load_rc, t->load_rc ? "the test does not load it" : NULL);
+}
+
+static inline void there_run(void *ctx)
+{
+	struct there *t = ctx;
+
+	t->runs = !t->start_rc;
+	gm_migrate_in_started(t->in, t->start_rc);
+}
+
+static inline void there_told(void *ctx, const struct gm_migrate_event *event)
+{
+	struct there *t = ctx;
+
+	if (event->tell == GM_MIGRATE_TOLD_PAGES)
+		t->pages_lost += event->len / PAGE;
+	t->is = event->state;
+	t->told[event->tell]++;
+}
+
+static inline void *step_there(void *ctx)
+{
+	struct there *t = ctx;
+
+	while (!t->quit_step && !t->step_rc) {
+		if (t->stall)
+			nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+		else
+			t->step_rc = gm_migrate_in_step(t->in, 10);
+	}
+	return NULL;
+}
+
+static inline void *step_source(void *ctx)
+{
+	struct clones *c = ctx;
+
+	while (!c->quit_step && !c->step_rc)
+		c->step_rc = gm_migrate_clone_step(c->clone, 10);
+	return NULL;
+}
+
+static inline void *step_pager(void *ctx)
+{
+	return (void *)(intptr_t)gm_pager_run(ctx);
+}
+
+/* ---- from begin to end ---- */
+
+static inline void make_there(struct clones *c, uint32_t i)
+{
+	struct gm_migrate_in_ops ops = {.size = sizeof(ops),
+		.prepare = there_prepare,
+		.load = there_load,
+		.run = there_run,
+		.told = there_told,
+		.ctx = &c->there[i]};
+
+	c->there[i].c = c;
+	c->there[i].number = i;
+	c->there[i].own = malloc(c->pages * PAGE);
+	assert_non_null(c->there[i].own);
+	assert_ok(gm_migrate_in_create(NULL, &ops, &c->there[i].in, &err));
+}
+
+static inline int make_clone(struct clones *c)
+{
+	const struct gm_migrate_clone_ops ops = {.size = sizeof(ops),
+		.connect = to_there,
+		.pause = to_pause,
+		.save = to_save,
+		.run = to_run,
+		.told = to_tell,
+		.ctx = c};
+
+	return gm_migrate_clone_create(
+		c->space, c->pager, c->o.nr, &c->o.clone, &ops, &c->clone, &err);
+}
+
+static inline void make_pager(struct clones *c)
+{
+	const struct gm_pager_area_opts area = {.size = sizeof(area), .way = GM_PAGER_PROTECT};
+
+	assert_ok(gm_pager_create(GM_OPTS(gm_pager_opts, .flags = 0), &c->pager, &err));
+	if (c->o.low)
+		assert_ok(gm_pager_add_space(
+			c->pager, c->space, LOW_AT, c->o.low, &area, NULL, &err));
+	if (c->o.high)
+		assert_ok(gm_pager_add_space(
+			c->pager, c->space, HIGH_AT, c->o.high, &area, NULL, &err));
+	assert_int_equal(pthread_create(&c->pager_thread, NULL, step_pager, c->pager), 0);
+}
+
+static inline struct clones *prepare(struct clone_opts o)
+{
+	struct clones *c = calloc(1, sizeof(*c));
+
+	assert_non_null(c);
+	c->o = o;
+	c->pages = (o.low + o.high) / PAGE;
+	c->truth = calloc(c->pages, sizeof(*c->truth));
+	c->instant = malloc(c->pages * PAGE);
+	c->o.clone.size = sizeof(c->o.clone);
+	c->space = make_space(o.kind, o.low, o.high);
+	assert_ok(gm_reader_create(c->space, "here", &c->reader, &err));
+	for (uint64_t page = 0; page < c->pages; page++) {
+		if (page % 64 < 40)
+			assert_true(touch_source(c, page, true));
+	}
+	make_pager(c);
+	for (uint32_t i = 0; i < o.nr; i++)
+		make_there(c, i);
+	c->runs = true;
+	return c;
+}
+
+static inline void run_all(struct clones *c)
+{
+	assert_int_equal(pthread_create(&c->guest, NULL, be_source, c), 0);
+	assert_int_equal(pthread_create(&c->step, NULL, step_source, c), 0);
+	for (uint32_t i = 0; i < c->o.nr; i++) {
+		assert_int_equal(
+			pthread_create(&c->there[i].step, NULL, step_there, &c->there[i]), 0);
+		assert_int_equal(
+			pthread_create(&c->there[i].guest, NULL, be_there, &c->there[i]), 0);
+	}
+	assert_ok(gm_migrate_clone_start(c->clone, &err));
+}
+
+static inline struct clones *begin_clones(struct clone_opts o)
+{
+	struct clones *c = prepare(o);
+
+	assert_int_equal(make_clone(c), 0);
+	run_all(c);
+	return c;
+}
+
+static inline struct gm_migrate_clone_stats figures(struct clones *c)
+{
+	struct gm_migrate_clone_stats now = {.size = sizeof(now)};
+
+	assert_int_equal(gm_migrate_clone_stats(c->clone, &now), 0);
+	return now;
+}
+
+static inline void show_clones(struct clones *c)
+{
+	struct gm_migrate_clone_stats f = figures(c);
+
+	print_message("clones: state %u, %u of %u run, pre-images %" PRIu64 " now %" PRIu64
+		      ", waits %" PRIu64 ", lost %" PRIu64 "; wrong %" PRIu64 ", rc %d: %s\n",
+		f.state, f.running, f.clones, f.pre_images, f.pre_now, f.waits, f.lost, c->wrong,
+		c->code, c->why);
+	for (uint32_t i = 0; i < c->o.nr; i++) {
+		struct gm_migrate_stats s = {.size = sizeof(s)};
+
+		gm_migrate_clone_stats_of(c->clone, i, &s);
+		print_message("  %u: %s, %" PRIu64 " left (%d: %s); there %s, wrong %" PRIu64
+			      ", step %d\n",
+			i, gm_migrate_state_name(s.state), s.left, s.rc, s.why,
+			gm_migrate_state_name(c->there[i].is), c->there[i].wrong,
+			c->there[i].step_rc);
+	}
+}
+
+static inline bool broken(const struct clones *c)
+{
+	bool bad = c->wrong || c->step_rc;
+
+	for (uint32_t i = 0; i < c->o.nr; i++)
+		bad |= c->there[i].wrong || c->there[i].step_rc;
+	return bad;
+}
+
+#define UNTIL(c, what)                                                                             \
+	do {                                                                                       \
+		uint64_t until_ = seconds_now() + SECONDS;                                         \
+		while (!(what)) {                                                                  \
+			if (seconds_now() > until_ || broken(c)) {                                 \
+				show_clones(c);                                                    \
+				fail_msg("%s does not become true", #what);                        \
+			}                                                                          \
+			nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);                    \
+		}                                                                                  \
+	} while (0)
+
+/* Its guest stands still, and each page is that of the instant, or what it wrote. */
+static inline void check_there(struct clones *c, uint32_t i)
+{
+	struct there *t = &c->there[i];
+
+	t->quit = true;
+	pthread_join(t->guest, NULL);
+	t->guest = 0;
+	assert_int_equal(t->wrong, 0);
+	assert_true(t->state_right);
+	for (uint64_t page = 0; page < c->pages; page++) {
+		if (!touch_there(t, page, false))
+			fail_msg("page %" PRIu64 " of clone %u is not what it was", page, i);
+	}
+}
+
+/* The source has gone on, and still does. */
+static inline void check_source(struct clones *c)
+{
+	uint64_t before = c->writes;
+
+	if (!c->o.idle)
+		UNTIL(c, c->writes > before + 50);
+	c->quit = true;
+	pthread_join(c->guest, NULL);
+	c->guest = 0;
+	assert_int_equal(c->wrong, 0);
+	for (uint64_t page = 0; page < c->pages; page++) {
+		if (!touch_source(c, page, true))
+			fail_msg("page %" PRIu64 " of the source is not what it was", page);
+	}
+}
+
+static inline void end_there(struct there *t)
+{
+	t->quit = true;
+	if (t->guest)
+		pthread_join(t->guest, NULL);
+	t->quit_step = true;
+	if (t->step)
+		pthread_join(t->step, NULL);
+	assert_int_equal(gm_migrate_in_destroy(t->in), 0);
+	gm_reader_destroy(t->reader);
+	if (t->space)
+		gm_space_destroy(t->space);
+	for (uint32_t i = 0; i < t->nr_pairs; i++)
+		close(t->pairs[i]);
+	free(t->own);
+}
+
+static inline void end_clones(struct clones *c)
+{
+	void *rc;
+
+	c->quit = true;
+	if (c->guest)
+		pthread_join(c->guest, NULL);
+	c->quit_step = true;
+	if (c->step)
+		pthread_join(c->step, NULL);
+	assert_int_equal(c->step_rc, 0);
+	assert_int_equal(gm_migrate_clone_destroy(c->clone), 0);
+	for (uint32_t i = 0; i < c->o.nr; i++)
+		end_there(&c->there[i]);
+	gm_pager_quit(c->pager);
+	pthread_join(c->pager_thread, &rc);
+	assert_int_equal((intptr_t)rc, 0);
+	assert_ok(gm_pager_stop(c->pager, GM_PAGER_COMPLETE, 60000, &err));
+	assert_ok(gm_pager_destroy(c->pager, &err));
+	gm_reader_destroy(c->reader);
+	gm_space_destroy(c->space);
+	free(c->truth);
+	free(c->instant);
+	free(c);
+}
+
+/* A destination that lacks pages is told that nobody will bring them. */
+static inline void give_up_there(struct clones *c, uint32_t i)
+{
+	UNTIL(c, c->there[i].is == GM_MIGRATE_IS_LOST || c->there[i].is >= GM_MIGRATE_IS_ENDED);
+	if (c->there[i].is < GM_MIGRATE_IS_ENDED)
+		assert_int_equal(gm_migrate_in_give_up(c->there[i].in, -EIO), 0);
+	UNTIL(c, c->there[i].is >= GM_MIGRATE_IS_ENDED);
+}
+
+static inline void cut(struct there *t)
+{
+	for (uint32_t i = 0; i < t->nr_pairs; i++)
+		shutdown(t->pairs[i], SHUT_RDWR);
+}
+
+#endif
