@@ -245,8 +245,8 @@ GM_API int gm_migrate_clone_stats(
  *
  * Returns 0 or -EINVAL (size, or there is no such destination). Threads: any. Since: 0.1.
  */
-GM_API int gm_migrate_clone_stats_of(struct gm_migrate_clone *clone, uint32_t which,
-	struct gm_migrate_stats *ret_stats);
+GM_API int gm_migrate_clone_stats_of(
+	struct gm_migrate_clone *clone, uint32_t which, struct gm_migrate_stats *ret_stats);
 
 #ifdef __cplusplus
 }

@@ -36,8 +36,7 @@ static int on_connect(void *ctx, uint32_t connection, uint32_t index, int *ret_f
 {
 	struct clone_one *one = ctx;
 
-	return one->clone->ops.connect(
-		one->clone->ops.ctx, one->number, connection, index, ret_fd);
+	return one->clone->ops.connect(one->clone->ops.ctx, one->number, connection, index, ret_fd);
 }
 
 static void on_pause(void *ctx)
@@ -362,8 +361,7 @@ int gm_migrate_clone_cancel(struct gm_migrate_clone *clone, int rc)
 	return 0;
 }
 
-int gm_migrate_clone_stats(
-	struct gm_migrate_clone *clone, struct gm_migrate_clone_stats *ret_stats)
+int gm_migrate_clone_stats(struct gm_migrate_clone *clone, struct gm_migrate_clone_stats *ret_stats)
 {
 	size_t size = ret_stats->size;
 	struct gm_snapshot_live *live = clone->live;

@@ -83,8 +83,8 @@ struct gm_migrate_clone {
 	uint64_t paused_at;
 	struct gm_error why;
 	/* With the live save's lock. */
-	bool full;        /* a writer waits for room */
-	bool freed;       /* and there is some */
+	bool full;  /* a writer waits for room */
+	bool freed; /* and there is some */
 	uint64_t lost;
 	uint64_t pre_most;
 };

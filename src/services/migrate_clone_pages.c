@@ -27,8 +27,7 @@ static void free_slots(struct gm_migrate_clone *clone, uint64_t word, uint64_t p
 	struct gm_snapshot_live *live = clone->live;
 
 	for (; pages; pages &= pages - 1) {
-		uint32_t slot =
-			gm_live_slot(live, word * 64 + (uint64_t)__builtin_ctzll(pages));
+		uint32_t slot = gm_live_slot(live, word * 64 + (uint64_t)__builtin_ctzll(pages));
 
 		/* One that is being copied is given back by who copies. */
 		if (slot != LIVE_NONE && live->slots[slot].state == LIVE_FULL) {
@@ -131,8 +130,8 @@ static uint64_t page_of(const struct live_part *part, uint64_t addr)
 
 static bool is_busy(const struct gm_snapshot_live *live, uint64_t first, uint64_t nr)
 {
-	return live->busy_nr && (first - live->busy_first < live->busy_nr ||
-					live->busy_first - first < nr);
+	return live->busy_nr &&
+	       (first - live->busy_first < live->busy_nr || live->busy_first - first < nr);
 }
 
 static bool is_copying(const struct gm_snapshot_live *live, uint64_t first, uint64_t nr)
@@ -154,8 +153,7 @@ static uint64_t count_held(const struct gm_snapshot_live *live, uint64_t first, 
 }
 
 /* With the lock, which is released meanwhile: of a page that is held; there is room. */
-static void copy_page(
-	struct gm_migrate_clone *clone, const struct live_part *part, uint64_t page)
+static void copy_page(struct gm_migrate_clone *clone, const struct live_part *part, uint64_t page)
 {
 	struct gm_snapshot_live *live = clone->live;
 	uint32_t slot = gm_live_slot_new(live, page);
@@ -347,8 +345,7 @@ static void end_read(
 		uint64_t last = page + (nr - 1);
 
 		last += part->unit - 1 - (last - part->page) % part->unit;
-		gm_pager_uffd_wake(part->area->uffd,
-			part->addr + (first - part->page) * LIVE_PAGE,
+		gm_pager_uffd_wake(part->area->uffd, part->addr + (first - part->page) * LIVE_PAGE,
 			(last - first + 1) * LIVE_PAGE);
 	}
 }

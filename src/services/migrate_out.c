@@ -390,8 +390,8 @@ bool gm_migrate_out_ping(struct gm_migrate_out *out, uint64_t number)
 	return true;
 }
 
-bool gm_migrate_out_bits(
-	const struct gm_migrate_out *out, const struct gm_migrate_place *place, struct gm_range *ret)
+bool gm_migrate_out_bits(const struct gm_migrate_out *out, const struct gm_migrate_place *place,
+	struct gm_range *ret)
 {
 	return gm_migrate_map_bits(&out->map, place, ret);
 }

@@ -29,7 +29,7 @@ void gm_migrate_out_set_then(struct gm_migrate_out *out, const struct gm_migrate
 /* A PING of this number on control, behind what was said there. False: not now. */
 bool gm_migrate_out_ping(struct gm_migrate_out *out, uint64_t number);
 /* Bits of a place, and of the machine's memory: bit 0 is offset 0. */
-bool gm_migrate_out_bits(
-	const struct gm_migrate_out *out, const struct gm_migrate_place *place, struct gm_range *ret);
+bool gm_migrate_out_bits(const struct gm_migrate_out *out, const struct gm_migrate_place *place,
+	struct gm_range *ret);
 
 #endif
