@@ -63,6 +63,7 @@ static inline struct clones *prepare(struct clone_opts o)
 	c->truth = calloc(c->pages, sizeof(*c->truth));
 	c->instant = malloc(c->pages * PAGE);
 	c->o.clone.size = sizeof(c->o.clone);
+	c->o.clone.room = o.clone.room ? o.clone.room : MIB(16);
 	c->space = make_space(o.kind, o.low, o.high);
 	assert_ok(gm_reader_create(c->space, "here", &c->reader, &err));
 	for (uint64_t page = 0; page < c->pages; page++) {

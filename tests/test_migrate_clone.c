@@ -441,6 +441,7 @@ static void each_call_fails_when_it_is_made(void **ctx)
 	unsigned long hits;
 
 	(void)ctx;
+	c->o.clone.room = KIB(64);
 	hits = fault_sweep(make_and_destroy, c);
 	assert_true(hits > 20);
 	assert_int_equal(make_clone(c), 0);
