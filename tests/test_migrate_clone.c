@@ -9,9 +9,11 @@
 
 static struct gm_migrate_clone_stats clone_well(struct clone_opts o)
 {
-	struct clones *c = begin_clones(o);
+	struct clones *c = begin_stalled(o);
 	struct gm_migrate_clone_stats f;
 
+	UNTIL(c, o.idle || figures(c).pre_images > 0);
+	c->stall = false;
 	UNTIL(c, c->told[GM_MIGRATE_TOLD_ENDED]);
 	for (uint32_t i = 0; i < o.nr; i++)
 		UNTIL(c, c->there[i].told[GM_MIGRATE_TOLD_ENDED]);
@@ -304,16 +306,51 @@ static void cancelled_while_they_are_filled(void **ctx)
 static void writers_wait_for_room(void **ctx)
 {
 	struct clone_opts o = slow_clones();
-	struct gm_migrate_clone_stats f;
+	struct clones *c;
 
 	(void)ctx;
 	o.nr = 2;
 	o.clone.room = KIB(64);
-	f = clone_well(o);
-	assert_true(f.waits > 0);
-	assert_int_equal(f.pre_most, KIB(64));
-	/* Room was made again and again, by what had come. */
-	assert_true(f.pre_images > 16);
+	c = begin_stalled(o);
+	UNTIL(c, figures(c).waits > 0);
+	assert_int_equal(figures(c).pre_now, KIB(64));
+	assert_int_equal(figures(c).pre_images, 16);
+	c->stall = false;
+	UNTIL(c, c->told[GM_MIGRATE_TOLD_ENDED]);
+	assert_int_equal(figures(c).pre_most, KIB(64));
+	for (uint32_t i = 0; i < 2; i++) {
+		UNTIL(c, c->there[i].told[GM_MIGRATE_TOLD_ENDED]);
+		check_there(c, i);
+	}
+	check_source(c);
+	end_clones(c);
+}
+
+/* Long before the end: the line is so slow that it would take half a minute. */
+static void copies_of_what_has_come_are_let_go(void **ctx)
+{
+	struct clone_opts o = slow_clones();
+	struct clones *c;
+
+	(void)ctx;
+	o.nr = 2;
+	o.idle = true;
+	o.idle_there = true;
+	o.clone.out.rate = KIB(256);
+	c = begin_stalled(o);
+	for (uint64_t page = 0; page < 10; page++)
+		assert_true(touch_source(c, page, true));
+	assert_int_equal(figures(c).pre_now, 10 * PAGE);
+	c->stall = false;
+	UNTIL(c, figures(c).pre_now == 0);
+	assert_int_equal(figures(c).state, GM_MIGRATE_CLONE_FILLING);
+	assert_int_equal(figures(c).running, 2);
+	assert_int_equal(gm_migrate_clone_cancel(c->clone, -ECANCELED), 0);
+	UNTIL(c, c->told[GM_MIGRATE_TOLD_ENDED]);
+	for (uint32_t i = 0; i < 2; i++)
+		give_up_there(c, i);
+	check_source(c);
+	end_clones(c);
 }
 
 /* One reads nothing: it holds all copies, and is given up when there is no room; the others go on. */
@@ -525,6 +562,7 @@ int main(void)
 		cmocka_unit_test(nothing_comes_of_it),
 		cmocka_unit_test(cancelled_while_they_are_filled),
 		cmocka_unit_test(writers_wait_for_room),
+		cmocka_unit_test(copies_of_what_has_come_are_let_go),
 		cmocka_unit_test(without_room_the_slowest_is_given_up),
 		cmocka_unit_test(a_discard_waits_for_room),
 		cmocka_unit_test(what_cannot_be_is_refused),

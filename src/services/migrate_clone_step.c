@@ -263,6 +263,7 @@ static void shed(struct gm_migrate_clone *clone)
 
 static void wishes(struct gm_migrate_clone *clone)
 {
+	int drop_rc[GM_MIGRATE_CLONES_MAX];
 	uint32_t bits;
 	bool failing;
 	int rc;
@@ -272,10 +273,11 @@ static void wishes(struct gm_migrate_clone *clone)
 	clone->drop = 0;
 	failing = clone->failing;
 	rc = clone->cancel_rc;
+	memcpy(drop_rc, clone->drop_rc, sizeof(drop_rc));
 	pthread_mutex_unlock(&clone->lock);
 	for (uint32_t i = 0; i < clone->nr; i++) {
 		if (bits >> i & 1)
-			drop(&clone->ones[i], clone->drop_rc[i]);
+			drop(&clone->ones[i], drop_rc[i]);
 	}
 	if (failing)
 		drop_all(clone, rc);
@@ -285,7 +287,12 @@ static void wishes(struct gm_migrate_clone *clone)
 
 static void pass(struct gm_migrate_clone *clone)
 {
-	if (clone->state == GM_MIGRATE_CLONE_IDLE)
+	bool idle;
+
+	pthread_mutex_lock(&clone->lock);
+	idle = clone->state == GM_MIGRATE_CLONE_IDLE;
+	pthread_mutex_unlock(&clone->lock);
+	if (idle)
 		return;
 	wishes(clone);
 	for (uint32_t i = 0; i < clone->nr; i++) {
