@@ -40,6 +40,7 @@
 #include <guestmem/memfile.h>
 #include <guestmem/memmap.h>
 #include <guestmem/migrate.h>
+#include <guestmem/migrate_clone.h>
 #include <guestmem/migrate_in.h>
 #include <guestmem/migrate_out.h>
 #include <guestmem/nbd.h>
