@@ -4,8 +4,8 @@
  *
  * usage: bench_move [--json FILE] [--pairs N]
  *
- * Migrations and what they are compared with run in turn, and the best of each counts: each once with --pairs, with
- * less memory. Of latencies a round has hundreds, and the best round's middle counts. Rows of one side are limits.
+ * Migrations and what they are compared with run in turn, and the best of each counts: of fewer with --pairs, with less
+ * memory. Of latencies a round has hundreds, and the best round's middle counts. Rows of one side are limits.
  */
 #include "moved.h"
 
@@ -132,14 +132,19 @@ static void bulk(const struct bench_row *row, bool tcp, bool shared)
 		.out.way = GM_MIGRATE_OUT_STOP};
 	double ours = 1e18;
 	double bare = 1e18;
+	double cpu[2] = {1e18, 1e18};
 
 	for (uint32_t i = 0; i < rounds() + 1; i++) {
 		bare = least(bare, bare_ns(tcp, shared, len, times));
 		moved_run(&plan, m);
 		ours = least(ours, (double)m->total_ns);
+		for (int end = 0; end < 2; end++)
+			cpu[end] = least(cpu[end], (double)m->cpu_ns[end]);
 	}
-	printf("# %s: %.3f GB/s, bare %.3f GB/s\n", row->name, (double)len / ours,
-		(double)len / bare);
+	printf("# %s: %.3f GB/s, bare %.3f GB/s; CPU time of the source %.3f s/GB, of the destination "
+	       "%.3f\n",
+		row->name, (double)len / ours, (double)len / bare, cpu[0] / (double)len,
+		cpu[1] / (double)len);
 	bench_fact(row, ours / bare);
 	munmap(times, sizeof(*times));
 }
@@ -360,7 +365,7 @@ static void target(const struct bench_row *row, uint32_t ms)
 		.filled = quick ? MIB(64) : MIB(128),
 		.there = true,
 		.guest = MOVED_STEADY,
-		.write_rate = rate * 80 / 100,
+		.write_rate = rate * 90 / 100,
 		.until_runs = true,
 		.out.way = GM_MIGRATE_OUT_STOP,
 		.out.rate = rate,

@@ -35,6 +35,14 @@ uint64_t moved_now(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+static uint64_t cpu_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 static void nap(uint64_t ns)
 {
 	nanosleep(&(struct timespec){.tv_sec = (time_t)(ns / 1000000000u),
@@ -157,6 +165,7 @@ static void make_memory(struct side *s, bool fill)
 /* All are ready, then it begins. */
 static void meet(struct side *s)
 {
+	s->m->cpu_ns[s->in != NULL] = cpu_now();
 	s->m->ready++;
 	while (!s->m->go)
 		nap(1000000);
@@ -352,6 +361,7 @@ static int be_source(void *ctx)
 	rc = gm_migrate_out_start(s->out, &err);
 	while (!rc && !over(s))
 		rc = gm_migrate_out_step(s->out, WAIT_MS);
+	s->m->cpu_ns[0] = cpu_now() - s->m->cpu_ns[0];
 	gm_migrate_out_stats(s->out, &stats);
 	s->m->total_ns = stats.total_ns;
 	s->m->downtime_ns = stats.downtime_ns;
@@ -429,6 +439,7 @@ static int be_destination(void *ctx)
 		if (s->ended && !until)
 			until = moved_now() + (s->plan->guest == MOVED_IDLE ? 0 : 200000000);
 	}
+	s->m->cpu_ns[1] = cpu_now() - s->m->cpu_ns[1];
 	gm_migrate_in_stats(s->in, &stats);
 	s->m->requests = stats.requests;
 	s->quit = true;

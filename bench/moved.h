@@ -52,6 +52,7 @@ struct moved {
 	_Atomic bool touched;
 	uint64_t began; /* when the migration began */
 	uint64_t total_ns;
+	uint64_t cpu_ns[2];   /* of the source, of the destination, meanwhile */
 	uint64_t downtime_ns; /* as the source says */
 	uint64_t rounds;
 	uint64_t requests;
