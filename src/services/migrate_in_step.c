@@ -524,25 +524,29 @@ static void look_at_state(struct gm_migrate_in *in)
 static int pass(struct gm_migrate_in *in)
 {
 	uint64_t now = gm_sys_now_ns();
+	bool some = true;
 	int rc = 0;
 
 	if (now >= gm_migrate_destination_due(&in->machine))
 		gm_migrate_destination_tick(&in->machine, now);
-	for (uint32_t i = 0; !rc && i < PASSES; i++) {
-		bool some;
+	for (uint32_t i = 0; !rc && some && i < PASSES && !(i && in->lines.busy); i++) {
+		bool busy;
 
 		wishes(in, now);
 		some = actions(in, now);
+		busy = in->lines.busy;
 		rc = gm_migrate_in_later(in, now);
+		/* What the pager wants is asked for right here. */
+		some |= in->lines.busy;
+		in->lines.busy = busy;
 		some |= actions(in, now);
 		some |= send_all(in, now);
 		some |= hear_all(in, now);
 		wishes(in, now);
 		some |= actions(in, now);
 		some |= send_all(in, now);
-		if (!some || in->lines.busy)
-			break;
 	}
+	in->lines.busy |= some;
 	in->lines.busy |= in->has_action && gm_migrate_lines_idle(&in->lines, in->action.slot);
 	gm_migrate_lines_tidy(&in->lines, now);
 	look_at_state(in);

@@ -434,8 +434,8 @@ static bool send_all(struct gm_migrate_out *out, uint64_t now)
 		if (link)
 			moved = send_on(out, link, now);
 		some |= moved;
-		/* More may be there for it. */
-		out->lines.busy |= moved;
+		/* More may be there for it. Others are looked at again in this very step. */
+		out->lines.busy |= moved && slot && slot <= GM_MIGRATE_BULK_MAX;
 	}
 	for (uint32_t i = 0; i < MIGRATE_LINKS; i++) {
 		struct gm_migrate_link *link = &out->lines.links[i];
@@ -469,18 +469,17 @@ static void pass(struct gm_migrate_out *out)
 	out->held_up = false;
 	if (now >= gm_migrate_source_due(&out->machine))
 		gm_migrate_source_tick(&out->machine, now);
-	for (uint32_t i = 0; i < PASSES; i++) {
-		bool some;
+	bool some = true;
 
+	for (uint32_t i = 0; some && i < PASSES && !(i && out->lines.busy); i++) {
 		wishes(out, now);
 		some = actions(out, now);
 		some |= hear_all(out, now);
 		wishes(out, now);
 		some |= actions(out, now);
 		some |= send_all(out, now);
-		if (!some || out->lines.busy)
-			break;
 	}
+	out->lines.busy |= some;
 	out->lines.busy |= out->has_action && gm_migrate_lines_idle(&out->lines, out->action.slot);
 	gm_migrate_lines_tidy(&out->lines, now);
 	look_at_state(out);
