@@ -141,7 +141,8 @@ static void bulk(const struct bench_row *row, bool tcp, bool shared)
 		for (int end = 0; end < 2; end++)
 			cpu[end] = least(cpu[end], (double)m->cpu_ns[end]);
 	}
-	printf("# %s: %.3f GB/s, bare %.3f GB/s; CPU time of the source %.3f s/GB, of the destination "
+	printf("# %s: %.3f GB/s, bare %.3f GB/s; CPU time of the source %.3f s/GB, of the "
+	       "destination "
 	       "%.3f\n",
 		row->name, (double)len / ours, (double)len / bare, cpu[0] / (double)len,
 		cpu[1] / (double)len);
