@@ -6,6 +6,7 @@
  *   migrate_in_step.c   one step: connections, messages, what the machine wants done
  *   migrate_in_store.c  the layout, and pages into memory that nobody uses yet
  *   migrate_in_later.c  pages that come on demand
+ *   migrate_in_dropped.c what is not needed any more
  *   migrate_in_others.c the same for other processes that have the memory
  */
 #ifndef GM_SERVICES_MIGRATE_IN_H
@@ -151,6 +152,12 @@ void gm_migrate_in_free_part(struct gm_migrate_in *in, struct in_part *part);
 /* The pager, and what it was told. */
 int gm_migrate_in_later(struct gm_migrate_in *in, uint64_t now);
 void gm_migrate_in_disarm(struct gm_migrate_in *in);
+
+/* ---- migrate_in_dropped.c ---- */
+/* Told by the pager, in any thread. */
+void gm_migrate_in_event(void *ctx, const struct gm_pager_event *event);
+/* To the source: these need not come. */
+void gm_migrate_in_tell_drops(struct gm_migrate_in *in, uint64_t now);
 
 /* ---- migrate_in_others.c ---- */
 int gm_migrate_in_others_open(struct gm_migrate_in *in);

@@ -223,6 +223,11 @@ static void unregister(struct pager_uffd *u)
 			u->spots[i].start, u->spots[i].nr * u->spots[i].area->page};
 
 		gm_sys_ioctl(u->fd, UFFDIO_UNREGISTER, &range);
+		/*
+		 * The kernel wakes who waits before it takes the registration away; with a lock for each mapping a
+		 * fault may begin to wait in between.
+		 */
+		gm_pager_uffd_wake(u, range.start, range.len);
 	}
 	pthread_rwlock_unlock(&u->lock);
 }
