@@ -19,6 +19,14 @@
 
 /* ---- states ---- */
 
+bool gm_migrate_in_is_held(const struct gm_migrate_in *in)
+{
+	uint32_t state = in->machine.state;
+
+	return in->pager && !in->stopped && in->machine.started &&
+	       (state == GM_DESTINATION_DONE || state == GM_DESTINATION_GIVEN_UP);
+}
+
 uint32_t gm_migrate_in_is(const struct gm_migrate_in *in)
 {
 	static const uint8_t is[GM_DESTINATION_STATES] = {
@@ -41,6 +49,8 @@ uint32_t gm_migrate_in_is(const struct gm_migrate_in *in)
 	uint32_t state = in->machine.state;
 	bool line = in->machine.line.open;
 
+	if (gm_migrate_in_is_held(in))
+		return GM_MIGRATE_IS_FINISH;
 	if (state >= GM_DESTINATION_READY && state <= GM_DESTINATION_WHOLE && !line)
 		return GM_MIGRATE_IS_LOST;
 	/* What answered on until its time was over has ended as it was before. */

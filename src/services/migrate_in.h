@@ -117,6 +117,8 @@ struct gm_migrate_in {
 /* ---- migrate_in.c: with the lock, which is let go meanwhile ---- */
 void gm_migrate_in_tell(struct gm_migrate_in *in, const struct gm_migrate_event *event);
 uint32_t gm_migrate_in_is(const struct gm_migrate_in *in);
+/* It is over but for the pager, which still has memory that the guest uses. */
+bool gm_migrate_in_is_held(const struct gm_migrate_in *in);
 
 /* ---- migrate_in_store.c ---- */
 /* A LAYOUT that came: maps for it. 0, or why it cannot be taken, with *ret_why. */

@@ -640,7 +640,9 @@ int gm_migrate_in_later(struct gm_migrate_in *in, uint64_t now)
 
 void gm_migrate_in_disarm(struct gm_migrate_in *in)
 {
-	if (in->pager && !in->stopped) {
+	if (in->pager && !in->stopped && in->machine.started && !in->machine.missing) {
+		(void)gm_pager_stop(in->pager, GM_PAGER_COMPLETE, -1, NULL);
+	} else if (in->pager && !in->stopped) {
 		/* It never ran here: nobody wants any of it. */
 		for (struct gm_source_read *read = in->reads, *next; read; read = next) {
 			next = next_of(read);

@@ -379,10 +379,14 @@ static bool act(struct gm_migrate_in *in, const struct gm_migrate_action *a, uin
 		do_tell(in, GM_MIGRATE_TOLD_LOST, a);
 		break;
 	case GM_MIGRATE_DO_TELL_FAILED:
-		do_tell(in, GM_MIGRATE_TOLD_FAILED, a);
-		break;
 	case GM_MIGRATE_DO_TELL_ENDED:
-		do_tell(in, GM_MIGRATE_TOLD_ENDED, a);
+		/* Who is told steps no more: memory is ordinary memory by then. */
+		if (gm_migrate_in_is_held(in))
+			return false;
+		do_tell(in,
+			a->what == GM_MIGRATE_DO_TELL_ENDED ? GM_MIGRATE_TOLD_ENDED
+							    : GM_MIGRATE_TOLD_FAILED,
+			a);
 		break;
 	default:
 		/* DISCARD: what is not in @have is given back when the pager gets the memory. */
