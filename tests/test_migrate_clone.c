@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_migrate_clone.c - a guest that writes all the time is cloned, and goes on: each page of each clone is that of the
- * instant, whatever the source writes or gives back, and whatever becomes of another clone.
+ * test_migrate_clone.c - a guest that writes all the time is cloned, and goes on: each page of each clone is that
+ * of the instant, whatever the source writes or gives back, and whatever becomes of another clone.
  */
 #include "one_clone_run.h"
 

@@ -3,8 +3,8 @@
  * test_migrate_net.c - a guest that is moved over a network that has a rate: two network namespaces with a link between
  * them, which is set down in post-copy and up again.
  *
- * Both namespaces have no name but descriptors of this process, so they and the link are gone with it, whatever ends it.
- * As root; others skip.
+ * Both namespaces have no name but descriptors of this process, so they and the link are gone with it, whatever
+ * ends it. As root; others skip.
  */
 #include "one_migration.h"
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test_migrate_poll.c - both ends in a loop of the embedder's, which steps one when its descriptor says so, and never else. */
+/*
+ * test_migrate_poll.c - both ends in a loop of the embedder's, which steps one when its descriptor says so, and
+ * never else.
+ */
 #include "one_migration.h"
 
 #include <poll.h>

@@ -2,8 +2,8 @@
 /*
  * migrate_listen.c - "guestmem migrate listen": takes one guest, and runs it as "guestmem run" does.
  *
- * What comes is judged: regions by run_take.c, the state by run_state.c, restore_about.c and vcpu_state.c. Memory that has
- * not come is touched by this thread only when another one brings it.
+ * What comes is judged: regions by run_take.c, the state by run_state.c, restore_about.c and vcpu_state.c. Memory
+ * that has not come is touched by this thread only when another one brings it.
  */
 #include <errno.h>
 #include <fcntl.h>

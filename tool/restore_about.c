@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* restore_about.c - the labels of a saved guest, or of one that comes, as run_snapshot.c makes them. They are not trusted. */
+/*
+ * restore_about.c - the labels of a saved guest, or of one that comes, as run_snapshot.c makes them. They are
+ * not trusted.
+ */
 #include <stdlib.h>
 #include <string.h>
 

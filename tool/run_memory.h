@@ -56,9 +56,9 @@ struct run_memory_place {
 #define RUN_MEMORY_PLACES_MAX 4u
 
 /*
- * Makes memory for these, which are judged: low memory, what is measured, data, page tables, of which a guest in threads
- * has the second and third. Of the options pages, backing, placement and sharing count. False after a message, with its
- * words for the other end in @why.
+ * Makes memory for these, which are judged: low memory, what is measured, data, page tables, of which a guest in
+ * threads has the second and third. Of the options pages, backing, placement and sharing count. False after a
+ * message, with its words for the other end in @why.
  */
 bool run_memory_take(struct run_memory *memory, const struct run_memory_opts *opts,
 	const struct run_memory_place *places, size_t nr, char *why, size_t cap);

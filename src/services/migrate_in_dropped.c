@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* migrate_in_dropped.c - what the pager tells: pages that the guest has given back before they came, and poisoned ones. */
+/*
+ * migrate_in_dropped.c - what the pager tells: pages that the guest has given back before they came, and
+ * poisoned ones.
+ */
 #include <errno.h>
 #include <string.h>
 
