@@ -60,9 +60,10 @@ int gm_checksum_128(const struct gm_view *view, uint64_t gpa, size_t len, uint64
 	return 0;
 }
 
-_Static_assert(sizeof(struct gm_checksum_run) >= sizeof(XXH3_state_t) &&
-		       _Alignof(struct gm_checksum_run) >= _Alignof(XXH3_state_t),
-	"a run has room for the state");
+_Static_assert(
+	sizeof(struct gm_checksum_run) >= sizeof(XXH3_state_t), "a run has room for the state");
+_Static_assert(_Alignof(struct gm_checksum_run) >= _Alignof(XXH3_state_t),
+	"a run is aligned as the state is");
 
 /* Of what is shorter most is not the loop. */
 #define WIDE_LEN 1024u

@@ -400,13 +400,14 @@ class Migrate(Case):
     def test_a_pool_that_is_too_small_is_named(self):
         need_pool(2048, 8)
         left = self.begin("--pages", "2M")
-        hog = self.begin_hog()
+        hog = self.begin_hog() if self.spare() > 0 else None
         came, where = self.listen()
         result, _ = self.send(where)
         self.assertEqual(result.returncode, 3, result.stderr)
         self.assertIn("huge", result.stderr)
         self.assertIn("huge", self.gone(came, 3))
-        self.gone(hog)
+        if hog:
+            self.gone(hog)
         left.kill()
 
     @staticmethod
@@ -426,7 +427,7 @@ class Migrate(Case):
 
     def begin_hog(self):
         """Takes all that is left in the pool."""
-        child = start("exec", "--size", f"{2 * max(self.spare(), 1)}M", "--page-size", "2M", "--", "/bin/sh", "-c", "cat", "sh", "{mem}",
+        child = start("exec", "--size", f"{2 * self.spare()}M", "--page-size", "2M", "--", "/bin/sh", "-c", "cat", "sh", "{mem}",
                       stdin=subprocess.PIPE)
         self.addCleanup(end, child)
         self.assertTrue(wait_for(lambda: self.spare() <= 0, WAIT))
