@@ -192,6 +192,7 @@ int main(int argc, char **argv)
 	bench_begin(argc, argv);
 	for (int end = 0; end < 2; end++) {
 		memory[end] = mmap(
+			/* cppcheck-suppress invalidFunctionArg ; anonymous memory has no file */
 			NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		must(memory[end] != MAP_FAILED);
 		memset(memory[end], 1 + end, MEMORY);

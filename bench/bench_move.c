@@ -269,6 +269,7 @@ static int be_bare_fault(void *ctx)
 	prctl(PR_SET_TIMERSLACK, 1000);
 	f->uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
 	f->memory = mmap(
+		/* cppcheck-suppress invalidFunctionArg ; anonymous memory has no file */
 		NULL, f->nr * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	reg.range.start = (uint64_t)(uintptr_t)f->memory;
 	bench_need(f->uffd >= 0 && f->memory != MAP_FAILED && !ioctl(f->uffd, UFFDIO_API, &api) &&
@@ -371,7 +372,7 @@ static void target(const struct bench_row *row, uint32_t ms)
 		.out.way = GM_MIGRATE_OUT_STOP,
 		.out.rate = rate,
 		.out.downtime_ms = ms};
-	uint64_t off[3];
+	uint64_t off[3] = {0};
 	uint32_t nr = quick ? 1 : 3;
 
 	for (uint32_t i = 0; i < nr; i++) {
