@@ -5,34 +5,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-static uint64_t load_le(const uint8_t *at, uint32_t bytes)
-{
-	uint64_t value = 0;
-
-	for (uint32_t i = 0; i < bytes; i++)
-		value |= (uint64_t)at[i] << 8 * i;
-	return value;
-}
-
-static void store_le(uint8_t *at, uint32_t bytes, uint64_t value)
-{
-	for (uint32_t i = 0; i < bytes; i++)
-		at[i] = (uint8_t)(value >> 8 * i);
-}
-
-static uint64_t checksum(const uint8_t *at, size_t len)
-{
-	uint64_t sum = UINT64_C(0xcbf29ce484222325);
-
-	for (size_t i = 0; i < len; i++)
-		sum = (sum ^ at[i]) * UINT64_C(0x100000001b3);
-	return sum;
-}
-
-static size_t padded(size_t len)
-{
-	return (len + 7) / 8 * 8;
-}
+#include "state_bytes.h"
 
 static bool key_is_good(const char *key, size_t len)
 {

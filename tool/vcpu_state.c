@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "state_bytes.h"
+
 /* A record: type and length, the bytes, zeros up to a multiple of eight. */
 #define RECORD_HEADER_LEN 8u
 
@@ -41,35 +43,6 @@ static const struct record records[VCPU_NR_RECORDS] = {
 
 /* Without these there is no vCPU. */
 static const uint32_t needed = 1u << VCPU_REGS | 1u << VCPU_SREGS | 1u << VCPU_MSRS;
-
-static uint64_t load_le(const uint8_t *at, uint32_t bytes)
-{
-	uint64_t value = 0;
-
-	for (uint32_t i = 0; i < bytes; i++)
-		value |= (uint64_t)at[i] << 8 * i;
-	return value;
-}
-
-static void store_le(uint8_t *at, uint32_t bytes, uint64_t value)
-{
-	for (uint32_t i = 0; i < bytes; i++)
-		at[i] = (uint8_t)(value >> 8 * i);
-}
-
-static uint64_t checksum(const uint8_t *at, size_t len)
-{
-	uint64_t sum = UINT64_C(0xcbf29ce484222325);
-
-	for (size_t i = 0; i < len; i++)
-		sum = (sum ^ at[i]) * UINT64_C(0x100000001b3);
-	return sum;
-}
-
-static size_t padded(size_t len)
-{
-	return (len + 7) / 8 * 8;
-}
 
 static size_t record_len(const struct vcpu_state *state, uint32_t type)
 {
