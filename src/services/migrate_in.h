@@ -13,6 +13,7 @@
 #define GM_SERVICES_MIGRATE_IN_H
 
 #include <guestmem/migrate_in.h>
+#include <guestmem/source.h>
 
 #include "core/migrate_destination.h"
 #include "memory/reach.h"
@@ -95,7 +96,6 @@ struct gm_migrate_in {
 	uint64_t began;
 	uint64_t last_page; /* when one came before RUN */
 	uint32_t told_state;
-	uint32_t asking; /* requests of the epoch, for the urgent connections */
 	/* migrate_in_later.c */
 	struct gm_pager *pager;
 	struct gm_source *source;
@@ -120,7 +120,24 @@ uint32_t gm_migrate_in_is(const struct gm_migrate_in *in);
 /* It is over but for the pager, which still has memory that the guest uses. */
 bool gm_migrate_in_is_held(const struct gm_migrate_in *in);
 
+/* Reads of the pager that wait are linked by own[0]; what they want. */
+static inline struct gm_source_read *gm_migrate_in_next(const struct gm_source_read *read)
+{
+	return (struct gm_source_read *)(uintptr_t)read->own[0];
+}
+
+static inline struct gm_range gm_migrate_in_wants(const struct gm_source_read *read)
+{
+	return (struct gm_range){read->offset >> GM_MIGRATE_PAGE_LOG2,
+		(read->offset + read->len - 1) >> GM_MIGRATE_PAGE_LOG2};
+}
+
 /* ---- migrate_in_store.c ---- */
+/* The piece that has a page of the layout. */
+struct in_piece *gm_migrate_in_piece(const struct gm_migrate_in *in, uint64_t bit);
+/* Sets in @words, from its bit 0 on, which of these pages are there. */
+void gm_migrate_in_here(
+	const struct gm_migrate_in *in, const struct gm_range *bits, uint64_t *words);
 /* A LAYOUT that came: maps for it. 0, or why it cannot be taken, with *ret_why. */
 int gm_migrate_in_layout(
 	struct gm_migrate_in *in, struct gm_migrate_heard *heard, const char **ret_why);
@@ -142,6 +159,8 @@ int gm_migrate_in_arm(struct gm_migrate_in *in, const char **ret_why);
 int gm_migrate_in_push(struct gm_migrate_in *in, struct in_store *store, const uint8_t *memory);
 /* These are there, or lost: who waits for them is told. */
 void gm_migrate_in_complete(struct gm_migrate_in *in, const struct gm_range *bits);
+/* All of it is remote: of both sources. */
+int gm_migrate_in_extent(void *ctx, uint64_t offset, struct gm_source_extent *extent);
 /* Somebody waits for these. */
 void gm_migrate_in_want(struct gm_migrate_in *in, struct gm_range *bits);
 /* Bytes of pages that are there, from the file behind them: -EIO if there is none. */

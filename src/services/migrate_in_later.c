@@ -7,7 +7,6 @@
  * bringing itself. All of it is done by the thread that steps, but what it is told of discards.
  */
 #include <errno.h>
-#include <inttypes.h>
 #include <string.h>
 
 #include <guestmem/pager_run.h>
@@ -23,36 +22,16 @@
 
 /* ---- reads of the pager ---- */
 
-static struct gm_source_read *next_of(const struct gm_source_read *read)
-{
-	return (struct gm_source_read *)(uintptr_t)read->own[0];
-}
-
-static struct gm_range bits_of(const struct gm_source_read *read)
-{
-	return (struct gm_range){read->offset >> GM_MIGRATE_PAGE_LOG2,
-		(read->offset + read->len - 1) >> GM_MIGRATE_PAGE_LOG2};
-}
-
-static const struct in_piece *piece_at(const struct gm_migrate_in *in, uint64_t bit)
-{
-	for (size_t i = 0; i < in->nr_pieces; i++) {
-		if (bit >= in->pieces[i].first && bit - in->pieces[i].first < in->pieces[i].nr)
-			return &in->pieces[i];
-	}
-	return NULL;
-}
-
 /* Of pages that are there, for another mapping of them. Touching ours could wait for this very thread. */
 int gm_migrate_in_read_there(
 	const struct gm_migrate_in *in, const struct gm_range *bits, uint8_t *to)
 {
 	for (uint64_t bit = bits->first; bit <= bits->last; bit++) {
-		const struct in_piece *piece = piece_at(in, bit);
+		const struct in_piece *piece = gm_migrate_in_piece(in, bit);
 		uint8_t *at = to + (bit - bits->first) * MIGRATE_PAGE;
 		ssize_t nr;
 
-		if (!piece || piece->fd < 0)
+		if (piece->fd < 0)
 			return -EIO;
 		nr = gm_sys_pread(piece->fd, at, MIGRATE_PAGE,
 			piece->fd_off + (bit - piece->first) * MIGRATE_PAGE);
@@ -107,7 +86,7 @@ static int read_kept(struct gm_migrate_in *in, const struct gm_range *bits, uint
 	return 0;
 }
 
-static int source_extent(void *ctx, uint64_t offset, struct gm_source_extent *extent)
+int gm_migrate_in_extent(void *ctx, uint64_t offset, struct gm_source_extent *extent)
 {
 	const struct gm_migrate_in *in = ctx;
 
@@ -133,7 +112,7 @@ void gm_migrate_in_want(struct gm_migrate_in *in, struct gm_range *bits)
 static int source_start(void *ctx, struct gm_source_read *read)
 {
 	struct gm_migrate_in *in = ctx;
-	struct gm_range bits = bits_of(read);
+	struct gm_range bits = gm_migrate_in_wants(read);
 	struct gm_range rest = bits;
 	struct gm_range run;
 	int rc;
@@ -157,12 +136,12 @@ static int source_start(void *ctx, struct gm_source_read *read)
 /* It is in no file, and comes no more: for when the kernel does not take it now, it is kept. */
 static void answer(struct gm_migrate_in *in, struct gm_source_read *read)
 {
-	struct gm_range bits = bits_of(read);
+	struct gm_range bits = gm_migrate_in_wants(read);
 	const struct in_area *area = gm_migrate_in_area(in, bits.first);
 	uint8_t *bytes = read->buf;
 
 	read->done(read, 0);
-	if (piece_at(in, bits.first)->fd < 0 && !part_at(in, bits.first) &&
+	if (gm_migrate_in_piece(in, bits.first)->fd < 0 && !part_at(in, bits.first) &&
 		gm_migrate_in_refused(in, area, &bits))
 		gm_migrate_in_keep(in, area, &bits, bytes);
 }
@@ -186,10 +165,10 @@ static int source_step(void *ctx)
 	struct gm_source_read *next;
 
 	for (struct gm_source_read *read = in->reads; read; read = next) {
-		struct gm_range bits = bits_of(read);
+		struct gm_range bits = gm_migrate_in_wants(read);
 		bool there = gm_bits_all(in->machine.have, &bits);
 
-		next = next_of(read);
+		next = gm_migrate_in_next(read);
 		read->own[0] = (uintptr_t)(there ? ready : rest);
 		if (there)
 			ready = read;
@@ -198,11 +177,11 @@ static int source_step(void *ctx)
 	}
 	in->reads = rest;
 	for (; ready; ready = next) {
-		struct gm_range bits = bits_of(ready);
+		struct gm_range bits = gm_migrate_in_wants(ready);
 		struct gm_range run;
 		bool lost = gm_bits_next(in->machine.lost, bits.first, bits.last, &run);
 
-		next = next_of(ready);
+		next = gm_migrate_in_next(ready);
 		if (!lost)
 			count_latency(in, gm_sys_now_ns() - ready->own[1]);
 		if (lost)
@@ -220,8 +199,8 @@ static int source_fd(void *ctx)
 
 void gm_migrate_in_complete(struct gm_migrate_in *in, const struct gm_range *bits)
 {
-	for (struct gm_source_read *read = in->reads; read; read = next_of(read)) {
-		struct gm_range wants = bits_of(read);
+	for (struct gm_source_read *read = in->reads; read; read = gm_migrate_in_next(read)) {
+		struct gm_range wants = gm_migrate_in_wants(read);
 
 		if (gm_range_overlaps(&wants, bits)) {
 			(void)gm_source_step(in->source);
@@ -251,8 +230,8 @@ struct in_area *gm_migrate_in_area(struct gm_migrate_in *in, uint64_t bit)
 static void give_to_reads(
 	struct gm_migrate_in *in, const struct gm_range *bits, const uint8_t *from)
 {
-	for (struct gm_source_read *read = in->reads; read; read = next_of(read)) {
-		struct gm_range wants = bits_of(read);
+	for (struct gm_source_read *read = in->reads; read; read = gm_migrate_in_next(read)) {
+		struct gm_range wants = gm_migrate_in_wants(read);
 		struct gm_range both;
 		uint8_t *to = read->buf;
 
@@ -462,7 +441,7 @@ static int make_source(struct gm_migrate_in *in)
 		.size = sizeof(ops),
 		.name = "migration",
 		.len = in->map.pages << GM_MIGRATE_PAGE_LOG2,
-		.extent = source_extent,
+		.extent = gm_migrate_in_extent,
 		.start = source_start,
 		.step = source_step,
 		.fd = source_fd,
@@ -506,13 +485,7 @@ static uint64_t *present_of(struct gm_migrate_in *in, const struct in_piece *pie
 
 	if (!words)
 		return NULL;
-	for (uint64_t at = bits.first; gm_bits_next(in->machine.have, at, bits.last, &run);
-		at = run.last + 1) {
-		gm_bits_set(
-			words, &(struct gm_range){run.first - bits.first, run.last - bits.first});
-		if (run.last == bits.last)
-			break;
-	}
+	gm_migrate_in_here(in, &bits, words);
 	for (uint64_t at = bits.first; gm_bits_next(in->machine.lost, at, bits.last, &run);) {
 		run.first = gm_align_down(run.first - bits.first, pages ? pages : 1);
 		run.last = gm_align_down(run.last - bits.first, pages ? pages : 1) +
@@ -645,7 +618,7 @@ void gm_migrate_in_disarm(struct gm_migrate_in *in)
 	} else if (in->pager && !in->stopped) {
 		/* It never ran here: nobody wants any of it. */
 		for (struct gm_source_read *read = in->reads, *next; read; read = next) {
-			next = next_of(read);
+			next = gm_migrate_in_next(read);
 			in->reads = next;
 			read->done(read, -ECANCELED);
 		}

@@ -15,17 +15,6 @@
 #include "services/pager.h"
 #include "sys/sys.h"
 
-static struct gm_source_read *next_of(const struct gm_source_read *read)
-{
-	return (struct gm_source_read *)(uintptr_t)read->own[0];
-}
-
-static struct gm_range bits_of(const struct gm_source_read *read)
-{
-	return (struct gm_range){read->offset >> GM_MIGRATE_PAGE_LOG2,
-		(read->offset + read->len - 1) >> GM_MIGRATE_PAGE_LOG2};
-}
-
 /* Is what our own area has of it in the file for good? */
 static bool is_settled(const struct gm_migrate_in *in, const struct gm_range *bits)
 {
@@ -53,7 +42,7 @@ static bool is_settled(const struct gm_migrate_in *in, const struct gm_range *bi
 /* 1: it is done; 0: it has to wait. */
 static int try(struct gm_migrate_in *in, struct gm_source_read *read)
 {
-	struct gm_range bits = bits_of(read);
+	struct gm_range bits = gm_migrate_in_wants(read);
 	struct gm_range run;
 	int rc;
 
@@ -67,19 +56,10 @@ static int try(struct gm_migrate_in *in, struct gm_source_read *read)
 	return 1;
 }
 
-static int others_extent(void *ctx, uint64_t offset, struct gm_source_extent *extent)
-{
-	const struct gm_migrate_in *in = ctx;
-
-	extent->len = (in->map.pages << GM_MIGRATE_PAGE_LOG2) - offset;
-	extent->kind = GM_SOURCE_REMOTE;
-	return 0;
-}
-
 static int others_start(void *ctx, struct gm_source_read *read)
 {
 	struct gm_migrate_in *in = ctx;
-	struct gm_range rest = bits_of(read);
+	struct gm_range rest = gm_migrate_in_wants(read);
 
 	if (try(in, read))
 		return 0;
@@ -106,7 +86,7 @@ int gm_migrate_in_others_open(struct gm_migrate_in *in)
 		.size = sizeof(ops),
 		.name = "migration",
 		.len = in->map.pages << GM_MIGRATE_PAGE_LOG2,
-		.extent = others_extent,
+		.extent = gm_migrate_in_extent,
 		.start = others_start,
 		.step = others_step,
 		.fd = others_fd,
@@ -124,11 +104,11 @@ void gm_migrate_in_others(struct gm_migrate_in *in, bool fail)
 
 	in->others_reads = NULL;
 	for (; all; all = next) {
-		next = next_of(all);
+		next = gm_migrate_in_next(all);
 		if (fail) {
 			all->done(all, -ECANCELED);
 		} else if (!try(in, all)) {
-			struct gm_range bits = bits_of(all);
+			struct gm_range bits = gm_migrate_in_wants(all);
 
 			all->own[0] = (uintptr_t)in->others_reads;
 			in->others_reads = all;

@@ -206,15 +206,7 @@ static int say_have(struct gm_migrate_in *in, struct gm_migrate_link *link,
 	int rc = -ENOMEM;
 
 	if (bytes && have && gm_migrate_map_bits(&in->map, place, &bits)) {
-		struct gm_range run;
-
-		for (uint64_t at = bits.first; gm_bits_next(in->machine.have, at, bits.last, &run);
-			at = run.last + 1) {
-			gm_bits_set(have,
-				&(struct gm_range){run.first - bits.first, run.last - bits.first});
-			if (run.last == bits.last)
-				break;
-		}
+		gm_migrate_in_here(in, &bits, have);
 		gm_migrate_put_place(place, bytes);
 		for (uint64_t i = 0; i < words; i++)
 			gm_put_le(bytes + GM_MIGRATE_PLACE + 8 * i, 8, have[i]);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* migrate_in_store.c - the layout of a source, and its pages into memory that nobody uses yet. */
 #include <errno.h>
-#include <inttypes.h>
 #include <string.h>
 
 #include <guestmem/access.h>
@@ -175,7 +174,7 @@ void gm_migrate_in_let_go(struct gm_migrate_in *in)
 
 /* ---- pages ---- */
 
-static struct in_piece *piece_of(const struct gm_migrate_in *in, uint64_t bit)
+struct in_piece *gm_migrate_in_piece(const struct gm_migrate_in *in, uint64_t bit)
 {
 	size_t low = 0;
 	size_t high = in->nr_pieces;
@@ -191,6 +190,20 @@ static struct in_piece *piece_of(const struct gm_migrate_in *in, uint64_t bit)
 	return &in->pieces[low];
 }
 
+void gm_migrate_in_here(
+	const struct gm_migrate_in *in, const struct gm_range *bits, uint64_t *words)
+{
+	struct gm_range run;
+
+	for (uint64_t at = bits->first; gm_bits_next(in->machine.have, at, bits->last, &run);
+		at = run.last + 1) {
+		gm_bits_set(
+			words, &(struct gm_range){run.first - bits->first, run.last - bits->first});
+		if (run.last == bits->last)
+			break;
+	}
+}
+
 /* @from NULL: zeros. */
 static int put(struct gm_migrate_in *in, const struct gm_range *bits, const uint8_t *from)
 {
@@ -198,7 +211,7 @@ static int put(struct gm_migrate_in *in, const struct gm_range *bits, const uint
 	uint64_t bit = bits->first;
 
 	while (bit <= bits->last) {
-		const struct in_piece *piece = piece_of(in, bit);
+		const struct in_piece *piece = gm_migrate_in_piece(in, bit);
 		uint64_t in_piece = bit - piece->first;
 		uint64_t nr = bits->last - bit + 1;
 		uint8_t *to = piece->reach.hva + in_piece * MIGRATE_PAGE;
