@@ -23,8 +23,9 @@ bool gm_migrate_in_is_held(const struct gm_migrate_in *in)
 {
 	uint32_t state = in->machine.state;
 
-	return in->pager && !in->stopped && in->machine.started &&
-	       (state == GM_DESTINATION_DONE || state == GM_DESTINATION_GIVEN_UP);
+	/* Nobody may be answered any more, and it goes on all the same. */
+	return in->pager && !in->stopped && in->machine.started && state >= GM_DESTINATION_DONE &&
+	       state != GM_DESTINATION_GIVING_UP;
 }
 
 uint32_t gm_migrate_in_is(const struct gm_migrate_in *in)

@@ -572,12 +572,12 @@ int gm_migrate_in_arm(struct gm_migrate_in *in, const char **ret_why)
 /* All is there, or lost: it is ordinary memory again. */
 static int stop(struct gm_migrate_in *in)
 {
-	bool given_up = in->machine.state == GM_DESTINATION_GIVEN_UP;
+	bool given_up = in->machine.state == GM_DESTINATION_GIVEN_UP ||
+			in->machine.state == GM_DESTINATION_FAILED;
 	int rc;
 
-	if (in->stopped || in->reads || in->others_reads ||
-		(in->machine.state != GM_DESTINATION_WHOLE &&
-			in->machine.state != GM_DESTINATION_DONE && !given_up))
+	if (in->reads || in->others_reads ||
+		(in->machine.state != GM_DESTINATION_WHOLE && !gm_migrate_in_is_held(in)))
 		return 0;
 	rc = gm_pager_stop(in->pager, given_up ? GM_PAGER_POISON : GM_PAGER_COMPLETE, 0, NULL);
 	if (rc == -ETIMEDOUT) {
