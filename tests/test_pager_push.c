@@ -205,13 +205,25 @@ static void end_later(void)
 	close(later.event);
 }
 
+/* A page that the source is just refusing is left to it: pushed again until all are there. */
+static void push_refused(uint64_t page, uint64_t want)
+{
+	uint64_t there = 0;
+	uint64_t nr;
+
+	for (unsigned int i = 0; i < 100000 && there < want; i++) {
+		assert_int_equal(push(page, want, &nr), 0);
+		there += nr;
+	}
+	assert_int_equal(there, want);
+}
+
 /* The source takes no request, so the page is absent while somebody waits for it. */
 static void who_waits_is_woken_by_a_push(void **state)
 {
 	(void)state;
 	for (enum sort sort = 0; sort < SORTS; sort++) {
 		struct reader readers[4];
-		uint64_t nr;
 
 		if (!pool(sort) || sort == MOVED)
 			continue;
@@ -221,8 +233,7 @@ static void who_waits_is_woken_by_a_push(void **state)
 		for (unsigned int i = 0; i < 4; i++)
 			start_reader(&readers[i], i / 2, i % 2);
 		WAIT_UNTIL(later.refused >= 2);
-		assert_int_equal(push(0, 2, &nr), 0);
-		assert_int_equal(nr, 2);
+		push_refused(0, 2);
 		for (unsigned int i = 0; i < 4; i++)
 			assert_true(end_reader(&readers[i]) == word_at(PUSHED + i / 2 * m.page));
 		end_later();
@@ -262,7 +273,6 @@ static void a_thread_that_resolves_gets_what_is_pushed(void **state)
 	assert_int_equal(sigaction(SIGBUS, &act, &before), 0);
 	for (enum sort sort = 0; sort < SORTS; sort++) {
 		struct reader reader;
-		uint64_t nr;
 
 		if (!pool(sort) || sort == MOVED)
 			continue;
@@ -271,8 +281,7 @@ static void a_thread_that_resolves_gets_what_is_pushed(void **state)
 		start_stepping();
 		start_reader(&reader, 3, false);
 		WAIT_UNTIL(later.refused >= 1);
-		assert_int_equal(push(3, 1, &nr), 0);
-		assert_int_equal(nr, 1);
+		push_refused(3, 1);
 		assert_true(end_reader(&reader) == word_at(PUSHED + 3 * m.page));
 		end_later();
 	}

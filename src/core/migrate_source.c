@@ -412,15 +412,21 @@ static bool take_asked(struct gm_migrate_source *s, struct gm_migrate_place *ret
 	return false;
 }
 
+/* Whoever waits for a page waits for what is being sent, and for what is being put away there, too. */
+#define BESIDE 16u
+
 static bool take_any(struct gm_migrate_source *s, struct gm_migrate_place *ret_place)
 {
 	uint64_t last = s->map.pages - 1;
+	uint32_t most = s->pages_max;
 	struct gm_range bits;
 
 	if (!s->left)
 		return false;
-	if (!gm_migrate_map_next(&s->map, s->todo, s->cursor, last, s->pages_max, &bits) &&
-		!gm_migrate_map_next(&s->map, s->todo, 0, last, s->pages_max, &bits))
+	if (!s->round_open && s->line.urgent && most > BESIDE)
+		most = BESIDE;
+	if (!gm_migrate_map_next(&s->map, s->todo, s->cursor, last, most, &bits) &&
+		!gm_migrate_map_next(&s->map, s->todo, 0, last, most, &bits))
 		return false;
 	take_bits(s, &bits, ret_place);
 	return true;

@@ -74,6 +74,7 @@ struct rooms {
 	uint8_t *in;
 	size_t most;
 	uint8_t *unpacked;
+	uint8_t *ahead;
 	void *decoder;
 	uint8_t *out;
 	size_t cap;
@@ -85,6 +86,7 @@ static void rooms_fini(const struct rooms *r)
 {
 	gm_codec_decoder_free(GM_SNAPFILE_ZSTD, r->decoder);
 	gm_codec_encoder_free(r->codec, r->encoder);
+	gm_sys_free(r->ahead);
 	gm_sys_free(r->unpacked);
 	gm_sys_free(r->out);
 	gm_sys_free(r->in);
@@ -95,6 +97,7 @@ static struct rooms rooms_of(const struct gm_migrate_conn *c)
 	return (struct rooms){.in = c->in.room,
 		.most = c->in.most,
 		.unpacked = c->in.unpacked,
+		.ahead = c->in.ahead,
 		.decoder = c->in.decoder,
 		.out = c->out.room,
 		.cap = c->out.cap,
@@ -172,6 +175,11 @@ static int make_in(const struct gm_migrate_terms *terms, uint32_t role, struct r
 		if (!r->in)
 			return -ENOMEM;
 	}
+	if (role == GM_MIGRATE_URGENT) {
+		r->ahead = gm_sys_alloc(GM_CONN_AHEAD);
+		if (!r->ahead)
+			return -ENOMEM;
+	}
 	if (packed) {
 		r->unpacked = gm_sys_alloc(
 			GM_CONN_ALIGN + ((size_t)terms->pages_max << GM_MIGRATE_PAGE_LOG2));
@@ -234,6 +242,8 @@ int gm_migrate_conn_is(struct gm_migrate_conn *c, uint32_t slot, uint32_t epoch)
 	c->in.room = made.in;
 	c->in.most = made.most;
 	c->in.unpacked = made.unpacked;
+	c->in.ahead = made.ahead;
+	c->in.ahead_nr = 0;
 	c->in.decoder = made.decoder;
 	c->out.room = made.out;
 	c->out.cap = made.cap;

@@ -78,6 +78,8 @@ struct gm_migrate_heard {
 int gm_migrate_conn_recv(
 	struct gm_migrate_conn *c, struct gm_migrate_heard *ret, const char **ret_why);
 bool gm_migrate_conn_hears(const struct gm_migrate_conn *c); /* half a message has come */
+/* Behind the message that was just received nothing had come, but perhaps the end. */
+bool gm_migrate_conn_drained(const struct gm_migrate_conn *c);
 
 /* ---- what goes: one message at a time, gm_migrate_conn_sends() is false before ---- */
 

@@ -17,6 +17,9 @@ static inline uint8_t *gm_conn_align(uint8_t *room)
 	return room + (-(uintptr_t)room & (GM_CONN_ALIGN - 1));
 }
 
+/* Urgent connections: a request or a page and its head are read in one go. */
+#define GM_CONN_AHEAD 8192u
+
 struct gm_migrate_conn_in {
 	struct gm_checksum_run sum;
 	uint8_t bytes[GM_MIGRATE_OPEN]; /* a head, or an opening */
@@ -29,7 +32,11 @@ struct gm_migrate_conn_in {
 	uint8_t *room;     /* for what follows; NULL if nothing can */
 	size_t most;       /* bytes that may follow */
 	uint8_t *unpacked; /* for pages; NULL if none can come packed */
-	void *decoder;     /* of zstd */
+	uint8_t *ahead; /* what has come behind what was asked for; NULL if nothing is read ahead */
+	size_t ahead_at;
+	size_t ahead_nr;
+	bool drained;  /* the socket had less than was asked for, a message ago at most */
+	void *decoder; /* of zstd */
 	struct gm_fds fds;
 	char text[GM_MIGRATE_TEXT_MAX + 1];
 	int rc; /* why nothing more comes */

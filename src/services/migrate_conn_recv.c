@@ -2,11 +2,12 @@
 /*
  * migrate_conn_recv.c - what comes on a connection of a migration: bytes to openings and messages.
  *
- * A head is judged before anything that follows it is read, and not one byte more than the message is: so what comes
- * with the first byte of a head belongs to it. Sums are taken of pieces as they come, while they are in the cache.
+ * A head is judged before anything that follows it is read, and where descriptors may come not one byte more than the
+ * message is: so what comes with the first byte of a head belongs to it. Sums are taken of pieces as they come, while they are in the cache.
  */
 #include <assert.h>
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "services/codec.h"
@@ -35,7 +36,7 @@ static int bad(const char **ret_why, const char *why)
 }
 
 /* Bytes; 0 at the end; or negative. @fds: NULL if none may come now. */
-static ssize_t take(
+static ssize_t take_from_socket(
 	struct gm_migrate_conn *c, void *to, size_t len, struct gm_fds *fds, const char **ret_why)
 {
 	uint32_t wrong = 0;
@@ -47,12 +48,44 @@ static ssize_t take(
 	if (nr < 0)
 		return nr;
 	c->came += (size_t)nr;
+	c->in.drained = (size_t)nr < len;
 	if (!(wrong & GM_FDS_UNWANTED))
 		return nr;
 	if (!fds)
 		return no(ret_why, "descriptors came that belong to no message");
 	*ret_why = "descriptors came, but this process cannot have more";
 	return -EMFILE;
+}
+
+/* The same; where descriptors never come more is read at once, for the next calls. */
+static ssize_t take(
+	struct gm_migrate_conn *c, void *to, size_t len, struct gm_fds *fds, const char **ret_why)
+{
+	struct gm_migrate_conn_in *in = &c->in;
+	ssize_t more = 0;
+	size_t nr;
+
+	if (!in->ahead_nr && (!in->ahead || len > GM_CONN_AHEAD))
+		return take_from_socket(c, to, len, fds, ret_why);
+	if (!in->ahead_nr) {
+		more = take_from_socket(c, in->ahead, GM_CONN_AHEAD, NULL, ret_why);
+		if (more <= 0)
+			return more;
+		in->ahead_at = 0;
+		in->ahead_nr = (size_t)more;
+	}
+	nr = in->ahead_nr < len ? in->ahead_nr : len;
+	memcpy(to, in->ahead + in->ahead_at, nr);
+	in->ahead_at += nr;
+	in->ahead_nr -= nr;
+	/* The end, if it is that, comes again. */
+	if (nr < len && !c->in.drained)
+		more = take_from_socket(c, (uint8_t *)to + nr, len - nr, NULL, ret_why);
+	else
+		more = 0;
+	if (more < 0 && more != -EAGAIN)
+		return more;
+	return (ssize_t)nr + (more > 0 ? more : 0);
 }
 
 /* What gm_migrate_conn_hear() and _recv() return from now on. */
@@ -89,6 +122,11 @@ int gm_migrate_conn_hear(struct gm_migrate_conn *c, size_t len, const uint8_t **
 bool gm_migrate_conn_hears(const struct gm_migrate_conn *c)
 {
 	return c->in.got != 0;
+}
+
+bool gm_migrate_conn_drained(const struct gm_migrate_conn *c)
+{
+	return c->in.drained && !c->in.ahead_nr;
 }
 
 /* ---- one message ---- */
@@ -349,6 +387,7 @@ int gm_migrate_conn_recv(
 	*ret_why = in->why;
 	if (rc)
 		return rc;
+	in->drained = false;
 	/* Nobody took those of the last message. */
 	if (!in->got)
 		gm_fds_close(&in->fds);

@@ -104,7 +104,6 @@ static int store(struct gm_migrate_in *in, const struct gm_migrate_action *a,
 	}
 	*s = (struct in_store){.action = *a, .used = true};
 	link->held = true;
-	in->lines.busy = true;
 	return 0;
 }
 
@@ -183,8 +182,10 @@ static bool hear(struct gm_migrate_in *in, struct gm_migrate_link *link, uint64_
 		if (rc >= 0 || (rc == -EAGAIN && gm_migrate_conn_hears(link->conn)))
 			gm_migrate_destination_moved(&in->machine, link->slot, link->epoch, true,
 				gm_migrate_conn_hears(link->conn), now);
-		if (rc == 1)
+		if (rc == 1) {
+			gm_migrate_lines_heard(link);
 			give(in, link, now);
+		}
 	}
 	if (rc == -EAGAIN)
 		link->readable = false;
@@ -259,6 +260,9 @@ static bool do_send(struct gm_migrate_in *in, const struct gm_migrate_action *a,
 	/* At once: the next may be for the same connection. */
 	if (!rc)
 		rc = gm_migrate_lines_flush(&in->lines, link, &moved);
+	/* Where both ends share a processor the answer is there before anybody waits for it. */
+	if (a->type == GM_MIGRATE_REQUEST)
+		link->readable = true;
 	if (rc)
 		lose(in, link, rc, NULL, now);
 	return true;
@@ -447,6 +451,14 @@ static bool send_on(struct gm_migrate_in *in, struct gm_migrate_link *link, uint
 	return moved;
 }
 
+/* Bulk is in nobody's way. */
+static uint32_t turns_of(const struct gm_migrate_in *in, const struct gm_migrate_link *link)
+{
+	bool bulk = link->opened && link->slot && link->slot <= GM_MIGRATE_BULK_MAX;
+
+	return in->machine.later && bulk ? 1 : MIGRATE_TURNS;
+}
+
 static bool hear_link(struct gm_migrate_in *in, struct gm_migrate_link *link, uint64_t now)
 {
 	uint32_t turns = 0;
@@ -459,7 +471,7 @@ static bool hear_link(struct gm_migrate_in *in, struct gm_migrate_link *link, ui
 		actions(in, now);
 		if (link->conn && link->opened && push(in, link, now))
 			actions(in, now);
-		if (++turns == MIGRATE_TURNS ||
+		if (++turns == turns_of(in, link) ||
 			(link->opened && gm_migrate_conn_hears(link->conn))) {
 			in->lines.busy = true;
 			break;
@@ -478,7 +490,7 @@ static bool hear_all(struct gm_migrate_in *in, uint64_t now)
 		if (link)
 			some |= push(in, link, now) || hear_link(in, link, now);
 	}
-	for (uint32_t i = 0; i < MIGRATE_LINKS; i++) {
+	for (uint32_t i = 0; i < in->lines.nr_links; i++) {
 		struct gm_migrate_link *link = &in->lines.links[i];
 
 		if (link->conn && !link->opened)
@@ -491,7 +503,7 @@ static bool send_all(struct gm_migrate_in *in, uint64_t now)
 {
 	bool some = false;
 
-	for (uint32_t i = 0; i < MIGRATE_LINKS; i++) {
+	for (uint32_t i = 0; i < in->lines.nr_links; i++) {
 		struct gm_migrate_link *link = &in->lines.links[i];
 
 		if (link->conn && !link->leaving)

@@ -47,7 +47,7 @@ void gm_migrate_lines_free(struct gm_migrate_lines *lines)
 {
 	const int fds[] = {lines->epoll, lines->timer, lines->kick};
 
-	for (uint32_t i = 0; i < MIGRATE_LINKS; i++)
+	for (uint32_t i = 0; i < lines->nr_links; i++)
 		gm_migrate_conn_free(lines->links[i].conn);
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
 		if (fds[i] >= 0)
@@ -63,14 +63,43 @@ static struct gm_migrate_link *unused(struct gm_migrate_lines *lines)
 	struct gm_migrate_link *found = NULL;
 	uint32_t strangers = 0;
 
-	for (uint32_t i = 0; i < MIGRATE_LINKS; i++) {
+	for (uint32_t i = 0; i < lines->nr_links; i++) {
 		struct gm_migrate_link *link = &lines->links[i];
 
 		if (!link->conn && !found)
 			found = link;
 		strangers += link->conn && !link->opened && !link->leaving;
 	}
+	if (!found && lines->nr_links < MIGRATE_LINKS)
+		found = &lines->links[lines->nr_links];
 	return strangers < MIGRATE_STRANGERS ? found : NULL;
+}
+
+static void is_used(struct gm_migrate_lines *lines, const struct gm_migrate_link *link)
+{
+	uint32_t i = (uint32_t)(link - lines->links);
+
+	if (i == lines->nr_links)
+		lines->nr_links++;
+}
+
+static void is_unused(struct gm_migrate_lines *lines, struct gm_migrate_link *link)
+{
+	*link = (struct gm_migrate_link){.conn = NULL};
+	while (lines->nr_links && !lines->links[lines->nr_links - 1].conn)
+		lines->nr_links--;
+}
+
+/*
+ * Room to send is waited for only while a socket is full: one of this host wakes who waits for it each time its peer has
+ * read, in the midst of what the peer was waiting for.
+ */
+static int wait_for(struct gm_migrate_lines *lines, struct gm_migrate_link *link, bool room)
+{
+	uint32_t events = EPOLLIN | EPOLLRDHUP | EPOLLET | (room ? (uint32_t)EPOLLOUT : 0);
+
+	link->full = room;
+	return gm_sys_epoll_set(lines->epoll, gm_migrate_conn_fd(link->conn), events, link);
 }
 
 int gm_migrate_lines_add(struct gm_migrate_lines *lines, int fd, uint64_t until,
@@ -89,13 +118,14 @@ int gm_migrate_lines_add(struct gm_migrate_lines *lines, int fd, uint64_t until,
 	}
 	*link = (struct gm_migrate_link){
 		.conn = conn, .until = until, .readable = true, .writable = true};
-	rc = gm_sys_epoll_set(lines->epoll, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, link);
+	rc = wait_for(lines, link, false);
 	if (rc) {
 		gm_migrate_conn_free(conn);
-		link->conn = NULL;
+		*link = (struct gm_migrate_link){.conn = NULL};
 		return gm_error_set(
 			err, rc, 0, 0, "a connection cannot be waited for: %s", gm_error_word(rc));
 	}
+	is_used(lines, link);
 	lines->busy = true;
 	*ret = link;
 	return 0;
@@ -114,7 +144,7 @@ void gm_migrate_lines_drop(struct gm_migrate_lines *lines, struct gm_migrate_lin
 	/* Closing takes it out of epoll: nobody else has the socket. */
 	(void)gm_sys_epoll_remove(lines->epoll, gm_migrate_conn_fd(link->conn));
 	gm_migrate_conn_free(link->conn);
-	*link = (struct gm_migrate_link){.conn = NULL};
+	is_unused(lines, link);
 }
 
 void gm_migrate_lines_leave(
@@ -131,7 +161,7 @@ void gm_migrate_lines_leave(
 
 void gm_migrate_lines_leave_all(struct gm_migrate_lines *lines, uint32_t epoch, uint64_t now)
 {
-	for (uint32_t i = 0; i < MIGRATE_LINKS; i++) {
+	for (uint32_t i = 0; i < lines->nr_links; i++) {
 		struct gm_migrate_link *link = &lines->links[i];
 
 		if (link->conn && !link->leaving && link->epoch == epoch)
@@ -203,7 +233,7 @@ static void leave_on(struct gm_migrate_lines *lines, struct gm_migrate_link *lin
 
 void gm_migrate_lines_tidy(struct gm_migrate_lines *lines, uint64_t now)
 {
-	for (uint32_t i = 0; i < MIGRATE_LINKS; i++) {
+	for (uint32_t i = 0; i < lines->nr_links; i++) {
 		struct gm_migrate_link *link = &lines->links[i];
 
 		if (link->conn && link->leaving)
@@ -215,7 +245,7 @@ uint64_t gm_migrate_lines_due(const struct gm_migrate_lines *lines)
 {
 	uint64_t due = GM_MIGRATE_NEVER;
 
-	for (uint32_t i = 0; i < MIGRATE_LINKS; i++) {
+	for (uint32_t i = 0; i < lines->nr_links; i++) {
 		const struct gm_migrate_link *link = &lines->links[i];
 
 		if (link->conn && (link->leaving || !link->opened) && link->until < due)
@@ -241,7 +271,7 @@ int gm_migrate_lines_flush(
 	}
 	if (rc == -EAGAIN) {
 		link->writable = false;
-		return 0;
+		return link->full ? 0 : wait_for(lines, link, true);
 	}
 	return rc;
 }
@@ -274,7 +304,11 @@ static void on_event(struct gm_migrate_lines *lines, const struct epoll_event *e
 		lines->other_ready = true;
 	} else {
 		link->readable |= (event->events & ~(uint32_t)EPOLLOUT) != 0;
+		link->ending |= (event->events & ~(uint32_t)(EPOLLIN | EPOLLOUT)) != 0;
 		link->writable |= (event->events & ~(uint32_t)(EPOLLIN | EPOLLRDHUP)) != 0;
+		/* It would only be told more often. */
+		if (link->full && !gm_migrate_conn_sends(link->conn))
+			(void)wait_for(lines, link, false);
 	}
 }
 
@@ -327,7 +361,7 @@ uint64_t gm_migrate_lines_wire(const struct gm_migrate_lines *lines)
 {
 	uint64_t sum = lines->wire;
 
-	for (uint32_t i = 0; i < MIGRATE_LINKS; i++) {
+	for (uint32_t i = 0; i < lines->nr_links; i++) {
 		const struct gm_migrate_conn *conn = lines->links[i].conn;
 
 		if (conn)

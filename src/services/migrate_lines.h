@@ -28,9 +28,11 @@ struct gm_migrate_link {
 	bool opened;   /* messages come; before it the opening */
 	bool leaving;  /* what comes is not looked at */
 	bool readable; /* there may be something */
-	bool writable;
-	bool held;  /* nothing is read */
-	bool again; /* @heard is to be given to the machine again */
+	bool ending;   /* the peer says no more: what there is is read to the end */
+	bool writable; /* there may be room */
+	bool full;     /* room is waited for */
+	bool held;     /* nothing is read */
+	bool again;    /* @heard is to be given to the machine again */
 	struct gm_migrate_heard heard;
 	/* The last word, when it leaves; 0: none. */
 	uint32_t last_type;
@@ -52,6 +54,7 @@ struct gm_migrate_lines {
 	uint32_t strays;   /* that were refused */
 	struct gm_migrate_terms terms;
 	struct gm_migrate_link *slots[GM_MIGRATE_SLOTS];
+	uint32_t nr_links; /* the last of these that there is, and one */
 	struct gm_migrate_link links[MIGRATE_LINKS];
 };
 
@@ -101,6 +104,13 @@ static inline bool gm_migrate_lines_idle(const struct gm_migrate_lines *lines, u
 	const struct gm_migrate_link *link = slot < GM_MIGRATE_SLOTS ? lines->slots[slot] : NULL;
 
 	return link && !gm_migrate_conn_sends(link->conn);
+}
+
+/* A message has come: is there another to be read? It would be told, if it came now. */
+static inline void gm_migrate_lines_heard(struct gm_migrate_link *link)
+{
+	if (!link->ending && gm_migrate_conn_drained(link->conn))
+		link->readable = false;
 }
 
 /* The order in which connections are looked at: urgent ones, control, bulk. */

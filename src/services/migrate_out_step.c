@@ -145,8 +145,10 @@ static bool hear(struct gm_migrate_out *out, struct gm_migrate_link *link, uint6
 		if (rc >= 0 || (rc == -EAGAIN && gm_migrate_conn_hears(link->conn)))
 			gm_migrate_source_moved(&out->machine, link->slot, link->epoch, true,
 				gm_migrate_conn_hears(link->conn), now);
-		if (rc == 1)
+		if (rc == 1) {
+			gm_migrate_lines_heard(link);
 			(void)give(out, link, now);
+		}
 	}
 	if (rc == -EAGAIN)
 		link->readable = false;
@@ -405,7 +407,7 @@ static bool hear_all(struct gm_migrate_out *out, uint64_t now)
 {
 	bool some = false;
 
-	for (uint32_t i = 0; i < MIGRATE_LINKS; i++) {
+	for (uint32_t i = 0; i < out->lines.nr_links; i++) {
 		struct gm_migrate_link *link = &out->lines.links[i];
 		uint32_t turns = 0;
 
@@ -437,7 +439,7 @@ static bool send_all(struct gm_migrate_out *out, uint64_t now)
 		/* More may be there for it. Others are looked at again in this very step. */
 		out->lines.busy |= moved && slot && slot <= GM_MIGRATE_BULK_MAX;
 	}
-	for (uint32_t i = 0; i < MIGRATE_LINKS; i++) {
+	for (uint32_t i = 0; i < out->lines.nr_links; i++) {
 		struct gm_migrate_link *link = &out->lines.links[i];
 
 		if (link->conn && !link->opened && !link->leaving)

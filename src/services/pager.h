@@ -393,5 +393,7 @@ int gm_pager_spaces_end(struct gm_pager *pager, struct gm_error *err);
 /* Tried again after a while. */
 void gm_pager_park(
 	struct gm_pager *pager, const struct pager_run *run, uint32_t tries, bool single);
+/* A request has ended while nobody stepped the pager. */
+void gm_pager_go_on_filling(struct gm_pager *pager);
 
 #endif

@@ -263,7 +263,7 @@ static void loaded(struct gm_source_read *read, int rc)
 	pager->under_way--;
 	/* Another pager of this thread, with the same source, has stepped that. */
 	if (!__atomic_load_n(&pager->stepping, __ATOMIC_RELAXED))
-		gm_pager_kick(pager);
+		gm_pager_go_on_filling(pager);
 	if (again)
 		gm_pager_park(pager, &run, 0, rc != -EAGAIN);
 }

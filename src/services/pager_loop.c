@@ -327,6 +327,22 @@ static void look_at_rest(struct gm_pager *pager, uint64_t now)
 	pager->look_at = now + LOOK_EVERY + 50 * (gm_sys_now_ns() - now);
 }
 
+/* Who fills does so as soon as it is stepped; else nobody is in a hurry to know whether that was the last page. */
+void gm_pager_go_on_filling(struct gm_pager *pager)
+{
+	bool fills;
+
+	pthread_mutex_lock(&pager->lock);
+	fills = pager->fill != GM_PAGER_FILL_NONE;
+	if (!fills && !pager->look_armed) {
+		arm(pager, LOOK_EVERY);
+		pager->look_armed = true;
+	}
+	pthread_mutex_unlock(&pager->lock);
+	if (fills)
+		gm_pager_kick(pager);
+}
+
 /* ---- a turn ---- */
 
 static int ready(struct gm_pager *pager, const struct epoll_event *event)
