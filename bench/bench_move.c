@@ -367,7 +367,7 @@ static void target(const struct bench_row *row, uint32_t ms)
 		.filled = quick ? MIB(64) : MIB(128),
 		.there = true,
 		.guest = MOVED_STEADY,
-		.write_rate = rate * 90 / 100,
+		.write_rate = rate * 80 / 100,
 		.until_runs = true,
 		.out.way = GM_MIGRATE_OUT_STOP,
 		.out.rate = rate,

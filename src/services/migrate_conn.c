@@ -260,9 +260,14 @@ int gm_migrate_conn_is(struct gm_migrate_conn *c, uint32_t slot, uint32_t epoch)
 
 /* ---- what goes ---- */
 
+size_t gm_migrate_conn_left(const struct gm_migrate_conn *c)
+{
+	return c->out.nr_bytes + c->out.len - c->out.done;
+}
+
 bool gm_migrate_conn_sends(const struct gm_migrate_conn *c)
 {
-	return c->out.done < c->out.nr_bytes + c->out.len;
+	return gm_migrate_conn_left(c) != 0;
 }
 
 static void begin(struct gm_migrate_conn_out *out)

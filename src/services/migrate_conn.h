@@ -85,6 +85,7 @@ bool gm_migrate_conn_drained(const struct gm_migrate_conn *c);
 
 bool gm_migrate_conn_sends(
 	const struct gm_migrate_conn *c); /* there is something still to be sent */
+size_t gm_migrate_conn_left(const struct gm_migrate_conn *c); /* bytes of it */
 /* Bytes of an opening, at most 64: copied. */
 void gm_migrate_conn_put(struct gm_migrate_conn *c, const uint8_t *bytes, size_t len);
 /* A message whose body is copied: all but PAGES. 0 or -ENOMEM (only if @len > 64 KiB + 16). */

@@ -238,7 +238,9 @@ bool gm_migrate_out_pages(struct gm_migrate_out *out, struct gm_migrate_link *li
 	if (out->then && load->done == load->place.nr)
 		out->then->sent(out->then->ctx, link->slot, &load->place);
 	*ret_rc = gm_migrate_lines_flush(&out->lines, link, &moved);
-	spend(out, link->slot, gm_migrate_conn_went(link->conn) - before);
+	/* What does not go at once goes before anything else. */
+	spend(out, link->slot,
+		gm_migrate_conn_went(link->conn) - before + gm_migrate_conn_left(link->conn));
 	return true;
 }
 
