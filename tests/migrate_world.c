@@ -313,7 +313,8 @@ static void begin(struct world *w, uint64_t seed)
 		.session = {1},
 		.features = GM_MIGRATE_POSTCOPY | GM_MIGRATE_FDS,
 		.pages_max = W_RUN,
-		.rounds_max = 4};
+		.rounds_max = 4,
+		.drops_max = 1 + (uint32_t)(seed % 4)};
 	struct gm_migrate_destination_opts d_opts = {.times = times,
 		.features = GM_MIGRATE_POSTCOPY | GM_MIGRATE_FDS,
 		.pages_max = W_RUN,

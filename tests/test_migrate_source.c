@@ -66,6 +66,7 @@ static void start(uint32_t urgent)
 		.features = GM_MIGRATE_POSTCOPY | GM_MIGRATE_ZSTD,
 		.pages_max = 4,
 		.rounds_max = 2,
+		.drops_max = 2,
 		.bulk = 1,
 		.urgent = urgent};
 
@@ -91,10 +92,15 @@ static void into(uint32_t state, bool later)
 	drain();
 	if (state == GM_SOURCE_BETWEEN)
 		return;
+	todo[0] = state == GM_SOURCE_DROPPING ? 6 : 0;
 	assert_int_equal(gm_migrate_source_switch(
 				 &s, later ? GM_MIGRATE_REST_LATER : GM_MIGRATE_ALL_SENT, now),
 		0);
 	drain();
+	if (state == GM_SOURCE_DROPPING) {
+		assert_true(sent & 1u << GM_MIGRATE_DISCARD && sent & 1u << GM_MIGRATE_PING);
+		return;
+	}
 	assert_true(did & 1u << GM_MIGRATE_DO_PAUSE);
 	if (state == GM_SOURCE_PAUSING)
 		return;
@@ -158,6 +164,7 @@ static const struct row rows[] = {
 	{GM_SOURCE_OFFERED, GM_MIGRATE_REFUSED, GM_SOURCE_FAILED},
 	{GM_SOURCE_ROUND, GM_MIGRATE_REFUSED, GM_SOURCE_FAILED},
 	{GM_SOURCE_BETWEEN, GM_MIGRATE_REFUSED, GM_SOURCE_FAILED},
+	{GM_SOURCE_DROPPING, GM_MIGRATE_REFUSED, GM_SOURCE_FAILED},
 	{GM_SOURCE_PAUSING, GM_MIGRATE_REFUSED, GM_SOURCE_FAILED},
 	{GM_SOURCE_LAST, GM_MIGRATE_REFUSED, GM_SOURCE_FAILED},
 	{GM_SOURCE_SWITCHED, GM_MIGRATE_REFUSED, GM_SOURCE_FAILED},
@@ -243,7 +250,7 @@ static void test_each_message_in_each_state(void **state)
 		for (size_t i = 0; i < T_TYPES; i++, tried++)
 			try_message(at, t_types[i]);
 	}
-	assert_int_equal(tried, 15 * T_TYPES);
+	assert_int_equal(tried, 16 * T_TYPES);
 }
 
 static void test_ends_answer_nothing(void **state)
@@ -405,6 +412,39 @@ static void test_rounds_are_bounded(void **state)
 	assert_int_equal(s.state, GM_SOURCE_BETWEEN);
 	assert_int_equal(gm_migrate_source_round(&s, now), -ERANGE);
 	assert_int_equal(gm_migrate_source_switch(&s, GM_MIGRATE_REST_LATER, now), 0);
+}
+
+/* While the guest runs, a few places at a time; then those of the pause. */
+static void test_what_is_out_of_date_is_dropped_before_the_pause(void **state)
+{
+	struct gm_migrate_place places[8];
+	uint64_t number;
+
+	(void)state;
+	into(GM_SOURCE_BETWEEN, true);
+	todo[0] = 0x155;
+	assert_int_equal(gm_migrate_source_switch(&s, GM_MIGRATE_REST_LATER, now), 0);
+	drain();
+	for (uint32_t i = 0; i < 3; i++) {
+		assert_int_equal(s.state, GM_SOURCE_DROPPING);
+		assert_true(sent & 1u << GM_MIGRATE_DISCARD && sent & 1u << GM_MIGRATE_PING);
+		/* They were taken. */
+		assert_int_equal(gm_migrate_source_discards(&s, places, 8), 0);
+		/* The answer to another ping is none to this. */
+		number = s.drops;
+		hear(GM_MIGRATE_PONG, number - 1);
+		assert_int_equal(s.state, GM_SOURCE_DROPPING);
+		assert_false(did & 1u << GM_MIGRATE_DO_PAUSE);
+		hear(GM_MIGRATE_PONG, number);
+		assert_int_equal(!!(did & 1u << GM_MIGRATE_DO_PAUSE), i == 2);
+	}
+	assert_true(s.paused);
+	assert_int_equal(s.state, GM_SOURCE_PAUSING);
+	assert_int_equal(todo[0], 0x155);
+	todo[0] |= 0x200;
+	assert_int_equal(gm_migrate_source_paused(&s, now), 0);
+	assert_int_equal(gm_migrate_source_discards(&s, places, 8), 5);
+	assert_int_equal(gm_migrate_source_discards(&s, places, 8), 0);
 }
 
 static void test_what_is_asked_for_goes_first(void **state)
@@ -598,6 +638,7 @@ int main(void)
 		cmocka_unit_test(test_each_state_that_waits_has_a_deadline),
 		cmocka_unit_test(test_commands_belong_to_states),
 		cmocka_unit_test(test_rounds_are_bounded),
+		cmocka_unit_test(test_what_is_out_of_date_is_dropped_before_the_pause),
 		cmocka_unit_test(test_what_is_asked_for_goes_first),
 		cmocka_unit_test(test_requests_ascend_and_are_bounded),
 		cmocka_unit_test(test_have_tells_of_all_pages_in_their_order),

@@ -160,6 +160,13 @@ static uint32_t end_slots(const struct gm_migrate_source *s)
 	return s->line.wanted & GM_MIGRATE_ROUND_SLOTS;
 }
 
+static void pause_guest(struct gm_migrate_source *s, uint64_t now)
+{
+	s->paused = true;
+	gm_migrate_push(&s->queue, &(struct gm_migrate_action){.what = GM_MIGRATE_DO_PAUSE});
+	gm_migrate_source_go(s, GM_SOURCE_PAUSING, s->o.times.own_ns, now);
+}
+
 int gm_migrate_source_switch(struct gm_migrate_source *s, enum gm_migrate_switch how, uint64_t now)
 {
 	bool later = how == GM_MIGRATE_REST_LATER;
@@ -176,9 +183,15 @@ int gm_migrate_source_switch(struct gm_migrate_source *s, enum gm_migrate_switch
 		s->round_open = false;
 	}
 	s->later = later;
-	s->paused = true;
-	gm_migrate_push(&s->queue, &(struct gm_migrate_action){.what = GM_MIGRATE_DO_PAUSE});
-	gm_migrate_source_go(s, GM_SOURCE_PAUSING, s->o.times.own_ns, now);
+	/* Of the first round nothing is there that could be out of date. */
+	if (later && (s->state == GM_SOURCE_BETWEEN || s->round > 1)) {
+		s->left = count_todo(s);
+		s->discard = 0;
+		s->dropping = DROP_DUE;
+		gm_migrate_source_go(s, GM_SOURCE_DROPPING, s->o.times.answer_ns, now);
+	} else {
+		pause_guest(s, now);
+	}
 	return 0;
 }
 
@@ -216,6 +229,7 @@ int gm_migrate_source_paused(struct gm_migrate_source *s, uint64_t now)
 		begin_round(s);
 	s->discarding = s->later && s->left;
 	s->discard = 0;
+	s->window = UINT32_MAX;
 	gm_migrate_source_go(s, GM_SOURCE_LAST, s->o.times.own_ns, now);
 	return 0;
 }
@@ -462,9 +476,10 @@ uint32_t gm_migrate_source_discards(
 	struct gm_range bits;
 	uint32_t nr = 0;
 
-	while (nr < room &&
+	while (nr < room && s->window &&
 		gm_migrate_map_next(&s->map, s->todo, s->discard, last, DISCARD_MAX, &bits)) {
 		places[nr++] = gm_migrate_map_place(&s->map, &bits);
+		s->window -= s->window != UINT32_MAX;
 		s->discard = bits.last + 1;
 	}
 	return nr;
@@ -507,6 +522,36 @@ static bool round_due(struct gm_migrate_source *s, uint64_t now)
 		&(struct gm_migrate_action){.what = GM_MIGRATE_DO_ROUND, .number = s->round});
 	gm_migrate_source_go(s, GM_SOURCE_BETWEEN, s->o.times.own_ns, now);
 	return true;
+}
+
+/*
+ * While the guest runs, since a hole costs microseconds. So many, and a PING, whose answer says that these are dropped:
+ * the destination does not look dead, however many there are.
+ */
+static bool drop_due(struct gm_migrate_source *s, uint64_t now)
+{
+	struct gm_range bits;
+
+	switch (s->dropping) {
+	case DROP_DUE:
+		if (!gm_migrate_map_next(
+			    &s->map, s->todo, s->discard, s->map.pages - 1, 1, &bits) ||
+			!todo_is_whole(s)) {
+			pause_guest(s, now);
+			return true;
+		}
+		s->window = s->o.drops_max;
+		s->dropping = DROP_NAMED;
+		gm_migrate_push_send(&s->queue, 0, GM_MIGRATE_DISCARD, 0);
+		return true;
+	case DROP_NAMED:
+		s->dropping = DROP_ASKED;
+		gm_migrate_push_send(&s->queue, 0, GM_MIGRATE_PING, ++s->drops);
+		gm_migrate_source_go(s, GM_SOURCE_DROPPING, s->o.times.answer_ns, now);
+		return true;
+	default:
+		return false;
+	}
 }
 
 static bool last_due(struct gm_migrate_source *s, uint64_t now)
@@ -565,6 +610,8 @@ static bool advance(struct gm_migrate_source *s, uint64_t now)
 		if (round_due(s, now))
 			return true;
 	}
+	if (s->state == GM_SOURCE_DROPPING)
+		return drop_due(s, now);
 	if (s->state == GM_SOURCE_LAST)
 		return last_due(s, now);
 	if (s->state != GM_SOURCE_POSTCOPY || s->have_due || s->left)

@@ -15,10 +15,11 @@
 
 enum gm_migrate_source_state {
 	GM_SOURCE_IDLE,
-	GM_SOURCE_OPENING,  /* control */
-	GM_SOURCE_OFFERED,  /* LAYOUT was sent */
-	GM_SOURCE_ROUND,    /* pages go, the guest runs */
-	GM_SOURCE_BETWEEN,  /* rounds: the embedder says what comes */
+	GM_SOURCE_OPENING, /* control */
+	GM_SOURCE_OFFERED, /* LAYOUT was sent */
+	GM_SOURCE_ROUND,   /* pages go, the guest runs */
+	GM_SOURCE_BETWEEN, /* rounds: the embedder says what comes */
+	GM_SOURCE_DROPPING, /* the rest comes later: what is out of date is dropped there, the guest runs */
 	GM_SOURCE_PAUSING,  /* the guest is being paused */
 	GM_SOURCE_LAST,     /* it is paused: the last pages, the state */
 	GM_SOURCE_SWITCHED, /* SWITCH was sent: READY is awaited */
@@ -47,6 +48,7 @@ struct gm_migrate_source_opts {
 	uint32_t features;  /* GM_MIGRATE_ZSTD and so on */
 	uint32_t pages_max; /* of a message: 1 to GM_MIGRATE_PAGES_MAX */
 	uint32_t rounds_max;
+	uint32_t drops_max; /* places that DISCARD names before a PING is answered */
 	uint32_t bulk;
 	uint32_t urgent;
 };
@@ -60,6 +62,7 @@ struct gm_migrate_source {
 	uint64_t left;      /* how many */
 	uint64_t cursor;    /* where the search goes on */
 	uint64_t discard;   /* the same, of what DISCARD names */
+	uint64_t drops;     /* the number of the PING behind DISCARD */
 	uint64_t have;      /* pages of which HAVE has told */
 	uint64_t deadline;  /* of the state */
 	uint64_t state_len; /* bytes of the device state, and what of them was sent */
@@ -74,6 +77,8 @@ struct gm_migrate_source {
 	uint32_t to_end;  /* where ROUND is due */
 	uint32_t round;
 	uint32_t nr_asked;
+	uint32_t window;   /* places that DISCARD may name now */
+	uint32_t dropping; /* gm_source_dropping, in DROPPING */
 	bool accepted;
 	bool round_open; /* pages of @round may go */
 	bool later;      /* the rest in post-copy */
@@ -97,7 +102,11 @@ void gm_migrate_source_init(struct gm_migrate_source *s, const struct gm_migrate
 int gm_migrate_source_start(struct gm_migrate_source *s, uint64_t now);
 /* Another round while the guest runs: the pages to send are set in @todo. -ERANGE: there were rounds_max. */
 int gm_migrate_source_round(struct gm_migrate_source *s, uint64_t now);
-/* After DO_ROUND, or in a round, which ends there. DO_PAUSE follows. */
+/*
+ * After DO_ROUND, or in a round, which ends there. DO_PAUSE follows; if the rest goes in post-copy what is set in @todo
+ * is dropped at the destination before, so that the guest does not wait for it: the caller may set all of a page of
+ * the region, of which a part is set, until the next call of gm_migrate_source_next().
+ */
 int gm_migrate_source_switch(struct gm_migrate_source *s, enum gm_migrate_switch how, uint64_t now);
 /*
  * It is paused: pages that it wrote since the last round began are set in @todo, besides what is there. If the rest

@@ -234,6 +234,8 @@ static bool hear(struct gm_migrate_source *s, const struct gm_migrate_msg *msg, 
 		gm_migrate_push_send(&s->queue, 0, GM_MIGRATE_PONG, msg->number);
 		return true;
 	case GM_MIGRATE_PONG:
+		if (s->dropping == DROP_ASKED && msg->number == s->drops)
+			s->dropping = DROP_DUE;
 		return true;
 	case GM_MIGRATE_ACCEPTED:
 		if (s->state != GM_SOURCE_OFFERED || s->accepted)

@@ -5,6 +5,12 @@
 
 #include "core/migrate_source.h"
 
+enum gm_source_dropping {
+	DROP_DUE,   /* DISCARD, or the pause */
+	DROP_NAMED, /* DISCARD was sent: PING is due */
+	DROP_ASKED, /* PONG is awaited */
+};
+
 /* A state, and how long it may last. */
 void gm_migrate_source_go(struct gm_migrate_source *s, uint32_t state, uint64_t wait, uint64_t now);
 /* An end; the guest runs if it is one of those in which it is here. */

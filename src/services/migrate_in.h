@@ -149,6 +149,8 @@ int gm_migrate_in_take_space(
 /* Pages of a message, before RUN: into memory. */
 int gm_migrate_in_store(struct gm_migrate_in *in, const struct gm_migrate_place *place,
 	uint32_t kind, const uint8_t *memory);
+/* Before RUN: what came of these is out of date. */
+void gm_migrate_in_drop(struct gm_migrate_in *in, const struct gm_migrate_place *place);
 int gm_migrate_in_keep_state(struct gm_migrate_in *in, const uint8_t *bytes, uint64_t len);
 void gm_migrate_in_let_go(struct gm_migrate_in *in);
 

@@ -324,6 +324,9 @@ static void do_message(struct gm_migrate_in *in, const struct gm_migrate_action 
 			in->stores[a->slot].done = a->place.nr;
 			link->held = true;
 		}
+	} else if (a->what == GM_MIGRATE_DO_DISCARD) {
+		for (uint32_t i = 0; i < link->heard.msg.nr; i++)
+			gm_migrate_in_drop(in, &link->heard.msg.places[i]);
 	} else if (gm_migrate_in_keep_state(in, link->heard.memory, a->len)) {
 		(void)gm_migrate_destination_give_up(
 			&in->machine, -ENOMEM, "the destination has no memory for the state", now);
@@ -360,6 +363,7 @@ static bool act(struct gm_migrate_in *in, const struct gm_migrate_action *a, uin
 		break;
 	case GM_MIGRATE_DO_STORE:
 	case GM_MIGRATE_DO_STATE:
+	case GM_MIGRATE_DO_DISCARD:
 		do_message(in, a, now);
 		break;
 	case GM_MIGRATE_DO_LOAD:
@@ -385,7 +389,6 @@ static bool act(struct gm_migrate_in *in, const struct gm_migrate_action *a, uin
 			a);
 		break;
 	default:
-		/* DISCARD: what is not in @have is given back when the pager gets the memory. */
 		break;
 	}
 	return true;

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* migrate_in_store.c - the layout of a source, and its pages into memory that nobody uses yet. */
 #include <errno.h>
+#include <linux/falloc.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <guestmem/access.h>
 #include <guestmem/guard.h>
@@ -256,6 +258,37 @@ int gm_migrate_in_store(struct gm_migrate_in *in, const struct gm_migrate_place 
 	if (kind == GM_MIGRATE_LOST)
 		return 0;
 	return kind == GM_MIGRATE_ZEROS ? put_zeros(in, &bits) : put(in, &bits, memory);
+}
+
+static void give_back(const struct in_piece *piece, uint64_t first, uint64_t nr)
+{
+	uint64_t off = first * MIGRATE_PAGE;
+	uint64_t len = nr * MIGRATE_PAGE;
+
+	if (piece->fd < 0)
+		(void)gm_sys_madvise(piece->reach.hva + off, len, MADV_DONTNEED);
+	else
+		(void)gm_sys_fallocate(piece->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			piece->fd_off + off, len);
+}
+
+/* The pager will have to do what fails here, or what the kernel brings back with a huge page. */
+void gm_migrate_in_drop(struct gm_migrate_in *in, const struct gm_migrate_place *place)
+{
+	struct gm_range bits;
+
+	if (!gm_migrate_map_bits(&in->map, place, &bits))
+		return;
+	for (uint64_t bit = bits.first; bit <= bits.last;) {
+		const struct in_piece *piece = gm_migrate_in_piece(in, bit);
+		uint64_t first = bit - piece->first;
+		uint64_t nr = piece->nr - first;
+
+		if (nr > bits.last - bit + 1)
+			nr = bits.last - bit + 1;
+		give_back(piece, first, nr);
+		bit += nr;
+	}
 }
 
 int gm_migrate_in_keep_state(struct gm_migrate_in *in, const uint8_t *bytes, uint64_t len)

@@ -23,6 +23,8 @@
 
 /* ---- words and states ---- */
 
+#define DROPS_MAX 8192u /* about 50 ms of the destination's time */
+
 const char *gm_migrate_state_name(uint32_t state)
 {
 	static const char *const names[] = {
@@ -53,6 +55,7 @@ uint32_t gm_migrate_out_is(const struct gm_migrate_out *out)
 		[GM_SOURCE_OFFERED] = GM_MIGRATE_IS_SETUP,
 		[GM_SOURCE_ROUND] = GM_MIGRATE_IS_PRECOPY,
 		[GM_SOURCE_BETWEEN] = GM_MIGRATE_IS_PRECOPY,
+		[GM_SOURCE_DROPPING] = GM_MIGRATE_IS_PRECOPY,
 		[GM_SOURCE_PAUSING] = GM_MIGRATE_IS_SWITCH,
 		[GM_SOURCE_LAST] = GM_MIGRATE_IS_SWITCH,
 		[GM_SOURCE_SWITCHED] = GM_MIGRATE_IS_SWITCH,
@@ -238,6 +241,7 @@ static int make_machine(struct gm_migrate_out *out, struct gm_error *err)
 		.times = gm_migrate_lines_times(&out->opts.deadlines),
 		.pages_max = out->opts.pages,
 		.rounds_max = UINT32_MAX,
+		.drops_max = DROPS_MAX,
 		.bulk = out->opts.bulk_plus - 1,
 		.urgent = out->opts.urgent_plus - 1,
 	};

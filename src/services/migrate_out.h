@@ -99,6 +99,8 @@ void gm_migrate_out_forget(struct gm_migrate_out *out);
 int gm_migrate_out_harvest(struct gm_migrate_out *out, uint64_t *ret_bytes);
 /* Whole pages of their regions. */
 void gm_migrate_out_widen(struct gm_migrate_out *out);
+/* The rest goes in post-copy, as gm_migrate_source_switch(). */
+int gm_migrate_out_later(struct gm_migrate_out *out, uint64_t now);
 /* A round has ended: what comes next. */
 int gm_migrate_out_round(struct gm_migrate_out *out, uint64_t now);
 

@@ -367,6 +367,15 @@ void gm_migrate_out_widen(struct gm_migrate_out *out)
 	}
 }
 
+int gm_migrate_out_later(struct gm_migrate_out *out, uint64_t now)
+{
+	int rc = gm_migrate_source_switch(&out->machine, GM_MIGRATE_REST_LATER, now);
+
+	if (!rc)
+		gm_migrate_out_widen(out);
+	return rc;
+}
+
 /* ---- rounds ---- */
 
 static void set_throttle(struct gm_migrate_out *out, uint32_t percent)
@@ -412,7 +421,7 @@ int gm_migrate_out_round(struct gm_migrate_out *out, uint64_t now)
 		return gm_migrate_source_switch(&out->machine, GM_MIGRATE_ALL_SENT, now);
 	case GM_MIGRATE_RATE_POSTCOPY:
 		if (out->machine.features & GM_MIGRATE_POSTCOPY)
-			return gm_migrate_source_switch(&out->machine, GM_MIGRATE_REST_LATER, now);
+			return gm_migrate_out_later(out, now);
 		break;
 	default:
 		break;

@@ -353,7 +353,7 @@ static int grant(struct gm_migrate_out *out, enum out_wish wish, uint64_t now)
 	case OUT_STOP:
 		return gm_migrate_source_switch(s, GM_MIGRATE_ALL_SENT, now);
 	case OUT_LATER:
-		return gm_migrate_source_switch(s, GM_MIGRATE_REST_LATER, now);
+		return gm_migrate_out_later(out, now);
 	case OUT_CANCEL:
 		return gm_migrate_source_cancel(s, out->wish_rc, now);
 	case OUT_RESUME:
@@ -378,7 +378,7 @@ static void wishes(struct gm_migrate_out *out, uint64_t now)
 	/* Before the first page. */
 	if (out->opts.way == GM_MIGRATE_OUT_POSTCOPY && out->machine.state == GM_SOURCE_ROUND) {
 		if (out->machine.features & GM_MIGRATE_POSTCOPY)
-			(void)gm_migrate_source_switch(&out->machine, GM_MIGRATE_REST_LATER, now);
+			(void)gm_migrate_out_later(out, now);
 		else
 			(void)gm_migrate_source_cancel(&out->machine, -ENOTSUP, now);
 	}
