@@ -267,6 +267,25 @@ static void the_line_is_cut_in_a_round(void **ctx)
 	check_stayed(m, GM_MIGRATE_IS_FAILED);
 }
 
+/* What is no message is answered by a reason, not by the end of the line. */
+static void what_cannot_be_is_refused(void **ctx)
+{
+	static const uint8_t junk[64] = {0xff, 0xff, 0xff, 0xff};
+	struct gm_migrate_stats out = {.size = sizeof(out)};
+	struct move *m = begin(endless());
+
+	(void)ctx;
+	go(m);
+	until_round(m, 1);
+	assert_int_equal(send(m->pairs[0], junk, sizeof(junk), MSG_NOSIGNAL), sizeof(junk));
+	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_FAILED, 1));
+	assert_true(until_told(m, 1, GM_MIGRATE_TOLD_FAILED, 1));
+	assert_int_equal(gm_migrate_out_stats(m->out, &out), 0);
+	assert_int_equal(out.rc, -EPROTO);
+	assert_non_null(strstr(out.why, "message"));
+	check_stayed(m, GM_MIGRATE_IS_FAILED);
+}
+
 static void refused_by(struct move *m, int rc, const char *word)
 {
 	struct gm_migrate_stats out = {.size = sizeof(out)};
@@ -500,6 +519,8 @@ static void forced(void **ctx)
 	m->quit = true;
 	pthread_join(m->guest, NULL);
 	m->guest = 0;
+	/* A destination that answers is not dead. */
+	assert_int_equal(gm_migrate_out_force(m->out), -EINVAL);
 	cut_all(m);
 	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_LOST, 1));
 	assert_int_equal(gm_migrate_out_reclaim(m->out), -EINVAL);
@@ -589,6 +610,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(rounds_end_in_nothing),
 		cmocka_unit_test(nobody_connects),
 		cmocka_unit_test(the_line_is_cut_in_a_round),
+		cmocka_unit_test(what_cannot_be_is_refused),
 		cmocka_unit_test(the_destination_has_no_memory),
 		cmocka_unit_test(the_destination_does_not_load),
 		cmocka_unit_test(it_does_not_start_there),

@@ -217,6 +217,9 @@ static void try_message(uint32_t state, uint32_t type)
 
 	into(state, true);
 	assert_int_equal(d.state, state);
+	/* It is asked for behind RESUME: see below. */
+	if (type == GM_MIGRATE_RECLAIM)
+		d.asked_epoch = d.line.epoch;
 	msg = t_msg(type, bulk, d.line.epoch ? d.line.epoch : 1);
 	assert_int_equal(give(msg), 0);
 	drain();
@@ -574,6 +577,20 @@ static void test_a_guest_that_did_not_start_may_go_back(void **state)
 	assert_true(sent & UINT64_C(1) << GM_MIGRATE_GIVEN_UP);
 }
 
+static void test_reclaim_is_asked_behind_resume(void **state)
+{
+	(void)state;
+	into(GM_DESTINATION_READY, true);
+	hear(GM_MIGRATE_RECLAIM, 0, 0);
+	assert_int_equal(d.state, GM_DESTINATION_READY);
+	assert_false(d.line.open);
+	open_epoch(2);
+	hear(GM_MIGRATE_RESUME, 0, 1);
+	hear(GM_MIGRATE_RECLAIM, 0, 0);
+	assert_int_equal(d.state, GM_DESTINATION_NEVER);
+	assert_true(sent & UINT64_C(1) << GM_MIGRATE_RECLAIMED);
+}
+
 static void test_what_is_discarded_is_of_whole_pages(void **state)
 {
 	/* 4 and 6 pages, as t_regions; the second are pairs. */
@@ -638,6 +655,7 @@ int main(void)
 		cmocka_unit_test(test_each_state_that_waits_has_a_deadline),
 		cmocka_unit_test(test_openings_are_judged),
 		cmocka_unit_test(test_a_guest_that_did_not_start_may_go_back),
+		cmocka_unit_test(test_reclaim_is_asked_behind_resume),
 		cmocka_unit_test(test_what_is_discarded_is_of_whole_pages),
 	};
 

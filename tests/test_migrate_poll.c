@@ -57,6 +57,33 @@ static void a_rate_goes_on(void **ctx)
 	}
 }
 
+/* Also of messages that a socket does not take at once, and of some that are parts of one. */
+static void a_rate_is_not_passed(void **ctx)
+{
+	static const uint32_t pages[] = {64, 1024};
+	const uint64_t rate = MIB(48);
+
+	(void)ctx;
+	for (uint32_t i = 0; i < 2; i++) {
+		struct gm_migrate_stats out = {.size = sizeof(out)};
+		struct move *m = go_polled((struct move_opts){.low = MIB(1),
+			.high = MIB(35),
+			.idle = true,
+			.out = {.way = GM_MIGRATE_OUT_STOP, .rate = rate, .pages = pages[i]},
+			.in = {.pages = pages[i]}});
+
+		assert_true(until_told(m, 0, GM_MIGRATE_TOLD_ENDED, 1));
+		assert_true(until_told(m, 1, GM_MIGRATE_TOLD_ENDED, 1));
+		assert_int_equal(gm_migrate_out_stats(m->out, &out), 0);
+		/* But for the last message, and a beginning. */
+		assert_true(out.wire > MIB(16));
+		out.wire -= pages[i] * UINT64_C(4096) + MIB(1);
+		assert_true(out.total_ns > out.wire * 1000 / rate * 1000000);
+		check_memory(m, 1);
+		end(m);
+	}
+}
+
 static void a_silent_line_is_found(void **ctx)
 {
 	struct move *m = go_polled((struct move_opts){.low = MIB(1),
@@ -107,6 +134,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_rate_goes_on),
+		cmocka_unit_test(a_rate_is_not_passed),
 		cmocka_unit_test(a_silent_line_is_found),
 		cmocka_unit_test(a_source_that_is_gone_is_found),
 	};

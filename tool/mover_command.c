@@ -79,8 +79,8 @@ static const struct {
 		"the guest cannot be reclaimed here: it was not handed over, or is known to run at "
 		"the destination"},
 	{"force", do_force, false,
-		"the guest cannot be forced to run here: it was not handed over, or is known to "
-		"run at the destination"},
+		"the guest cannot be forced to run here: it was not handed over, or the "
+		"destination answers, so it is not dead"},
 	{"give-up", do_give_up, false,
 		"there is nothing here to give up: that is done at the destination, before all "
 		"memory is there"},

@@ -117,10 +117,11 @@ struct gm_migrate_event {
  * @wire:         bytes on all connections, both ways
  * @again:        bytes of pages that were sent again as they were written meanwhile
  * @lost:         bytes of pages that could not be read, or were given up
- * @rate:         bytes of memory a second, of the last rounds
- * @dirty_rate:   bytes a second that the guest writes anew
+ * @rate:         bytes of memory a second: of the last quarter of a second or more, else of the last rounds
+ * @dirty_rate:   bytes a second that the guest wrote anew in the last round
  * @expected_downtime_ns: if it were paused now; UINT64_MAX: nothing was measured
- * @expected_end_ns: from now until it runs there; UINT64_MAX: it does not come to that by itself
+ * @expected_end_ns: from now until it runs there (in the first round: if nothing is written meanwhile), in post-copy until
+ *                all of it is there; UINT64_MAX: it does not come to that by itself, or nothing was measured
  * @downtime_ns:  from the pause until RUNNING was read (source), or from the last page that came before the state until
  *                the guest was run (destination); 0 = not yet
  * @total_ns:     since the start

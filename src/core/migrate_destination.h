@@ -65,9 +65,10 @@ struct gm_migrate_destination {
 	uint32_t held;    /* slots that are not read */
 	uint32_t storing; /* slots whose pages are being stored */
 	uint32_t nr_asked;
-	uint32_t turn; /* which urgent connection is next */
-	bool in_round; /* pages of @round came */
-	bool later;    /* pages come in post-copy */
+	uint32_t turn;        /* which urgent connection is next */
+	uint32_t asked_epoch; /* of the last RESUME */
+	bool in_round;        /* pages of @round came */
+	bool later;           /* pages come in post-copy */
 	bool discarded;
 	bool resumed;  /* on this epoch: messages have a meaning */
 	bool telling;  /* HAVE is due */

@@ -208,7 +208,8 @@ static bool on_run(struct gm_migrate_destination *d, uint64_t now)
 
 static bool on_reclaim(struct gm_migrate_destination *d, uint64_t now)
 {
-	if (d->state != GM_DESTINATION_READY && d->state != GM_DESTINATION_NEVER)
+	if ((d->state != GM_DESTINATION_READY && d->state != GM_DESTINATION_NEVER) ||
+		d->asked_epoch != d->line.epoch)
 		return false;
 	d->telling = false;
 	gm_migrate_push_send(&d->queue, 0, GM_MIGRATE_RECLAIMED, 0);
@@ -266,6 +267,7 @@ static bool on_resume(
 		(msg->number != GM_MIGRATE_HANDED_OVER && msg->number != GM_MIGRATE_IN_POSTCOPY))
 		return false;
 	d->resumed = true;
+	d->asked_epoch = d->line.epoch;
 	switch (d->state) {
 	case GM_DESTINATION_READY:
 	case GM_DESTINATION_NEVER:

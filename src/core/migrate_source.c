@@ -320,6 +320,15 @@ static const char *judge_opened(
 	return NULL;
 }
 
+static bool has_by_fd(const struct gm_migrate_source *s)
+{
+	for (uint32_t i = 0; i < s->map.nr; i++) {
+		if (s->map.regions[i].by_fd)
+			return true;
+	}
+	return false;
+}
+
 int gm_migrate_source_opened(struct gm_migrate_source *s, uint32_t slot, uint32_t epoch,
 	const struct gm_migrate_opened *opened, uint64_t now)
 {
@@ -342,6 +351,11 @@ int gm_migrate_source_opened(struct gm_migrate_source *s, uint32_t slot, uint32_
 	s->features = opened->features;
 	s->pages_max = opened->pages_max < s->o.pages_max ? opened->pages_max : s->o.pages_max;
 	s->to_open = s->line.wanted & ~1u;
+	if (s->state == GM_SOURCE_OPENING && !(s->features & GM_MIGRATE_FDS) && has_by_fd(s)) {
+		gm_migrate_source_end(s, GM_SOURCE_FAILED, -ENOTSUP,
+			"the destination takes no memory by descriptors");
+		return 0;
+	}
 	if (s->state == GM_SOURCE_OPENING) {
 		gm_migrate_push_send(&s->queue, 0, GM_MIGRATE_LAYOUT, s->map.nr);
 		gm_migrate_source_go(s, GM_SOURCE_OFFERED, s->o.times.answer_ns, now);

@@ -123,6 +123,11 @@ int gm_migrate_conn_fd(const struct gm_migrate_conn *c)
 	return c->fd;
 }
 
+bool gm_migrate_conn_local(const struct gm_migrate_conn *c)
+{
+	return c->local;
+}
+
 uint32_t gm_migrate_conn_slot(const struct gm_migrate_conn *c)
 {
 	return c->slot;

@@ -85,6 +85,7 @@ bool gm_migrate_conn_drained(const struct gm_migrate_conn *c);
 
 bool gm_migrate_conn_sends(
 	const struct gm_migrate_conn *c); /* there is something still to be sent */
+bool gm_migrate_conn_local(const struct gm_migrate_conn *c);  /* a Unix socket */
 size_t gm_migrate_conn_left(const struct gm_migrate_conn *c); /* bytes of it */
 /* Bytes of an opening, at most 64: copied. */
 void gm_migrate_conn_put(struct gm_migrate_conn *c, const uint8_t *bytes, size_t len);

@@ -340,6 +340,7 @@ int gm_migrate_in_lost(
 
 int gm_migrate_in_stats(struct gm_migrate_in *in, struct gm_migrate_stats *ret_stats)
 {
+	struct gm_migrate_stats stats;
 	size_t size = ret_stats->size;
 
 	if (size < sizeof(size) || size > sizeof(*ret_stats))
@@ -353,7 +354,11 @@ int gm_migrate_in_stats(struct gm_migrate_in *in, struct gm_migrate_stats *ret_s
 	in->stats.stray = in->lines.strays;
 	if (in->began && in->stats.state < GM_MIGRATE_IS_ENDED)
 		in->stats.total_ns = gm_sys_now_ns() - in->began;
-	memcpy(ret_stats, &in->stats, size);
+	/* Steps may be far between. */
+	gm_migrate_lines_pace(&in->lines, in->stats.pages, gm_sys_now_ns());
+	stats = in->stats;
+	gm_migrate_lines_stats(&in->lines, &stats);
+	memcpy(ret_stats, &stats, size);
 	ret_stats->size = size;
 	pthread_mutex_unlock(&in->lines.lock);
 	return 0;

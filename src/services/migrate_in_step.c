@@ -15,12 +15,17 @@
 static void lose(struct gm_migrate_in *in, struct gm_migrate_link *link, int rc, const char *why,
 	uint64_t now)
 {
+	bool told = link->opened &&
+		    gm_migrate_lines_may_tell(link, rc,
+			    gm_migrate_line_has(&in->machine.line, link->slot, link->epoch));
+
 	if (link->opened)
 		gm_migrate_destination_lost(&in->machine, link->slot, link->epoch, rc,
 			gm_migrate_lines_why(rc, why), now);
 	else
 		in->lines.strays++;
-	gm_migrate_lines_drop(&in->lines, link);
+	if (!told)
+		gm_migrate_lines_drop(&in->lines, link);
 }
 
 static void agree(struct gm_migrate_in *in)
@@ -560,6 +565,7 @@ static int pass(struct gm_migrate_in *in)
 	in->lines.busy |= some;
 	in->lines.busy |= in->has_action && gm_migrate_lines_idle(&in->lines, in->action.slot);
 	gm_migrate_lines_tidy(&in->lines, now);
+	gm_migrate_lines_pace(&in->lines, in->stats.pages, now);
 	look_at_state(in);
 	return rc;
 }

@@ -11,6 +11,7 @@
 
 #define LEAVE_NS UINT64_C(1000000000)
 #define EVENTS 32
+#define PACE_NS UINT64_C(250000000)
 
 /* ---- life ---- */
 
@@ -184,6 +185,17 @@ int gm_migrate_lines_is(
 	link->epoch = epoch;
 	link->opened = true;
 	return 0;
+}
+
+bool gm_migrate_lines_may_tell(struct gm_migrate_link *link, int rc, bool has)
+{
+	bool may = has && (rc == -EPROTO || rc == -EBADMSG || rc == -EMFILE);
+
+	if (may) {
+		link->readable = false;
+		link->again = false;
+	}
+	return may;
 }
 
 static void say_last(struct gm_migrate_link *link)
@@ -368,6 +380,31 @@ uint64_t gm_migrate_lines_wire(const struct gm_migrate_lines *lines)
 			sum += gm_migrate_conn_came(conn) + gm_migrate_conn_went(conn);
 	}
 	return sum;
+}
+
+void gm_migrate_lines_pace(struct gm_migrate_lines *lines, uint64_t bytes, uint64_t now)
+{
+	uint64_t ns = now - lines->paced_at;
+
+	if (lines->paced_at && ns < PACE_NS)
+		return;
+	if (lines->paced_at)
+		lines->pace =
+			(uint64_t)((unsigned __int128)(bytes - lines->paced) * 1000000000u / ns);
+	lines->paced_at = now;
+	lines->paced = bytes;
+}
+
+void gm_migrate_lines_stats(const struct gm_migrate_lines *lines, struct gm_migrate_stats *stats)
+{
+	bool first = stats->state == GM_MIGRATE_IS_PRECOPY && stats->round <= 1;
+
+	if (stats->state >= GM_MIGRATE_IS_ENDED || !lines->pace)
+		return;
+	stats->rate = lines->pace;
+	if ((first || stats->state == GM_MIGRATE_IS_POSTCOPY) && stats->left < UINT64_MAX)
+		stats->expected_end_ns =
+			(uint64_t)((unsigned __int128)stats->left * 1000000000u / lines->pace);
 }
 
 /* ---- words and times ---- */

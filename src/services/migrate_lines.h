@@ -52,6 +52,9 @@ struct gm_migrate_lines {
 	uint64_t timer_at; /* when it strikes; GM_MIGRATE_NEVER: it is not set */
 	uint64_t wire;     /* bytes of connections that are gone */
 	uint32_t strays;   /* that were refused */
+	uint64_t paced_at; /* when bytes of pages were counted last, and how many there were */
+	uint64_t paced;
+	uint64_t pace; /* of them a second, in between */
 	struct gm_migrate_terms terms;
 	struct gm_migrate_link *slots[GM_MIGRATE_SLOTS];
 	uint32_t nr_links; /* the last of these that there is, and one */
@@ -72,6 +75,11 @@ int gm_migrate_lines_is(struct gm_migrate_lines *lines, struct gm_migrate_link *
 void gm_migrate_lines_drop(struct gm_migrate_lines *lines, struct gm_migrate_link *link);
 void gm_migrate_lines_leave(
 	struct gm_migrate_lines *lines, struct gm_migrate_link *link, uint64_t now);
+/*
+ * What came on it is no message, so nothing is read any more; if that can still be said to the peer: true, and it leaves
+ * with the others (@has: the machine has it, and closes all).
+ */
+bool gm_migrate_lines_may_tell(struct gm_migrate_link *link, int rc, bool has);
 /* CANCEL or REFUSED: said at once, or behind what is being said. It leaves next. */
 void gm_migrate_lines_farewell(
 	struct gm_migrate_link *link, uint32_t type, uint64_t number, const char *text);
@@ -97,6 +105,10 @@ int gm_migrate_lines_flush(
 /* By any thread. */
 void gm_migrate_lines_kick(const struct gm_migrate_lines *lines);
 uint64_t gm_migrate_lines_wire(const struct gm_migrate_lines *lines);
+/* So many bytes of pages by now. */
+void gm_migrate_lines_pace(struct gm_migrate_lines *lines, uint64_t bytes, uint64_t now);
+/* How fast that goes, and what takes how long at that pace: in @stats, where nothing better is known. */
+void gm_migrate_lines_stats(const struct gm_migrate_lines *lines, struct gm_migrate_stats *stats);
 
 /* Is there a link in this slot that could say something at once? */
 static inline bool gm_migrate_lines_idle(const struct gm_migrate_lines *lines, uint32_t slot)

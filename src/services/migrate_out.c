@@ -504,14 +504,19 @@ int gm_migrate_out_reclaim(struct gm_migrate_out *out)
 
 int gm_migrate_out_force(struct gm_migrate_out *out)
 {
+	const struct gm_migrate_source *s = &out->machine;
+
 	pthread_mutex_lock(&out->lines.lock);
+	/* A destination that answers is not dead. (Of a clone the guest runs at both ends.) */
 	return wish(out, OUT_FORCE,
-		out->machine.state >= GM_SOURCE_HANDED && out->machine.state <= GM_SOURCE_DOUBT,
+		s->state >= GM_SOURCE_HANDED && s->state <= GM_SOURCE_DOUBT &&
+			(!s->line.open || out->then),
 		-EINVAL);
 }
 
 int gm_migrate_out_stats(struct gm_migrate_out *out, struct gm_migrate_stats *ret_stats)
 {
+	struct gm_migrate_stats stats;
 	size_t size = ret_stats->size;
 
 	if (size < sizeof(size) || size > sizeof(*ret_stats))
@@ -523,7 +528,11 @@ int gm_migrate_out_stats(struct gm_migrate_out *out, struct gm_migrate_stats *re
 	out->stats.stray = out->lines.strays;
 	if (out->began && out->stats.state < GM_MIGRATE_IS_ENDED)
 		out->stats.total_ns = gm_sys_now_ns() - out->began;
-	memcpy(ret_stats, &out->stats, size);
+	/* Steps may be far between. */
+	gm_migrate_lines_pace(&out->lines, out->stats.pages, gm_sys_now_ns());
+	stats = out->stats;
+	gm_migrate_lines_stats(&out->lines, &stats);
+	memcpy(ret_stats, &stats, size);
 	ret_stats->size = size;
 	pthread_mutex_unlock(&out->lines.lock);
 	return 0;

@@ -176,6 +176,7 @@ static bool may_send(struct gm_migrate_out *out, uint32_t slot)
 
 static void spend(struct gm_migrate_out *out, uint32_t slot, uint64_t bytes)
 {
+	uint64_t now = gm_sys_now_ns();
 	uint64_t owed;
 
 	if (!out->opts.rate || slot > GM_MIGRATE_BULK_MAX)
@@ -186,9 +187,9 @@ static void spend(struct gm_migrate_out *out, uint32_t slot, uint64_t bytes)
 	}
 	owed = bytes - out->tokens;
 	out->tokens = 0;
-	out->tokens_at = gm_sys_now_ns();
-	out->rate_due = gm_migrate_after(
-		out->tokens_at, (uint64_t)((unsigned __int128)owed * 1000000000u / out->opts.rate));
+	/* What was owed before is. */
+	out->rate_due = gm_migrate_after(out->rate_due > now ? out->rate_due : now,
+		(uint64_t)((unsigned __int128)owed * 1000000000u / out->opts.rate));
 	/* From then on it counts anew. */
 	out->tokens_at = out->rate_due;
 }
@@ -394,15 +395,19 @@ int gm_migrate_out_round(struct gm_migrate_out *out, uint64_t now)
 	struct gm_migrate_rate_round round = {
 		.ns = now - out->round_began, .sent = out->round_sent};
 	struct gm_migrate_rate_verdict verdict;
+	uint64_t dirty_rate = 0;
 	int rc = gm_migrate_out_harvest(out, &round.dirtied);
 
 	if (rc)
 		return gm_migrate_source_cancel(&out->machine, rc, now);
 	round.left = round.dirtied;
 	verdict = gm_migrate_rate_round(&out->rate, &round);
+	if (round.ns)
+		dirty_rate = (uint64_t)((unsigned __int128)round.dirtied * 1000000000u / round.ns);
 	out->stats.round = out->machine.round;
 	out->stats.rate = gm_migrate_rate_sent(&out->rate);
-	out->stats.dirty_rate = gm_migrate_rate_dirtied(&out->rate);
+	/* Of this round: the guest may be another from now on, with less time. */
+	out->stats.dirty_rate = dirty_rate;
 	out->stats.expected_downtime_ns = verdict.downtime_ns;
 	out->stats.expected_end_ns = verdict.end_ns;
 	out->stats.left = round.left;

@@ -15,9 +15,13 @@
 static void lose(struct gm_migrate_out *out, struct gm_migrate_link *link, int rc, const char *why,
 	uint64_t now)
 {
+	bool told = gm_migrate_lines_may_tell(
+		link, rc, gm_migrate_line_has(&out->machine.line, link->slot, link->epoch));
+
 	gm_migrate_source_lost(
 		&out->machine, link->slot, link->epoch, rc, gm_migrate_lines_why(rc, why), now);
-	gm_migrate_lines_drop(&out->lines, link);
+	if (!told)
+		gm_migrate_lines_drop(&out->lines, link);
 }
 
 static void put_open(const struct gm_migrate_out *out, struct gm_migrate_link *link)
@@ -94,6 +98,9 @@ static int on_opened(
 	rc = gm_migrate_get_opened(bytes, &asked, &opened, why);
 	if (rc)
 		return rc;
+	/* Whoever he says he is: descriptors go through sockets of this host only. */
+	if (!gm_migrate_conn_local(link->conn))
+		opened.features &= ~(uint32_t)GM_MIGRATE_FDS;
 	rc = gm_migrate_source_opened(&out->machine, link->slot, link->epoch, &opened, now);
 	if (rc)
 		return rc;
@@ -484,6 +491,7 @@ static void pass(struct gm_migrate_out *out)
 	out->lines.busy |= some;
 	out->lines.busy |= out->has_action && gm_migrate_lines_idle(&out->lines, out->action.slot);
 	gm_migrate_lines_tidy(&out->lines, now);
+	gm_migrate_lines_pace(&out->lines, out->stats.pages, now);
 	look_at_state(out);
 }
 
