@@ -123,11 +123,6 @@ static struct gm_migrate_clone *clone_of(const struct pager_taker *taker)
 	return ((const struct gm_snapshot_live *)(const void *)taker)->owner;
 }
 
-static uint64_t page_of(const struct live_part *part, uint64_t addr)
-{
-	return part->page + (addr - part->addr) / LIVE_PAGE;
-}
-
 static bool is_busy(const struct gm_snapshot_live *live, uint64_t first, uint64_t nr)
 {
 	return live->busy_nr &&
@@ -210,7 +205,7 @@ static bool on_holds(const struct pager_taker *taker, uint64_t addr)
 	const struct gm_snapshot_live *live = (const struct gm_snapshot_live *)(const void *)taker;
 	const struct live_part *part = gm_live_part_at(live, addr);
 
-	return part && live_find(live->held, page_of(part, addr), part->unit, true) < part->unit;
+	return part && live_find(live->held, live_page(part, addr), part->unit, true) < part->unit;
 }
 
 static int on_written(struct pager_taker *taker, uint64_t addr)
@@ -223,7 +218,7 @@ static int on_written(struct pager_taker *taker, uint64_t addr)
 
 	if (!part)
 		return 0;
-	first = page_of(part, addr);
+	first = live_page(part, addr);
 	first -= (first - part->page) % part->unit;
 	pthread_mutex_lock(&live->lock);
 	rc = take(clone, part, first, part->unit, &live->stats.pre_images);
@@ -242,7 +237,7 @@ static void on_lost(struct pager_taker *taker, uint64_t addr)
 {
 	struct gm_migrate_clone *clone = clone_of(taker);
 	const struct live_part *part = gm_live_part_at(clone->live, addr);
-	uint64_t first = part ? page_of(part, addr) : 0;
+	uint64_t first = part ? live_page(part, addr) : 0;
 
 	pthread_mutex_lock(&clone->live->lock);
 	for (uint64_t i = 0; part && i < part->unit; i++) {
@@ -253,10 +248,10 @@ static void on_lost(struct pager_taker *taker, uint64_t addr)
 }
 
 /* With the lock. */
-static int give_back(struct gm_migrate_clone *clone, const struct live_part *part, uint64_t first,
+static int give_back(struct gm_snapshot_live *live, const struct live_part *part, uint64_t first,
 	uint64_t nr, struct gm_error *err)
 {
-	struct gm_snapshot_live *live = clone->live;
+	struct gm_migrate_clone *clone = live->owner;
 	uint64_t until = gm_sys_now_ns() + (uint64_t)clone->opts.wait_ms * 1000000u;
 
 	for (uint64_t done = 0; done < nr; done += part->unit) {
@@ -288,22 +283,7 @@ static int give_back(struct gm_migrate_clone *clone, const struct live_part *par
 static int on_given_back(
 	struct pager_taker *taker, uint64_t addr, uint64_t len, struct gm_error *err)
 {
-	struct gm_migrate_clone *clone = clone_of(taker);
-	struct gm_snapshot_live *live = clone->live;
-	struct gm_range range = {addr, addr + (len - 1)};
-	int rc = 0;
-
-	pthread_mutex_lock(&live->lock);
-	for (size_t i = 0; i < live->nr_parts && !rc; i++) {
-		const struct live_part *part = &live->parts[i];
-		struct gm_range mine = {part->addr, part->addr + (part->nr * LIVE_PAGE - 1)};
-
-		if (gm_range_intersect(&mine, &range, &mine))
-			rc = give_back(clone, part, page_of(part, mine.first),
-				(mine.last - mine.first) / LIVE_PAGE + 1, err);
-	}
-	pthread_mutex_unlock(&live->lock);
-	return rc;
+	return gm_live_give_back(clone_of(taker)->live, addr, len, give_back, err);
 }
 
 const struct pager_taker gm_clone_taker = {

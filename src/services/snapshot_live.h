@@ -153,6 +153,11 @@ static inline uint64_t live_find(const uint64_t *bits, uint64_t first, uint64_t 
 	return nr;
 }
 
+static inline uint64_t live_page(const struct live_part *part, uint64_t addr)
+{
+	return part->page + (addr - part->addr) / LIVE_PAGE;
+}
+
 /* ---- snapshot_live_arm.c ---- */
 int gm_live_arm(struct gm_snapshot_live *live, struct gm_log *log, struct gm_error *err);
 /* Nobody is called any more, nothing is protected; of what was armed all is given back. */
@@ -162,6 +167,11 @@ int gm_live_lift(const struct live_part *part, uint64_t page, uint64_t nr);
 void gm_live_lift_surely(const struct live_part *part, uint64_t page, uint64_t nr);
 const struct live_part *gm_live_part(const struct gm_snapshot_live *live, uint64_t page);
 const struct live_part *gm_live_part_at(const struct gm_snapshot_live *live, uint64_t addr);
+/* A range of addresses is given back: @give is called with the lock, part by part until it fails. */
+int gm_live_give_back(struct gm_snapshot_live *live, uint64_t addr, uint64_t len,
+	int (*give)(struct gm_snapshot_live *live, const struct live_part *part, uint64_t first,
+		uint64_t nr, struct gm_error *err),
+	struct gm_error *err);
 
 /* ---- snapshot_live_take.c ---- */
 extern const struct pager_taker gm_live_taker;

@@ -60,6 +60,27 @@ const struct live_part *gm_live_part_at(const struct gm_snapshot_live *live, uin
 	return part && addr >= part->addr && addr - part->addr < part->nr * LIVE_PAGE ? part : NULL;
 }
 
+int gm_live_give_back(struct gm_snapshot_live *live, uint64_t addr, uint64_t len,
+	int (*give)(struct gm_snapshot_live *live, const struct live_part *part, uint64_t first,
+		uint64_t nr, struct gm_error *err),
+	struct gm_error *err)
+{
+	struct gm_range range = {addr, addr + (len - 1)};
+	int rc = 0;
+
+	pthread_mutex_lock(&live->lock);
+	for (size_t i = 0; i < live->nr_parts && !rc; i++) {
+		const struct live_part *part = &live->parts[i];
+		struct gm_range mine = {part->addr, part->addr + (part->nr * LIVE_PAGE - 1)};
+
+		if (gm_range_intersect(&mine, &range, &mine))
+			rc = give(live, part, live_page(part, mine.first),
+				(mine.last - mine.first) / LIVE_PAGE + 1, err);
+	}
+	pthread_mutex_unlock(&live->lock);
+	return rc;
+}
+
 static int add_part(struct gm_snapshot_live *live, const struct live_part *part)
 {
 	if (live->nr_parts == live->cap_parts) {

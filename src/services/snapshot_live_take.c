@@ -315,11 +315,6 @@ static struct gm_snapshot_live *live_of(const struct pager_taker *taker)
 	return (struct gm_snapshot_live *)(uintptr_t)taker;
 }
 
-static uint64_t page_of(const struct live_part *part, uint64_t addr)
-{
-	return part->page + (addr - part->addr) / LIVE_PAGE;
-}
-
 /* ---- the pager's calls ---- */
 
 static bool on_holds(const struct pager_taker *taker, uint64_t addr)
@@ -328,14 +323,14 @@ static bool on_holds(const struct pager_taker *taker, uint64_t addr)
 	const struct live_part *part = gm_live_part_at(live, addr);
 
 	/* All pages of a huge one are held, or none that has not been read. */
-	return part && live_find(live->held, page_of(part, addr), part->unit, true) < part->unit;
+	return part && live_find(live->held, live_page(part, addr), part->unit, true) < part->unit;
 }
 
 static int on_written(struct pager_taker *taker, uint64_t addr)
 {
 	struct gm_snapshot_live *live = live_of(taker);
 	const struct live_part *part = gm_live_part_at(live, addr);
-	uint64_t page = part ? page_of(part, addr) : 0;
+	uint64_t page = part ? live_page(part, addr) : 0;
 	int rc;
 
 	if (!part)
@@ -353,7 +348,7 @@ static void on_lost(struct pager_taker *taker, uint64_t addr)
 	struct gm_snapshot_live *live = live_of(taker);
 	const struct live_part *part = gm_live_part_at(live, addr);
 
-	gm_live_fail(live, -ESTALE, part ? page_of(part, addr) : UINT64_MAX, GONE);
+	gm_live_fail(live, -ESTALE, part ? live_page(part, addr) : UINT64_MAX, GONE);
 }
 
 /* With the lock: is any of it nowhere but in the memory, or being copied? */
@@ -409,21 +404,7 @@ static int give_back(struct gm_snapshot_live *live, const struct live_part *part
 static int on_given_back(
 	struct pager_taker *taker, uint64_t addr, uint64_t len, struct gm_error *err)
 {
-	struct gm_snapshot_live *live = live_of(taker);
-	struct gm_range range = {addr, addr + (len - 1)};
-	int rc = 0;
-
-	pthread_mutex_lock(&live->lock);
-	for (size_t i = 0; i < live->nr_parts && !rc; i++) {
-		const struct live_part *part = &live->parts[i];
-		struct gm_range mine = {part->addr, part->addr + (part->nr * LIVE_PAGE - 1)};
-
-		if (gm_range_intersect(&mine, &range, &mine))
-			rc = give_back(live, part, page_of(part, mine.first),
-				(mine.last - mine.first) / LIVE_PAGE + 1, err);
-	}
-	pthread_mutex_unlock(&live->lock);
-	return rc;
+	return gm_live_give_back(live_of(taker), addr, len, give_back, err);
 }
 
 const struct pager_taker gm_live_taker = {
