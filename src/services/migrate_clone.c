@@ -260,12 +260,14 @@ int gm_migrate_clone_start(struct gm_migrate_clone *clone, struct gm_error *err)
 	pthread_mutex_lock(&clone->lock);
 	if (clone->state != GM_MIGRATE_CLONE_IDLE)
 		rc = gm_error_set(err, -EINVAL, 0, 0, "the clones have begun");
-	else
-		clone->state = GM_MIGRATE_CLONE_SETUP;
-	clone->stats.running = clone->nr;
-	pthread_mutex_unlock(&clone->lock);
+	/* With the lock: who steps looks at none of them before all have begun. */
 	for (uint32_t i = 0; i < clone->nr && !rc; i++)
 		rc = gm_migrate_out_start(clone->ones[i].out, err);
+	if (!rc) {
+		clone->state = GM_MIGRATE_CLONE_SETUP;
+		clone->stats.running = clone->nr;
+	}
+	pthread_mutex_unlock(&clone->lock);
 	if (!rc)
 		gm_clone_kick(clone);
 	return rc;

@@ -364,7 +364,9 @@ static int protect(struct gm_snapshot_live *live, const struct live_part *part)
 		first -= (first - part->page) % part->unit;
 		last += (part->unit - (last - part->page) % part->unit) % part->unit;
 		rc = change(part, first, last - first, true);
+		pthread_mutex_lock(&live->lock);
 		live->stats.armed += (last - first) * LIVE_PAGE;
+		pthread_mutex_unlock(&live->lock);
 		page = page > last ? page : last;
 	}
 	return rc;
