@@ -14,6 +14,7 @@
 #include <guestmem/pager_run.h>
 
 #define MOST 4u
+#define MORE_AT GIB(8)
 
 struct clones;
 
@@ -25,6 +26,7 @@ struct clone_opts {
 	bool idle;       /* the guest writes nothing at the source */
 	bool idle_there; /* nor at the destinations */
 	bool no_pager;   /* nobody steps it */
+	uint64_t more;   /* bytes that a test adds to the source's space, at MORE_AT */
 	struct gm_migrate_clone_opts clone;
 };
 
@@ -42,6 +44,7 @@ struct there {
 	_Atomic bool quit;
 	_Atomic bool quit_step;
 	_Atomic bool stall;   /* nothing is stepped */
+	_Atomic bool parked;  /* and who steps knows it */
 	bool stall_when_runs; /* as soon as its guest may run */
 	_Atomic bool state_right;
 	_Atomic uint64_t wrong; /* 1 + page */
@@ -135,6 +138,14 @@ static inline void keep_instant(struct clones *c)
 			c->wrong = page + 1;
 	for (uint32_t i = 0; i < c->o.nr; i++)
 		memcpy(c->there[i].own, c->instant, c->pages * PAGE);
+}
+
+static inline void add_more(struct gm_space *space, uint64_t len)
+{
+	assert_ok(gm_space_add(space,
+		GM_OPTS(gm_region_desc, .gpa = MORE_AT,
+			.backing = GM_OPTS(gm_block_opts, .len = len)),
+		NULL, &err));
 }
 
 static inline void *be_source(void *ctx)
@@ -283,6 +294,8 @@ static inline void there_prepare(void *ctx, const struct gm_migrate_in_region *r
 		return;
 	}
 	t->space = make_space(t->c->o.kind, t->c->o.low, t->c->o.high);
+	if (t->c->o.more)
+		add_more(t->space, t->c->o.more);
 	assert_ok(gm_reader_create(t->space, "there", &t->reader, &err));
 	gm_migrate_in_prepared(t->in, t->space, 0, NULL);
 }
@@ -320,7 +333,8 @@ static inline void *step_there(void *ctx)
 	struct there *t = ctx;
 
 	while (!t->quit_step && !t->step_rc) {
-		if (t->stall)
+		t->parked = t->stall;
+		if (t->parked)
 			nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 		else
 			t->step_rc = gm_migrate_in_step(t->in, 10);

@@ -136,7 +136,8 @@ struct gm_migrate_clone_stats {
  * @ret_clone: the caller's
  * @err:       optional
  *
- * Returns as gm_migrate_out_create(); -EBUSY (memory is absent yet).
+ * Returns as gm_migrate_out_create(); -EBUSY (memory is absent yet). What has become absent by the instant, or is in no
+ * area, is found out there: there is none then (-EBUSY, -ENOENT).
  * Threads: any. Since: 0.1.
  */
 GM_API int gm_migrate_clone_create(struct gm_space *space, struct gm_pager *pager, uint32_t nr,

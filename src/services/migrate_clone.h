@@ -84,8 +84,10 @@ struct gm_migrate_clone {
 	uint64_t paused_at;
 	struct gm_error why;
 	/* With the live save's lock. */
-	bool full;  /* a writer waits for room */
-	bool freed; /* and there is some */
+	bool full;   /* a writer waits for room */
+	bool freed;  /* and there is some */
+	bool let_go; /* or he may need none: nobody needs pages that were held */
+	bool tried;  /* for that reason they were reported again */
 	uint64_t lost;
 	uint64_t pre_most;
 };
@@ -102,7 +104,7 @@ int gm_clone_arm(struct gm_migrate_clone *clone, struct gm_error *err);
 void gm_clone_let_go(struct gm_migrate_clone *clone);
 /* A destination needs no pages any more. */
 void gm_clone_leave(struct clone_one *one);
-/* Writers that found no room are reported again, if there is some. */
+/* Writers that found no room are reported again, if there is some or they may need none. */
 void gm_clone_wake(struct gm_migrate_clone *clone);
 
 #endif

@@ -54,6 +54,8 @@ static void let_go_of(struct clone_one *one, uint64_t word, uint64_t pages)
 	gone = pages & ~others;
 	if (!gone)
 		return;
+	/* Who waits for room to write to one that is held needs none now. */
+	clone->let_go |= (gone & live->held[word]) != 0;
 	free_slots(clone, word, gone & ~live->held[word]);
 	__atomic_fetch_and(&live->todo[word], ~gone, __ATOMIC_RELEASE);
 	__atomic_fetch_and(&live->held[word], ~gone, __ATOMIC_RELEASE);
@@ -81,7 +83,9 @@ static void lose(struct gm_migrate_clone *clone, uint64_t page)
 		if (clone->ones[i].needs)
 			live_set(clone->ones[i].needs, page, 1, false);
 	}
-	if (!live_get(live->held, page))
+	if (live_get(live->held, page))
+		clone->let_go = true;
+	else
 		free_slots(clone, page / 64, UINT64_C(1) << page % 64);
 	live_set(live->todo, page, 1, false);
 	live_set(live->held, page, 1, false);
@@ -105,10 +109,13 @@ void gm_clone_wake(struct gm_migrate_clone *clone)
 	bool wake;
 
 	pthread_mutex_lock(&clone->live->lock);
-	wake = clone->full && clone->freed;
-	if (wake)
+	wake = clone->full && (clone->freed || clone->let_go);
+	if (wake) {
 		clone->full = false;
+		clone->tried = !clone->freed;
+	}
 	clone->freed = false;
+	clone->let_go = false;
 	if (wake)
 		gm_sys_cond_wake(&clone->live->changed);
 	pthread_mutex_unlock(&clone->live->lock);
@@ -244,6 +251,8 @@ static void on_lost(struct pager_taker *taker, uint64_t addr)
 		if (live_get(clone->live->held, first + i))
 			lose(clone, first + i);
 	}
+	if (clone->full)
+		gm_clone_kick(clone);
 	pthread_mutex_unlock(&clone->live->lock);
 }
 
@@ -480,12 +489,37 @@ static void on_dropped(struct clone_one *one, const struct gm_migrate_msg *msg)
 	pthread_mutex_unlock(&live->lock);
 }
 
+static bool has_bit(const struct gm_migrate_msg *have, uint32_t page)
+{
+	return page < have->place.nr && (have->bits[page / 8] >> page % 8 & 1);
+}
+
+/* After a line was lost: what had come, and nobody knew. */
+static void on_have(struct clone_one *one, const struct gm_migrate_msg *msg)
+{
+	struct gm_snapshot_live *live = one->clone->live;
+	struct gm_range pages;
+
+	if (!gm_migrate_out_bits(one->out, &msg->place, &pages))
+		return;
+	pthread_mutex_lock(&live->lock);
+	for (uint32_t i = 0, end; i < msg->place.nr && one->needs; i = end + 1) {
+		for (end = i; has_bit(msg, end);)
+			end++;
+		let_go(one, pages.first + i, end - i);
+	}
+	gm_sys_cond_wake(&live->changed);
+	pthread_mutex_unlock(&live->lock);
+}
+
 static void then_heard(void *ctx, const struct gm_migrate_msg *msg)
 {
 	if (msg->type == GM_MIGRATE_PONG)
 		on_pong(ctx, msg->number);
 	else if (msg->type == GM_MIGRATE_DROPPED)
 		on_dropped(ctx, msg);
+	else if (msg->type == GM_MIGRATE_HAVE)
+		on_have(ctx, msg);
 }
 
 static void then_closed(void *ctx)

@@ -237,7 +237,8 @@ static void shed(struct gm_migrate_clone *clone)
 	bool full;
 
 	pthread_mutex_lock(&clone->live->lock);
-	full = clone->full && !clone->freed;
+	/* Pages that were let go may be those that writers wait for: once they are asked before anybody goes. */
+	full = clone->full && !clone->freed && (!clone->let_go || clone->tried);
 	pthread_mutex_unlock(&clone->live->lock);
 	if (!full || !(clone->opts.flags & GM_MIGRATE_CLONE_GIVE_UP) ||
 		clone->state != GM_MIGRATE_CLONE_FILLING)
