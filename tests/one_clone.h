@@ -12,11 +12,19 @@
 #include <guestmem/discard.h>
 #include <guestmem/migrate_clone.h>
 #include <guestmem/pager_run.h>
+#include <sys/un.h>
 
-#define MOST 4u
+#define MOST GM_MIGRATE_CLONES_MAX
 #define MORE_AT GIB(8)
 
 struct clones;
+
+/* Where a destination listens. */
+struct place {
+	int listener;
+	struct sockaddr_storage at;
+	socklen_t len;
+};
 
 struct clone_opts {
 	enum kind kind;
@@ -27,6 +35,12 @@ struct clone_opts {
 	bool idle_there; /* nor at the destinations */
 	bool no_pager;   /* nobody steps it */
 	uint64_t more;   /* bytes that a test adds to the source's space, at MORE_AT */
+	uint32_t tcp;    /* bits of destinations that are reached so; others by a pair of sockets */
+	uint32_t local;  /* and those by a socket that is listened at */
+	/* This destination is another process, which shares the memory that the instant is kept in. */
+	const struct place *apart;
+	uint32_t apart_at;
+	uint8_t *instant;
 	struct gm_migrate_clone_opts clone;
 };
 
@@ -34,6 +48,8 @@ struct clone_opts {
 struct there {
 	struct clones *c;
 	uint32_t number;
+	struct place place; /* listener -1: none */
+	bool apart;
 	struct gm_migrate_in *in;
 	struct gm_space *space;
 	struct gm_reader *reader;
@@ -217,6 +233,35 @@ static inline void *be_there(void *ctx)
 
 /* ---- the embedders ---- */
 
+static inline struct place listen_somewhere(int family)
+{
+	struct sockaddr_in ip = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	struct place p = {.listener = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+
+	/* The kernel finds a port, or a name. */
+	p.len = family == AF_INET ? sizeof(ip) : sizeof(name.sun_family);
+	memcpy(&p.at, family == AF_INET ? (void *)&ip : (void *)&name, p.len);
+	assert_int_equal(bind(p.listener, (struct sockaddr *)&p.at, p.len), 0);
+	assert_int_equal(listen(p.listener, 64), 0);
+	p.len = sizeof(p.at);
+	assert_int_equal(getsockname(p.listener, (struct sockaddr *)&p.at, &p.len), 0);
+	return p;
+}
+
+static inline int connect_there(const struct there *t, int fds[2])
+{
+	const struct place *p = &t->place;
+
+	if (p->listener < 0)
+		return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) ? -errno : 0;
+	fds[0] = socket(p->at.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fds[0] < 0 || connect(fds[0], (const struct sockaddr *)&p->at, p->len))
+		return -errno;
+	fds[1] = t->apart ? -1 : accept4(p->listener, NULL, NULL, SOCK_CLOEXEC);
+	return t->apart || fds[1] >= 0 ? 0 : -errno;
+}
+
 static inline int to_there(
 	void *ctx, uint32_t clone, uint32_t connection, uint32_t index, int *ret_fd)
 {
@@ -228,11 +273,12 @@ static inline int to_there(
 	(void)index;
 	if (t->refuse)
 		return -ECONNREFUSED;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
-		return -errno;
+	rc = connect_there(t, fds);
+	if (rc)
+		return rc;
 	t->pairs[t->nr_pairs] = dup(fds[0]);
 	t->nr_pairs++;
-	rc = gm_migrate_in_connection(t->in, fds[1]);
+	rc = t->apart ? 0 : gm_migrate_in_connection(t->in, fds[1]);
 	if (rc)
 		close(fds[0]);
 	else

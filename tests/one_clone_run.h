@@ -18,8 +18,16 @@ static inline void make_there(struct clones *c, uint32_t i)
 
 	c->there[i].c = c;
 	c->there[i].number = i;
+	c->there[i].place.listener = -1;
 	c->there[i].own = malloc(c->pages * PAGE);
 	assert_non_null(c->there[i].own);
+	if (c->o.apart && c->o.apart_at == i) {
+		c->there[i].place = *c->o.apart;
+		c->there[i].apart = true;
+		return;
+	}
+	if ((c->o.tcp | c->o.local) >> i & 1)
+		c->there[i].place = listen_somewhere(c->o.tcp >> i & 1 ? AF_INET : AF_UNIX);
 	assert_ok(gm_migrate_in_create(NULL, &ops, &c->there[i].in, &err));
 }
 
@@ -61,7 +69,7 @@ static inline struct clones *prepare(struct clone_opts o)
 	c->idle = o.idle;
 	c->pages = (o.low + o.high) / PAGE;
 	c->truth = calloc(c->pages, sizeof(*c->truth));
-	c->instant = malloc(c->pages * PAGE);
+	c->instant = o.instant ? o.instant : malloc(c->pages * PAGE);
 	c->o.clone.size = sizeof(c->o.clone);
 	c->o.clone.room = o.clone.room ? o.clone.room : MIB(16);
 	c->space = make_space(o.kind, o.low, o.high);
@@ -82,6 +90,8 @@ static inline void run_all(struct clones *c)
 	assert_int_equal(pthread_create(&c->guest, NULL, be_source, c), 0);
 	assert_int_equal(pthread_create(&c->step, NULL, step_source, c), 0);
 	for (uint32_t i = 0; i < c->o.nr; i++) {
+		if (c->there[i].apart)
+			continue;
 		assert_int_equal(
 			pthread_create(&c->there[i].step, NULL, step_there, &c->there[i]), 0);
 		assert_int_equal(
@@ -218,6 +228,8 @@ static inline void end_there(struct there *t)
 	gm_reader_destroy(t->reader);
 	if (t->space)
 		gm_space_destroy(t->space);
+	if (t->place.listener >= 0 && !t->apart)
+		close(t->place.listener);
 	for (uint32_t i = 0; i < t->nr_pairs; i++)
 		close(t->pairs[i]);
 	free(t->own);
@@ -247,8 +259,45 @@ static inline void end_clones(struct clones *c)
 	gm_reader_destroy(c->reader);
 	gm_space_destroy(c->space);
 	free(c->truth);
-	free(c->instant);
+	if (!c->o.instant)
+		free(c->instant);
 	free(c);
+}
+
+/* One that goes well: each has the instant, and goes on. */
+static inline struct gm_migrate_clone_stats clone_well(struct clone_opts o)
+{
+	struct clones *c = begin_stalled(o);
+	struct gm_migrate_clone_stats f;
+
+	UNTIL(c, o.idle || figures(c).pre_images > 0);
+	c->stall = false;
+	UNTIL(c, c->told[GM_MIGRATE_TOLD_ENDED]);
+	for (uint32_t i = 0; i < o.nr; i++)
+		UNTIL(c, c->there[i].told[GM_MIGRATE_TOLD_ENDED]);
+	f = figures(c);
+	assert_int_equal(f.state, GM_MIGRATE_CLONE_ENDED);
+	assert_int_equal(f.whole, o.nr);
+	assert_int_equal(f.running, 0);
+	assert_int_equal(f.given_up, 0);
+	assert_int_equal(f.pre_now, 0);
+	assert_int_equal(f.lost, 0);
+	assert_true(f.armed > 0);
+	assert_true(f.pause_ns > 0);
+	assert_int_equal(c->paused, 1);
+	assert_int_equal(c->resumed, 1);
+	for (uint32_t i = 0; i < o.nr; i++) {
+		struct gm_migrate_stats s = {.size = sizeof(s)};
+
+		assert_int_equal(gm_migrate_clone_stats_of(c->clone, i, &s), 0);
+		assert_int_equal(s.state, GM_MIGRATE_IS_ENDED);
+		assert_int_equal(s.lost, 0);
+		UNTIL(c, c->there[i].writes > 5);
+		check_there(c, i);
+	}
+	check_source(c);
+	end_clones(c);
+	return f;
 }
 
 static inline void cut(struct there *t)

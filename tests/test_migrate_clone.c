@@ -7,41 +7,6 @@
 
 #include "fault.h"
 
-static struct gm_migrate_clone_stats clone_well(struct clone_opts o)
-{
-	struct clones *c = begin_stalled(o);
-	struct gm_migrate_clone_stats f;
-
-	UNTIL(c, o.idle || figures(c).pre_images > 0);
-	c->stall = false;
-	UNTIL(c, c->told[GM_MIGRATE_TOLD_ENDED]);
-	for (uint32_t i = 0; i < o.nr; i++)
-		UNTIL(c, c->there[i].told[GM_MIGRATE_TOLD_ENDED]);
-	f = figures(c);
-	assert_int_equal(f.state, GM_MIGRATE_CLONE_ENDED);
-	assert_int_equal(f.whole, o.nr);
-	assert_int_equal(f.running, 0);
-	assert_int_equal(f.given_up, 0);
-	assert_int_equal(f.pre_now, 0);
-	assert_int_equal(f.lost, 0);
-	assert_true(f.armed > 0);
-	assert_true(f.pause_ns > 0);
-	assert_int_equal(c->paused, 1);
-	assert_int_equal(c->resumed, 1);
-	for (uint32_t i = 0; i < o.nr; i++) {
-		struct gm_migrate_stats s = {.size = sizeof(s)};
-
-		assert_int_equal(gm_migrate_clone_stats_of(c->clone, i, &s), 0);
-		assert_int_equal(s.state, GM_MIGRATE_IS_ENDED);
-		assert_int_equal(s.lost, 0);
-		UNTIL(c, c->there[i].writes > 5);
-		check_there(c, i);
-	}
-	check_source(c);
-	end_clones(c);
-	return f;
-}
-
 static struct clone_opts slow_clones(void)
 {
 	return (struct clone_opts){
