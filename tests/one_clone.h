@@ -7,24 +7,17 @@
 #ifndef GM_TESTS_ONE_CLONE_H
 #define GM_TESTS_ONE_CLONE_H
 
+#include "clone_place.h"
 #include "one_migration.h"
 
 #include <guestmem/discard.h>
 #include <guestmem/migrate_clone.h>
 #include <guestmem/pager_run.h>
-#include <sys/un.h>
 
 #define MOST GM_MIGRATE_CLONES_MAX
 #define MORE_AT GIB(8)
 
 struct clones;
-
-/* Where a destination listens. */
-struct place {
-	int listener;
-	struct sockaddr_storage at;
-	socklen_t len;
-};
 
 struct clone_opts {
 	enum kind kind;
@@ -233,35 +226,6 @@ static inline void *be_there(void *ctx)
 
 /* ---- the embedders ---- */
 
-static inline struct place listen_somewhere(int family)
-{
-	struct sockaddr_in ip = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	struct sockaddr_un name = {.sun_family = AF_UNIX};
-	struct place p = {.listener = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-
-	/* The kernel finds a port, or a name. */
-	p.len = family == AF_INET ? sizeof(ip) : sizeof(name.sun_family);
-	memcpy(&p.at, family == AF_INET ? (void *)&ip : (void *)&name, p.len);
-	assert_int_equal(bind(p.listener, (struct sockaddr *)&p.at, p.len), 0);
-	assert_int_equal(listen(p.listener, 64), 0);
-	p.len = sizeof(p.at);
-	assert_int_equal(getsockname(p.listener, (struct sockaddr *)&p.at, &p.len), 0);
-	return p;
-}
-
-static inline int connect_there(const struct there *t, int fds[2])
-{
-	const struct place *p = &t->place;
-
-	if (p->listener < 0)
-		return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) ? -errno : 0;
-	fds[0] = socket(p->at.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fds[0] < 0 || connect(fds[0], (const struct sockaddr *)&p->at, p->len))
-		return -errno;
-	fds[1] = t->apart ? -1 : accept4(p->listener, NULL, NULL, SOCK_CLOEXEC);
-	return t->apart || fds[1] >= 0 ? 0 : -errno;
-}
-
 static inline int to_there(
 	void *ctx, uint32_t clone, uint32_t connection, uint32_t index, int *ret_fd)
 {
@@ -273,7 +237,7 @@ static inline int to_there(
 	(void)index;
 	if (t->refuse)
 		return -ECONNREFUSED;
-	rc = connect_there(t, fds);
+	rc = connect_to(&t->place, t->apart, fds);
 	if (rc)
 		return rc;
 	t->pairs[t->nr_pairs] = dup(fds[0]);
