@@ -20,6 +20,7 @@ struct apart_seen {
 	_Atomic bool runs;
 	_Atomic bool park; /* soon after its guest runs nothing is stepped */
 	_Atomic uint64_t looked;
+	_Atomic uint64_t lost; /* pages that could not be read */
 	_Atomic uint64_t wrong;
 };
 
@@ -84,8 +85,9 @@ static inline void *be_apart(void *ctx)
 		uint64_t gpa = page < a->low / PAGE ? LOW_AT + page * PAGE
 						    : HIGH_AT + (page - a->low / PAGE) * PAGE;
 
-		if (read_page(a->reader, gpa, now) ||
-			memcmp(now, a->instant + page * PAGE, PAGE) != 0)
+		if (read_page(a->reader, gpa, now))
+			a->seen->lost++;
+		else if (memcmp(now, a->instant + page * PAGE, PAGE) != 0)
 			a->seen->wrong = page + 1;
 		a->seen->looked++;
 		nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);

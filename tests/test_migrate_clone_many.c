@@ -139,6 +139,7 @@ static void one_stands_still_and_others_do_not(void **ctx)
 			UNTIL(c, c->told[GM_MIGRATE_TOLD_ENDED]);
 			assert_int_equal(figures(c).whole, ALL);
 			UNTIL(c, a.seen->looked > 300);
+			assert_int_equal(a.seen->lost, 0);
 			kill_apart(&a);
 		} else {
 			kill_apart(&a);
