@@ -378,9 +378,9 @@ static int be_bare(void *ctx)
 	b->uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
 	reg.range = (struct uffdio_range){(uintptr_t)b->memory, memory_len()};
 	bench_need(b->uffd >= 0 && !ioctl(b->uffd, UFFDIO_API, &api) &&
-			   !ioctl(b->uffd, UFFDIO_REGISTER, &reg) &&
-			   !pthread_create(&thread, NULL, lift, b),
+			   !ioctl(b->uffd, UFFDIO_REGISTER, &reg),
 		"userfaultfd", strerror(errno));
+	bench_need(!pthread_create(&thread, NULL, lift, b), "a thread", NULL);
 	began = moved_now();
 	protect(b, (uintptr_t)b->memory, memory_len(), true);
 	m->protect_ns = moved_now() - began;
