@@ -10,6 +10,7 @@
 #include "one_clone_run.h"
 
 #include <fcntl.h>
+#include <guestmem/guard.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -115,6 +116,8 @@ static inline void run_apart(struct apart *a)
 	uint32_t steps = 0;
 
 	must_be(!prctl(PR_SET_PDEATHSIG, SIGKILL));
+	/* Pages that are lost are poisoned. */
+	must_be(!gm_guard_install());
 	must_be(!fcntl(a->place.listener, F_SETFL, O_NONBLOCK));
 	must_be(!gm_migrate_in_create(NULL, &ops, &a->in, NULL));
 	for (;;) {
@@ -157,7 +160,8 @@ static inline void kill_apart(struct apart *a)
 
 	assert_int_equal(kill(a->pid, SIGKILL), 0);
 	assert_int_equal(waitpid(a->pid, &status, 0), a->pid);
-	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+		fail_msg("the clone has ended before, with status 0x%x", (unsigned int)status);
 	close(a->place.listener);
 }
 
