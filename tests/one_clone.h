@@ -27,6 +27,8 @@ struct clone_opts {
 	bool idle;       /* the guest writes nothing at the source */
 	bool idle_there; /* nor at the destinations */
 	bool no_pager;   /* nobody steps it */
+	bool discards;   /* the guest at the source gives memory back */
+	bool may_lose;   /* a guest at a destination meets pages that are lost */
 	uint64_t more;   /* bytes that a test adds to the source's space, at MORE_AT */
 	uint32_t tcp;    /* bits of destinations that are reached so; others by a pair of sockets */
 	uint32_t local;  /* and those by a socket that is listened at */
@@ -149,6 +151,25 @@ static inline void keep_instant(struct clones *c)
 		memcpy(c->there[i].own, c->instant, c->pages * PAGE);
 }
 
+/* Pages of a region, of huge ones whole ones, become zeros, unless there is no room for copies. */
+static inline bool discard_some(struct clones *c, struct rng *rng)
+{
+	uint64_t unit = c->o.kind >= KIND_HUGE ? 512 : 1;
+	uint64_t low = c->o.low / PAGE;
+	bool high = rng_below(rng, 2);
+	uint64_t pages = high ? c->pages - low : low;
+	uint64_t first = rng_below(rng, pages) / unit * unit;
+	uint64_t nr = unit > 1 ? unit : 1 + rng_below(rng, 32);
+	int rc;
+
+	nr = nr < pages - first ? nr : pages - first;
+	rc = gm_discard(c->space, (high ? HIGH_AT : LOW_AT) + first * PAGE, nr * PAGE,
+		GM_DISCARD_NOW, 0, NULL, NULL);
+	if (!rc)
+		memset(c->truth + (high ? low : 0) + first, 0, nr * sizeof(*c->truth));
+	return !rc || rc == -EBUSY;
+}
+
 static inline void add_more(struct gm_space *space, uint64_t len)
 {
 	assert_ok(gm_space_add(space,
@@ -178,6 +199,8 @@ static inline void *be_source(void *ctx)
 		}
 		if (!touch_source(c, page, true))
 			c->wrong = page + 1;
+		if (c->o.discards && rng_below(&rng, 32) == 0 && !discard_some(c, &rng))
+			c->wrong = page + 1;
 		if (rng_below(&rng, 16) == 0)
 			sched_yield();
 	}
@@ -194,7 +217,9 @@ static inline bool touch_there(struct there *t, uint64_t page, bool write)
 	uint8_t now[PAGE];
 	int rc = read_page(t->reader, gpa, now);
 
-	if (rc || memcmp(now, own, PAGE) != 0)
+	if (rc)
+		return t->c->o.may_lose;
+	if (memcmp(now, own, PAGE) != 0)
 		return false;
 	if (!write)
 		return true;

@@ -314,8 +314,9 @@ static inline void give_up_there(struct clones *c, uint32_t i)
 	/* The test has the sockets too: it would wait for the deadline of the line. */
 	cut(&c->there[i]);
 	UNTIL(c, c->there[i].is == GM_MIGRATE_IS_LOST || c->there[i].is >= GM_MIGRATE_IS_ENDED);
+	/* It may just have ended. */
 	if (c->there[i].is < GM_MIGRATE_IS_ENDED)
-		assert_int_equal(gm_migrate_in_give_up(c->there[i].in, -EIO), 0);
+		(void)gm_migrate_in_give_up(c->there[i].in, -EIO);
 	UNTIL(c, c->there[i].is >= GM_MIGRATE_IS_ENDED);
 }
 
