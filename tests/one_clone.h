@@ -71,7 +71,8 @@ struct there {
 	int load_rc;
 	int start_rc;
 	_Atomic bool refuse;
-	int pairs[64];
+	int pairs[64]; /* the source's ends, to be cut; and the destination's, -1 if it is apart */
+	int peers[64];
 	_Atomic uint32_t nr_pairs;
 };
 
@@ -266,6 +267,7 @@ static inline int to_there(
 	if (rc)
 		return rc;
 	t->pairs[t->nr_pairs] = dup(fds[0]);
+	t->peers[t->nr_pairs] = t->apart ? -1 : dup(fds[1]);
 	t->nr_pairs++;
 	rc = t->apart ? 0 : gm_migrate_in_connection(t->in, fds[1]);
 	if (rc)

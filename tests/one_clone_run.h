@@ -230,8 +230,11 @@ static inline void end_there(struct there *t)
 		gm_space_destroy(t->space);
 	if (t->place.listener >= 0 && !t->apart)
 		close(t->place.listener);
-	for (uint32_t i = 0; i < t->nr_pairs; i++)
+	for (uint32_t i = 0; i < t->nr_pairs; i++) {
 		close(t->pairs[i]);
+		if (t->peers[i] >= 0)
+			close(t->peers[i]);
+	}
 	free(t->own);
 }
 
@@ -304,6 +307,17 @@ static inline void cut(struct there *t)
 {
 	for (uint32_t i = 0; i < t->nr_pairs; i++)
 		shutdown(t->pairs[i], SHUT_RDWR);
+}
+
+/* What it has not read is lost, too: it stands still, and is known to. */
+static inline void cut_off(struct there *t)
+{
+	char bytes[4096];
+
+	cut(t);
+	for (uint32_t i = 0; i < t->nr_pairs; i++)
+		while (recv(t->peers[i], bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+			;
 }
 
 /* A destination that lacks pages is told that nobody will bring them. */

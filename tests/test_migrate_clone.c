@@ -118,8 +118,8 @@ static void one_is_cut_and_resumed(void **ctx)
 	(void)ctx;
 	c = begin_with_stalled(o, 2);
 	for (uint32_t times = 1; times <= 2; times++) {
-		UNTIL(c, c->there[1].stall);
-		cut(&c->there[1]);
+		UNTIL(c, c->there[1].stall && c->there[1].parked);
+		cut_off(&c->there[1]);
 		c->there[1].stall_when_runs = times == 1;
 		c->there[1].stall = false;
 		UNTIL(c, c->there[1].told_source[GM_MIGRATE_TOLD_LOST] == times &&

@@ -57,7 +57,10 @@ static void do_something(struct clones *c, struct rng *rng)
 	case 3:
 		/* Sockets are not closed before the end, so that there is a bound. */
 		if (t->nr_pairs < 48) {
-			cut(t);
+			if (t->parked && t->stall)
+				cut_off(t);
+			else
+				cut(t);
 			sums.cuts++;
 		}
 		break;

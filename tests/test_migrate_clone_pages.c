@@ -6,6 +6,7 @@
 #include "one_clone_run.h"
 
 #include <guestmem/snapshot_live.h>
+#include <sys/ioctl.h>
 
 #include "fault.h"
 #include "services/migrate_clone.h"
@@ -86,6 +87,72 @@ static void what_it_has_when_it_comes_back_is_let_go(void **ctx)
 	touch_pages(c, 1, 9);
 	assert_int_equal(figures(c).pre_images, 10);
 	end_by_hand(c);
+}
+
+/* Bytes that have come to a destination, on its last connection. */
+static int unread(const struct there *t)
+{
+	int bytes = 0;
+
+	assert_int_equal(ioctl(t->peers[t->nr_pairs - 1], FIONREAD, &bytes), 0);
+	return bytes;
+}
+
+static void step_until(struct clones *c, const struct there *t, uint32_t is)
+{
+	uint64_t until = seconds_now() + SECONDS;
+
+	while (t->source_is != is) {
+		assert_int_equal(gm_migrate_clone_step(c->clone, 1), 0);
+		assert_true(seconds_now() < until && !broken(c));
+	}
+}
+
+/* The destination stands still, and pages have come to it that it has not read: it has sent its PONGs before. */
+static void fill_line(struct clones *c, struct there *t)
+{
+	while (unread(t) < 65536) {
+		t->stall = false;
+		UNTIL(c, !t->parked);
+		t->stall = true;
+		UNTIL(c, t->parked);
+		for (uint32_t turn = 0; turn < 20; turn++)
+			assert_int_equal(gm_migrate_clone_step(c->clone, 0), 0);
+		assert_int_equal(t->source_is, GM_MIGRATE_IS_POSTCOPY);
+	}
+}
+
+/* Copies are kept of what was sent and has not come: it is asked for again, as it was. */
+static void what_was_on_its_way_comes_again(void **ctx)
+{
+	struct clone_opts o = still_clones(1);
+	struct there *t;
+	struct clones *c;
+
+	(void)ctx;
+	o.low = MIB(16);
+	o.clone.room = MIB(16);
+	c = begin_by_hand(o);
+	t = &c->there[0];
+	for (uint64_t page = 0; page < c->pages; page++)
+		assert_true(touch_source(c, page, true));
+	t->stall = false;
+	step_until(c, t, GM_MIGRATE_IS_POSTCOPY);
+	fill_line(c, t);
+	cut_off(t);
+	t->stall = false;
+	step_until(c, t, GM_MIGRATE_IS_LOST);
+	UNTIL(c, t->is == GM_MIGRATE_IS_LOST);
+	assert_int_equal(gm_migrate_clone_resume(c->clone, 0), 0);
+	c->stall = false;
+	c->quit_step = false;
+	assert_int_equal(pthread_create(&c->step, NULL, step_source, c), 0);
+	UNTIL(c, c->told[GM_MIGRATE_TOLD_ENDED] && t->told[GM_MIGRATE_TOLD_ENDED]);
+	assert_int_equal(t->pages_lost, 0);
+	assert_int_equal(figures(c).whole, 1);
+	check_there(c, 0);
+	check_source(c);
+	end_clones(c);
 }
 
 static void who_lies_is_told_that_it_is_lost(void **ctx)
@@ -326,6 +393,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_it_has_when_it_comes_back_is_let_go),
+		cmocka_unit_test(what_was_on_its_way_comes_again),
 		cmocka_unit_test(who_lies_is_told_that_it_is_lost),
 		cmocka_unit_test(a_writer_goes_on_when_nobody_needs_its_page),
 		cmocka_unit_test(a_line_that_is_lost_holds_up_only_what_it_lacks),
