@@ -203,6 +203,36 @@ static void one_that_is_never_ready_is_dropped(void **ctx)
 	end_apart(&a);
 }
 
+/* While destinations make memory nobody needs the source's: they find their lines closed. */
+static void before_the_instant_it_may_be_destroyed(void **ctx)
+{
+	struct apart a = {.low = MIB(1), .high = MIB(1), .hold = true};
+	struct clones *c;
+
+	(void)ctx;
+	begin_apart(&a, AF_UNIX);
+	c = begin_with(many(), &a);
+	UNTIL(c, a.seen->is_asked);
+	for (uint32_t i = 0; i < ALL; i++)
+		UNTIL(c, i == APART || c->there[i].is != GM_MIGRATE_IS_IDLE);
+	c->quit_step = true;
+	pthread_join(c->step, NULL);
+	c->step = 0;
+	assert_int_equal(gm_migrate_clone_destroy(c->clone), 0);
+	c->clone = NULL;
+	for (uint32_t i = 0; i < ALL; i++) {
+		/* The test has the sockets too. */
+		cut(&c->there[i]);
+		while (i != APART && c->there[i].is < GM_MIGRATE_IS_ENDED)
+			sched_yield();
+		assert_false(c->there[i].runs);
+	}
+	kill_apart(&a);
+	check_source(c);
+	end_clones(c);
+	end_apart(&a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -213,6 +243,7 @@ int main(void)
 		cmocka_unit_test(one_stands_still_and_others_do_not),
 		cmocka_unit_test(a_slow_one_holds_up_writers_only),
 		cmocka_unit_test(one_that_is_never_ready_is_dropped),
+		cmocka_unit_test(before_the_instant_it_may_be_destroyed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
