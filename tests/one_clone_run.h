@@ -5,6 +5,40 @@
 
 #include "one_clone.h"
 
+/* ---- who steps ---- */
+
+static inline void *step_there(void *ctx)
+{
+	struct there *t = ctx;
+
+	while (!t->quit_step && !t->step_rc) {
+		t->parked = t->stall;
+		if (t->parked)
+			nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+		else
+			t->step_rc = gm_migrate_in_step(t->in, 10);
+	}
+	return NULL;
+}
+
+static inline void *step_source(void *ctx)
+{
+	struct clones *c = ctx;
+
+	while (!c->quit_step && !c->step_rc) {
+		if (c->stall)
+			nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+		else
+			c->step_rc = gm_migrate_clone_step(c->clone, 10);
+	}
+	return NULL;
+}
+
+static inline void *step_pager(void *ctx)
+{
+	return (void *)(intptr_t)gm_pager_run(ctx);
+}
+
 /* ---- from begin to end ---- */
 
 static inline void make_there(struct clones *c, uint32_t i)
