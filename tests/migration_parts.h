@@ -94,6 +94,7 @@ struct move {
 	int start_rc;
 	_Atomic bool refuse; /* connections */
 	bool by_fd;          /* memory came by descriptors */
+	uint64_t page_size;  /* that the destination was told */
 };
 
 /* ---- memory ---- */
@@ -331,6 +332,7 @@ static inline void on_prepare(void *ctx, const struct gm_migrate_in_region *regi
 		return;
 	}
 	m->by_fd = regions[0].fd_plus != 0;
+	m->page_size = regions[0].page_size;
 	m->spaces[1] = m->by_fd ? space_of_fds(regions, nr) : make_space(kind, m->o.low, m->o.high);
 	assert_ok(gm_reader_create(m->spaces[1], "there", &m->readers[1], &err));
 	gm_migrate_in_prepared(m->in, m->spaces[1], 0, NULL);

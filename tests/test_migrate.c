@@ -103,6 +103,41 @@ static void of_any_memory(void **ctx)
 	}
 }
 
+/* Transparent huge pages can be there in part: they are small ones, as far as moving them goes. */
+static void to_memory_of_another_kind(void **ctx)
+{
+	static const struct {
+		enum kind from;
+		enum kind to;
+		uint64_t page;
+	} cases[] = {
+		{KIND_THP, KIND_THP, PAGE},
+		{KIND_ANON, KIND_THP, PAGE},
+		{KIND_THP, KIND_MEMFD, PAGE},
+		{KIND_HUGE_ANON, KIND_THP, MIB(2)},
+		{KIND_HUGE, KIND_MEMFD, MIB(2)},
+	};
+
+	(void)ctx;
+	assert_true(support_pool(21, 8));
+	for (uint32_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct move_opts o = {
+			.kind = cases[i].from, .to = cases[i].to, .low = MIB(4), .high = MIB(4)};
+		struct move *m;
+
+		o.out.rate = MIB(64);
+		o.out.downtime_ms = 1;
+		o.out.rounds = 2;
+		m = begin(o);
+		go(m);
+		assert_true(until_told(m, 0, GM_MIGRATE_TOLD_ENDED, 1));
+		assert_true(until_told(m, 1, GM_MIGRATE_TOLD_ENDED, 1));
+		assert_int_equal(m->page_size, cases[i].page);
+		check_memory(m, 1);
+		end(m);
+	}
+}
+
 /* No page goes: what the guest writes there is seen here. */
 static void by_descriptors(void **ctx)
 {
@@ -309,6 +344,20 @@ static void the_destination_has_no_memory(void **ctx)
 	refused_by(m, -ENOMEM, "the test has no memory");
 	o.in.memory_max = MIB(3);
 	refused_by(begin(o), -E2BIG, "more memory");
+}
+
+static void the_destination_has_larger_pages(void **ctx)
+{
+	struct move_opts o = endless();
+	const enum kind kinds[] = {KIND_ANON, KIND_THP};
+
+	(void)ctx;
+	assert_true(support_pool(21, 4));
+	o.to = KIND_HUGE_ANON;
+	for (uint32_t i = 0; i < 2; i++) {
+		o.kind = kinds[i];
+		refused_by(begin(o), -ENOTSUP, "larger than the source's");
+	}
 }
 
 static void the_destination_does_not_load(void **ctx)
@@ -603,6 +652,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(by_any_connections),
 		cmocka_unit_test(packed),
 		cmocka_unit_test(of_any_memory),
+		cmocka_unit_test(to_memory_of_another_kind),
 		cmocka_unit_test(by_descriptors),
 		cmocka_unit_test(a_large_state),
 		cmocka_unit_test(rounds_turn_to_demand),
@@ -612,6 +662,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(the_line_is_cut_in_a_round),
 		cmocka_unit_test(what_cannot_be_is_refused),
 		cmocka_unit_test(the_destination_has_no_memory),
+		cmocka_unit_test(the_destination_has_larger_pages),
 		cmocka_unit_test(the_destination_does_not_load),
 		cmocka_unit_test(it_does_not_start_there),
 		cmocka_unit_test(cut_and_resumed),

@@ -119,7 +119,6 @@ static int add_piece(struct gm_migrate_in *in, const struct gm_reach *reach, uin
 static const char *judge(struct gm_migrate_in *in, const struct gm_reach *reach, uint32_t region)
 {
 	const struct gm_migrate_region *r = &in->map.regions[region];
-	struct gm_block_info info = {.size = sizeof(info)};
 
 	if (reach->part != GM_PART_SHARED)
 		return "the destination's memory is not all plugged in and shared";
@@ -128,8 +127,7 @@ static const char *judge(struct gm_migrate_in *in, const struct gm_reach *reach,
 	if (!gm_is_aligned(reach->range.first | gm_range_len(&reach->range), MIGRATE_PAGE))
 		return "the destination's memory is not made of pages";
 	if (!(in->opts.flags & GM_MIGRATE_IN_NO_POSTCOPY) && !r->by_fd &&
-		(gm_block_info(reach->block, &info) || info.page_size > UINT64_C(1)
-										<< r->page_log2))
+		reach->block->page_size > UINT64_C(1) << r->page_log2)
 		return "the destination's pages are larger than the source's";
 	return NULL;
 }

@@ -179,9 +179,10 @@ static int choose_codec(struct gm_migrate_out *out, uint32_t *ret_feature, struc
 	return 0;
 }
 
-static uint32_t log2_of(const struct gm_snapshot_region *region)
+/* Of pages that cannot be there in part: transparent huge ones can. */
+static uint32_t log2_of(const struct gm_block *block, const struct gm_snapshot_region *region)
 {
-	uint64_t page = region->page_size;
+	uint64_t page = block->page_size;
 
 	if (!gm_is_pow2(page) || !gm_is_aligned(region->gpa | region->len, page))
 		page = MIGRATE_PAGE;
@@ -207,7 +208,7 @@ static int make_regions(struct gm_migrate_out *out, struct gm_error *err)
 
 		*region = (struct gm_migrate_region){.gpa = out->memory.regions[i].gpa,
 			.len = out->memory.regions[i].len,
-			.page_log2 = log2_of(&out->memory.regions[i])};
+			.page_log2 = log2_of(piece->reach.block, &out->memory.regions[i])};
 		if (!(out->opts.flags & GM_MIGRATE_OUT_FDS) || !piece->file ||
 			out->nr_fds == GM_MIGRATE_FDS_MAX ||
 			gm_block_info(piece->reach.block, &info))
