@@ -109,6 +109,8 @@ void mover_settle(struct mover *m)
 	memcpy(m->why, stats.why, sizeof(m->why));
 	m->why[sizeof(m->why) - 1] = '\0';
 	pthread_mutex_unlock(&m->lock);
+	if (other && !m->out && stats.state == GM_MIGRATE_IS_ENDED)
+		mover_join_begin(m);
 	if (other)
 		ring(m->ask);
 }
@@ -156,8 +158,9 @@ static void *run(void *arg)
 			{.fd = m->control ? control_fd(m->control) : -1, .events = POLLIN},
 			{.fd = library_fd(m), .events = POLLIN},
 			{.fd = m->listener, .events = POLLIN}};
+		int wait = say_progress(m);
 
-		if (poll(fds, 4, say_progress(m)) < 0 && errno != EINTR)
+		if (poll(fds, 4, m->joins ? 0 : wait) < 0 && errno != EINTR)
 			break;
 		clear(m->wake);
 		if (fds[3].revents)
@@ -167,6 +170,8 @@ static void *run(void *arg)
 		if (fds[1].revents)
 			control_turn(m->control);
 		mover_settle(m);
+		if (m->joins)
+			mover_join(m);
 	}
 	control_drain(m->control);
 	return NULL;

@@ -60,6 +60,9 @@ struct mover {
 	int listener;
 	bool tcp;
 	char name[ADDRESS_CAP];
+	struct gm_space *joins; /* pages of it are being made huge, or NULL */
+	uint64_t join_at;
+	uint64_t join_left;
 	struct tool_output *events; /* or NULL */
 	bool quiet;
 	/* For the guest's thread, until it has answered. */
@@ -120,6 +123,12 @@ void mover_started(struct mover *m, int rc);
 /* False after a message. */
 bool mover_listen(struct mover *m, const struct mover_in_opts *opts);
 void mover_accept(struct mover *m);
+/*
+ * All has come. Post-copy brings pages one by one; where transparent huge pages were wished they are made of these now,
+ * a block in a turn of the thread, so that nobody waits for more than one.
+ */
+void mover_join_begin(struct mover *m);
+void mover_join(struct mover *m);
 
 /* ---- mover_command.c ---- */
 bool mover_tell(void *ctx, const char *line, char **ret_answer);

@@ -5,9 +5,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <guestmem/policy.h>
+
 #include "mover.h"
 
 #define ACCEPTS 8 /* of a turn */
+#define HUGE_LEN (UINT64_C(2) << 20)
 
 /* They are borrowed, and the guest's thread looks at them later. */
 static void on_prepare(void *ctx, const struct gm_migrate_in_region *regions, size_t nr)
@@ -86,4 +89,33 @@ void mover_accept(struct mover *m)
 		/* What it does not take it closes, and counts. */
 		gm_migrate_in_connection(m->in, fd);
 	}
+}
+
+/* ---- pages that came one by one ---- */
+
+void mover_join_begin(struct mover *m)
+{
+	/* Pairs with the guest's thread, which has a guest that runs. */
+	const struct run_engine *e = __atomic_load_n(&m->engine, __ATOMIC_ACQUIRE);
+	const struct run_memory *memory = e ? e->memory : NULL;
+
+	if (!memory || memory->info.got.kind != GM_PAGE_THP)
+		return;
+	m->joins = memory->space;
+	m->join_at = memory->gpa;
+	m->join_left = memory->len;
+}
+
+void mover_join(struct mover *m)
+{
+	uint64_t len = m->join_left < HUGE_LEN ? m->join_left : HUGE_LEN;
+	int rc = 0;
+
+	/* What goes on is left as it is; a block that cannot be huge, too. */
+	if (m->joins && len && !m->out)
+		rc = gm_policy_collapse(m->joins, m->join_at, len, 0, NULL, NULL);
+	m->join_at += len;
+	m->join_left -= len;
+	if (!m->join_left || m->out || rc == -ENOMEM)
+		m->joins = NULL;
 }

@@ -198,6 +198,35 @@ class Migrate(Case):
         self.assertEqual(report["page_size"], "4K")
         self.assertTrue(wait_for(lambda: self.taken() <= taken, WAIT))
 
+    def test_transparent_huge_pages_are_no_huge_pages_of_a_pool(self):
+        """Nothing is wished: there may be no pool, and what was written after a round goes again by small pages."""
+        left = self.begin("--pages", "thp", size="64M", words=("store", "ops=1000000000000", "writes=1", "skew=2"))
+        came, where = self.listen()
+        result, events = self.send(where, "--rounds", "1", "--downtime", "1", "--rate", "32M")
+        self.well(result)
+        self.gone(left)
+        self.gone(came)
+        self.assertNotEqual(self.right()["pages_kind"], "hugetlb")
+        self.assertIn("post-copy", [event["state"] for event in events])
+        again = events[-1]["sent"] - events[-1]["memory"]
+        # Most blocks of 2 MiB were written to.
+        self.assertTrue(0 < again < 32 * MIB, again)
+
+    def test_what_came_by_pages_becomes_huge(self):
+        left = self.begin("--pages", "thp")
+        first, where = self.listen("--pages", "thp", time="120")
+        self.well(self.send(where, "--postcopy")[0])
+        self.gone(left)
+        rollup = f"/proc/{first.pid}/smaps_rollup"
+        self.assertTrue(wait_for(lambda: int(re.search(r"AnonHugePages:\s+(\d+)", read(rollup)).group(1)) * 1024 >= 16 * MIB, WAIT))
+        os.unlink(self.path("events"))
+        os.rename(self.there, self.here)
+        second, again = self.listen(address="tcp:127.0.0.1:0")
+        self.well(self.send(again, "--stop")[0])
+        self.gone(first)
+        self.gone(second)
+        self.right()
+
     def test_memory_may_go_by_descriptors(self):
         report, _, there = self.move("--fds", run=("--share",))
         self.assertEqual(report["page_size"], "4K")
