@@ -125,7 +125,7 @@ bool mover_listen(struct mover *m, const struct mover_in_opts *opts);
 void mover_accept(struct mover *m);
 /*
  * All has come. Post-copy brings pages one by one; where transparent huge pages were wished they are made of these now,
- * a block in a turn of the thread, so that nobody waits for more than one.
+ * a part in a turn of the thread, so that nobody waits for all of it.
  */
 void mover_join_begin(struct mover *m);
 void mover_join(struct mover *m);

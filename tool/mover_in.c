@@ -10,7 +10,8 @@
 #include "mover.h"
 
 #define ACCEPTS 8 /* of a turn */
-#define HUGE_LEN (UINT64_C(2) << 20)
+/* Of a turn: each call makes the kernel empty lists of all CPUs, which takes a while on busy ones. */
+#define JOIN_LEN (UINT64_C(64) << 20)
 
 /* They are borrowed, and the guest's thread looks at them later. */
 static void on_prepare(void *ctx, const struct gm_migrate_in_region *regions, size_t nr)
@@ -108,10 +109,10 @@ void mover_join_begin(struct mover *m)
 
 void mover_join(struct mover *m)
 {
-	uint64_t len = m->join_left < HUGE_LEN ? m->join_left : HUGE_LEN;
+	uint64_t len = m->join_left < JOIN_LEN ? m->join_left : JOIN_LEN;
 	int rc = 0;
 
-	/* What goes on is left as it is; a block that cannot be huge, too. */
+	/* A guest that is sent on is left as it is, and so is a block that cannot be huge. */
 	if (m->joins && len && !m->out)
 		rc = gm_policy_collapse(m->joins, m->join_at, len, 0, NULL, NULL);
 	m->join_at += len;
