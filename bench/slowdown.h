@@ -63,7 +63,7 @@ void slowdown_run(const struct slowdown_plan *plan, struct slowdown *s);
 const char *slowdown_name(enum slowdown_way way);
 
 /* ---- slowdown_draw.c ---- */
-/* One chart of all ways, the beginning of the move at 0. False after a message. */
+/* One chart of all ways, the beginning of the move at 0, into a file *.svg. False after a message. */
 bool slowdown_draw(const char *path, struct slowdown *const s[SLOWDOWN_WAYS], const char *about);
 
 #endif

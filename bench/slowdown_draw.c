@@ -89,7 +89,7 @@ static void draw_axes(cairo_t *cr, const struct chart *c)
 	picture_text(cr, x_of(c, 0) - 44, HEIGHT - 10, 11, "the move begins");
 }
 
-/* A step for each interval. */
+/* A point for each interval, in its middle. */
 static void draw_way(cairo_t *cr, const struct chart *c, uint32_t way)
 {
 	const struct slowdown *s = c->s[way];
@@ -99,10 +99,9 @@ static void draw_way(cairo_t *cr, const struct chart *c, uint32_t way)
 	cairo_set_line_width(cr, 1.3);
 	cairo_new_path(cr); /* text has left a point */
 	for (uint32_t i = 0; i < s->nr_bins; i++) {
-		double at = ((double)i - s->before) * each;
+		double at = ((double)i + 0.5 - s->before) * each;
 
 		cairo_line_to(cr, x_of(c, at), y_of(c, s->bins[i]));
-		cairo_line_to(cr, x_of(c, at + each), y_of(c, s->bins[i]));
 	}
 	cairo_stroke(cr);
 }
@@ -139,6 +138,7 @@ bool slowdown_draw(const char *path, struct slowdown *const s[SLOWDOWN_WAYS], co
 
 	measure(&c);
 	well = tool_output_open(&out, path, false) &&
-	       picture_write(&out, WIDTH, HEIGHT, draw_all, &c);
+	       picture_write(&out, WIDTH, HEIGHT, draw_all, &c) &&
+	       fputs("<!-- SPDX-License-Identifier: BSD-3-Clause -->\n", out.file) >= 0;
 	return tool_output_close(&out) && well;
 }
