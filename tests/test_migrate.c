@@ -408,6 +408,32 @@ static void cut_all(struct move *m)
 		(void)shutdown(m->pairs[i], SHUT_RDWR);
 }
 
+/* What either end knows of the guest, and whether the destination still answers. */
+static void check_known(struct move *m, uint32_t out_runs, uint32_t in_runs, uint32_t answers)
+{
+	struct gm_migrate_stats out = {.size = sizeof(out)};
+	struct gm_migrate_stats in = {.size = sizeof(in)};
+
+	assert_int_equal(gm_migrate_out_stats(m->out, &out), 0);
+	assert_int_equal(gm_migrate_in_stats(m->in, &in), 0);
+	assert_int_equal(out.runs, out_runs);
+	assert_int_equal(in.runs, in_runs);
+	assert_int_equal(in.answers, answers);
+}
+
+/* Long before its deadline, which is 10 s. */
+static bool until_answered(struct move *m)
+{
+	struct gm_migrate_stats in = {.size = sizeof(in), .answers = 1};
+	uint64_t end = seconds_now() + 8;
+
+	while (in.answers && seconds_now() < end) {
+		assert_int_equal(gm_migrate_in_stats(m->in, &in), 0);
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
+	return !in.answers;
+}
+
 static struct move_opts slow_demand(void)
 {
 	return (struct move_opts){.low = MIB(2),
@@ -482,6 +508,7 @@ static void given_up(void **ctx)
 	assert_true(until_told(m, 1, GM_MIGRATE_TOLD_FAILED, 1));
 	assert_int_equal(gm_migrate_in_stats(m->in, &in), 0);
 	assert_int_equal(in.state, GM_MIGRATE_IS_GIVEN_UP);
+	check_known(m, GM_MIGRATE_RUNS_YES, GM_MIGRATE_RUNS_YES, 1);
 	assert_true(m->pages_lost > 0);
 	assert_int_equal(in.lost, m->pages_lost * PAGE);
 	for (uint64_t at = 0; gm_migrate_in_lost(m->in, at, &first, &last) == 0; at = last + 1) {
@@ -507,6 +534,8 @@ static void given_up(void **ctx)
 	assert_int_equal(gm_migrate_out_resume(m->out), 0);
 	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_FAILED, 1));
 	assert_int_equal(m->states[0], GM_MIGRATE_IS_GIVEN_UP);
+	assert_true(until_answered(m));
+	check_known(m, GM_MIGRATE_RUNS_YES, GM_MIGRATE_RUNS_YES, 0);
 	end(m);
 }
 
@@ -534,11 +563,39 @@ static void reclaimed(void **ctx)
 	go(m);
 	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_LOST, 1));
 	assert_int_equal(m->where, NOWHERE);
+	check_known(m, GM_MIGRATE_RUNS_MAY, GM_MIGRATE_RUNS_NO, 0);
+	assert_int_equal(gm_migrate_out_stats(m->out, &out), 0);
+	assert_true(out.rc < 0);
 	assert_int_equal(gm_migrate_out_reclaim(m->out), 0);
 	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_FAILED, 1));
 	assert_true(until_told(m, 1, GM_MIGRATE_TOLD_FAILED, 1));
 	assert_int_equal(gm_migrate_out_stats(m->out, &out), 0);
 	assert_int_equal(out.epoch, 2);
+	/* Of the end, not of the line that was lost before. */
+	assert_int_equal(out.rc, 0);
+	assert_string_equal(out.why, "the destination has given the guest back");
+	assert_true(until_answered(m));
+	check_known(m, GM_MIGRATE_RUNS_NO, GM_MIGRATE_RUNS_NO, 0);
+	check_stayed(m, GM_MIGRATE_IS_RECLAIMED);
+}
+
+/* The destination is told that nobody waits: it says so to whoever asks. */
+static void it_was_given_up_meanwhile(void **ctx)
+{
+	struct move *m = begin(slow_demand());
+
+	(void)ctx;
+	m->at_handed = lose_run;
+	go(m);
+	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_LOST, 1));
+	assert_true(until_told(m, 1, GM_MIGRATE_TOLD_LOST, 1));
+	assert_int_equal(gm_migrate_in_give_up(m->in, -EIO), 0);
+	assert_true(until_told(m, 1, GM_MIGRATE_TOLD_FAILED, 1));
+	check_known(m, GM_MIGRATE_RUNS_MAY, GM_MIGRATE_RUNS_NO, 1);
+	assert_int_equal(gm_migrate_out_resume(m->out), 0);
+	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_FAILED, 1));
+	assert_true(until_answered(m));
+	check_known(m, GM_MIGRATE_RUNS_NO, GM_MIGRATE_RUNS_NO, 0);
 	check_stayed(m, GM_MIGRATE_IS_RECLAIMED);
 }
 
@@ -554,6 +611,9 @@ static void run_is_said_again(void **ctx)
 	assert_int_equal(m->where, NOWHERE);
 	assert_int_equal(gm_migrate_out_resume(m->out), 0);
 	assert_true(until_told(m, 0, GM_MIGRATE_TOLD_ENDED, 1));
+	assert_true(until_told(m, 1, GM_MIGRATE_TOLD_ENDED, 1));
+	assert_true(until_answered(m));
+	check_known(m, GM_MIGRATE_RUNS_YES, GM_MIGRATE_RUNS_YES, 0);
 	assert_int_equal(m->runs_here, 0);
 	check_memory(m, 1);
 	end(m);
@@ -668,6 +728,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(cut_and_resumed),
 		cmocka_unit_test(given_up),
 		cmocka_unit_test(reclaimed),
+		cmocka_unit_test(it_was_given_up_meanwhile),
 		cmocka_unit_test(run_is_said_again),
 		cmocka_unit_test(forced),
 		cmocka_unit_test(wrong_options),

@@ -59,12 +59,14 @@ bool address_parse(const char *text, struct address *ret)
 	return true;
 }
 
-static int look_up(const struct address *a, int flags, struct addrinfo **ret)
+/* Of a name that means nothing the number says too little. */
+static int look_up(const struct address *a, int flags, struct addrinfo **ret, const char **ret_why)
 {
 	const struct addrinfo hints = {
 		.ai_socktype = SOCK_STREAM, .ai_flags = flags | AI_NUMERICSERV};
 	int rc = getaddrinfo(a->host[0] ? a->host : NULL, a->port, &hints, ret);
 
+	*ret_why = rc == EAI_SYSTEM ? strerror(errno) : rc ? gai_strerror(rc) : "";
 	switch (rc) {
 	case 0:
 		return 0;
@@ -122,11 +124,11 @@ static int connect_one(const struct addrinfo *info, double wait, int *ret_fd)
 	return rc;
 }
 
-static int connect_tcp(struct address *a, double wait, int *ret_fd)
+static int connect_tcp(struct address *a, double wait, int *ret_fd, const char **ret_why)
 {
 	struct addrinfo *list;
 	size_t place = 0;
-	int rc = look_up(a, 0, &list);
+	int rc = look_up(a, 0, &list, ret_why);
 
 	if (rc < 0)
 		return rc;
@@ -140,20 +142,24 @@ static int connect_tcp(struct address *a, double wait, int *ret_fd)
 			break;
 	}
 	freeaddrinfo(list);
+	*ret_why = strerror(-rc);
 	return rc;
 }
 
-int address_connect(struct address *a, double wait, int *ret_fd)
+int address_connect(struct address *a, double wait, int *ret_fd, const char **ret_why)
 {
 	int fd;
+	int rc = 0;
 
 	if (a->tcp)
-		return connect_tcp(a, wait, ret_fd);
+		return connect_tcp(a, wait, ret_fd, ret_why);
 	fd = connect_to(a->path, SOCK_STREAM | SOCK_NONBLOCK);
 	if (fd < 0)
-		return -errno;
-	*ret_fd = fd;
-	return 0;
+		rc = -errno;
+	else
+		*ret_fd = fd;
+	*ret_why = strerror(-rc);
+	return rc;
 }
 
 /* ---- listening ---- */
@@ -195,6 +201,7 @@ static void call_it(int fd, char name[ADDRESS_CAP])
 int address_listen(const struct address *a, char name[ADDRESS_CAP])
 {
 	struct addrinfo *list = NULL;
+	const char *why;
 	int fd = -1;
 	int rc;
 
@@ -202,15 +209,16 @@ int address_listen(const struct address *a, char name[ADDRESS_CAP])
 		snprintf(name, ADDRESS_CAP, "unix:%s", a->path);
 		return listen_on(a->path, SOCK_STREAM, S_IRUSR | S_IWUSR);
 	}
-	rc = look_up(a, AI_PASSIVE, &list);
+	rc = look_up(a, AI_PASSIVE, &list, &why);
 	for (const struct addrinfo *i = list; i && fd < 0; i = i->ai_next) {
 		fd = listen_one(i);
 		rc = fd < 0 ? -errno : 0;
+		why = strerror(-rc);
 	}
 	if (list)
 		freeaddrinfo(list);
 	if (fd < 0)
-		tool_error("tcp:%s:%s: %s", a->host, a->port, strerror(-rc));
+		tool_error("tcp:%s:%s: %s", a->host, a->port, why);
 	else
 		call_it(fd, name);
 	return fd;

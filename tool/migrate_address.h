@@ -21,9 +21,9 @@ struct address {
 bool address_parse(const char *text, struct address *ret);
 /*
  * A stream socket. @wait: every address of the host is tried, for so many seconds each; else the one that was found
- * then, and the socket may be connecting still. *ret_fd; 0, or a negative errno value.
+ * then, and the socket may be connecting still. *ret_fd; 0, or a negative errno value, and *ret_why says it in words.
  */
-int address_connect(struct address *address, double wait, int *ret_fd);
+int address_connect(struct address *address, double wait, int *ret_fd, const char **ret_why);
 /* A listening socket that does not block; what it is called in @name. -1 after a message. */
 int address_listen(const struct address *address, char name[ADDRESS_CAP]);
 /* One that has come; -1: there is none. */

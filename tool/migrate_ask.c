@@ -114,21 +114,14 @@ static void say_there(const struct follow *f, const json_t *e)
 
 static int stayed(const json_t *e, const char *what)
 {
-	const char *why = text_of(e, "why");
-	const char *error = text_of(e, "error");
-
-	tool_error("migrate: %s, the guest runs here: %s%s%s", what, why,
-		why[0] && error[0] ? ": " : "", error);
+	tool_error("migrate: %s, the guest runs here: %s", what, text_of(e, "why"));
 	return EXIT_STAYED;
 }
 
-static int line_lost(const struct follow *f, const json_t *e)
+static int line_lost(const json_t *e)
 {
-	const char *next = text_of(e, "next");
-
 	tool_error("migrate: %s%s%s", text_of(e, "why"), text_of(e, "why")[0] ? ": " : "",
-		next[0] ? next : "the line is lost: guestmem migrate resume --control SOCKET");
-	(void)f;
+		text_of(e, "next"));
 	return EXIT_LINE;
 }
 
@@ -136,16 +129,18 @@ static int line_lost(const struct follow *f, const json_t *e)
 static int verdict(const struct follow *f, const json_t *e)
 {
 	bool reclaims = strcmp(f->o->command, "reclaim") == 0;
+	const char *event = text_of(e, "event");
 
-	if (strcmp(text_of(e, "event"), "lost") == 0)
-		return line_lost(f, e);
-	if (reclaims && strcmp(text_of(e, "event"), "runs") == 0) {
+	if (strcmp(event, "lost") == 0)
+		return line_lost(e);
+	if (reclaims && strcmp(event, "runs") == 0) {
 		tool_error("migrate: it runs at the destination, and cannot be reclaimed: guestmem "
 			   "migrate resume --control %s",
 			f->o->control);
 		return EXIT_LINE;
 	}
-	if (strcmp(text_of(e, "event"), "ended") != 0 && strcmp(text_of(e, "event"), "failed") != 0)
+	if (strcmp(event, "ended") != 0 && strcmp(event, "failed") != 0 &&
+		strcmp(event, "reclaimed") != 0)
 		return -1;
 	switch (state_of(e)) {
 	case GM_MIGRATE_IS_ENDED:
@@ -158,12 +153,12 @@ static int verdict(const struct follow *f, const json_t *e)
 	case GM_MIGRATE_IS_FAILED:
 		return stayed(e, "failed");
 	case GM_MIGRATE_IS_GIVEN_UP:
-		tool_error("migrate: the guest runs at the destination, and some of its pages are "
+		tool_error("migrate: the guest went to the destination, and some of its pages are "
 			   "lost: %s",
 			text_of(e, "why"));
 		return EXIT_PAGES;
 	case GM_MIGRATE_IS_DOUBT:
-		return line_lost(f, e);
+		return line_lost(e);
 	default:
 		return -1;
 	}

@@ -208,6 +208,26 @@ static bool take_guest(struct listen *l)
 	return l->starts;
 }
 
+/* A source that does not know how it ended may come and ask: as long as the library says, or until a signal comes. */
+static void let_ask(struct listen *l)
+{
+	bool said = l->o->quiet;
+
+	while (mover_answers(&l->mover)) {
+		int signo;
+
+		if (!said)
+			tool_note("the source may not know how it ended: it is answered for a "
+				  "while");
+		said = true;
+		signo = wait_for(l);
+		if (!signo)
+			continue;
+		l->signo = l->signo ? l->signo : signo;
+		return;
+	}
+}
+
 /* What was said last is to be read before the sockets are gone. */
 static void let_read(struct listen *l)
 {
@@ -227,6 +247,9 @@ static bool take_rest(struct listen *l)
 	bool said = l->o->quiet;
 	int signo;
 
+	pthread_mutex_lock(&l->mover.lock);
+	l->mover.over = true;
+	pthread_mutex_unlock(&l->mover.lock);
 	while (!mover_ended(mover_state(&l->mover))) {
 		if (!said && mover_state(&l->mover) >= GM_MIGRATE_IS_LOST)
 			tool_note("the guest has ended; the rest of its memory is waited for");
@@ -239,6 +262,7 @@ static bool take_rest(struct listen *l)
 			gm_migrate_in_give_up(l->mover.in, -ECANCELED);
 	}
 	let_read(l);
+	let_ask(l);
 	return mover_state(&l->mover) == GM_MIGRATE_IS_ENDED;
 }
 
@@ -307,10 +331,12 @@ int migrate_listen(struct migrate_opts *o)
 	pthread_mutex_init(&l.mover.lock, NULL);
 	gm_host_probe(&l.host, NULL);
 	if (open_all(&l)) {
-		if (take_guest(&l))
+		if (take_guest(&l)) {
 			status = run_guest(&l);
-		else
+		} else {
+			let_ask(&l);
 			status = l.signo ? EXIT_SIGNAL + l.signo : EXIT_STAYED;
+		}
 	}
 	close_all(&l);
 	if (!tool_output_close(&l.events) && status == EXIT_OK)

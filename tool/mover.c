@@ -73,6 +73,16 @@ bool mover_moves(struct mover *m)
 	return state != GM_MIGRATE_IS_IDLE && !mover_ended(state);
 }
 
+bool mover_answers(struct mover *m)
+{
+	bool answers;
+
+	pthread_mutex_lock(&m->lock);
+	answers = m->answers;
+	pthread_mutex_unlock(&m->lock);
+	return answers;
+}
+
 /* ---- its own ---- */
 
 void mover_wish(struct mover *m, uint32_t wish)
@@ -85,10 +95,21 @@ void mover_wish(struct mover *m, uint32_t wish)
 
 int mover_stats(struct mover *m, struct gm_migrate_stats *ret)
 {
+	int rc = -ENOENT;
+
 	*ret = (struct gm_migrate_stats){.size = sizeof(*ret)};
 	if (m->out)
-		return gm_migrate_out_stats(m->out, ret);
-	return m->in ? gm_migrate_in_stats(m->in, ret) : -ENOENT;
+		rc = gm_migrate_out_stats(m->out, ret);
+	else if (m->in)
+		rc = gm_migrate_in_stats(m->in, ret);
+	/* Of a layout that has not come. */
+	if (!ret->memory)
+		ret->left = 0;
+	pthread_mutex_lock(&m->lock);
+	if (m->out && !ret->downtime_ns)
+		ret->downtime_ns = (uint64_t)(m->stood * 1e9);
+	pthread_mutex_unlock(&m->lock);
+	return rc;
 }
 
 void mover_settle(struct mover *m)
@@ -101,13 +122,11 @@ void mover_settle(struct mover *m)
 	if (mover_ended(stats.state))
 		mover_untrack(m);
 	pthread_mutex_lock(&m->lock);
-	other = m->state != stats.state;
-	if (other && mover_ended(stats.state))
+	other = m->state != stats.state || m->answers != stats.answers;
+	if (m->state != stats.state && mover_ended(stats.state))
 		m->ended = tool_now();
 	m->state = stats.state;
-	m->rc = stats.rc;
-	memcpy(m->why, stats.why, sizeof(m->why));
-	m->why[sizeof(m->why) - 1] = '\0';
+	m->answers = stats.answers;
 	pthread_mutex_unlock(&m->lock);
 	if (other && !m->out && stats.state == GM_MIGRATE_IS_ENDED)
 		mover_join_begin(m);

@@ -5,7 +5,7 @@
  * and starting are wishes to the thread that owns the guest's engine, which looks at mover_ask().
  *
  * mover.c is the thread and the wishes; mover_out.c the source; mover_in.c the destination; mover_command.c what the
- * control socket takes; mover_show.c what is said of it all.
+ * control socket takes; mover_show.c what is said of it all; mover_advice.c why it is as it is, and what to do next.
  */
 #ifndef TOOL_MOVER_H
 #define TOOL_MOVER_H
@@ -44,15 +44,19 @@ struct mover {
 	bool turning; /* the guest's thread does what was wished */
 	bool quit;
 	uint32_t state; /* enum gm_migrate_state, of the last migration */
-	int rc;
-	char why[128];
-	double ended; /* when the state became one of an end */
+	double paused;  /* when the guest was, at the source; 0: never */
+	double stood;   /* how long it stood still, if it goes on here */
+	double ended;   /* when the state became one of an end */
+	bool answers;   /* of a destination: since then, to a source that may not know */
+	bool over;      /* of a destination: the guest has ended */
 	/* Its thread's own. */
 	struct gm_migrate_out *out;
 	struct gm_migrate_in *in;
 	struct address to;
 	char to_text[ADDRESS_CAP];
-	bool resolved;
+	char unreached[ADDRESS_CAP + 128]; /* why the last connection could not be made, or empty */
+	bool accepted;                     /* the destination has taken it on */
+	uint32_t way;                      /* enum gm_migrate_out_way */
 	struct gm_watch *watch;
 	bool tracks;
 	double begun;
@@ -63,6 +67,8 @@ struct mover {
 	struct gm_space *joins; /* pages of it are being made huge, or NULL */
 	uint64_t join_at;
 	uint64_t join_left;
+	uint64_t memory_max;
+	const char *backing;        /* the path of the file that is to have the memory, or NULL */
 	struct tool_output *events; /* or NULL */
 	bool quiet;
 	/* For the guest's thread, until it has answered. */
@@ -90,6 +96,8 @@ void mover_turned(struct mover *m);
 uint32_t mover_state(struct mover *m);
 /* Has a migration begun that has not ended? */
 bool mover_moves(struct mover *m);
+/* Of a destination that has ended: may a source come that does not know? */
+bool mover_answers(struct mover *m);
 static inline bool mover_ended(uint32_t state)
 {
 	return state >= GM_MIGRATE_IS_ENDED;
@@ -141,5 +149,11 @@ void mover_text(void *ctx, FILE *out);
 void mover_say(struct mover *m, const char *what, const struct gm_migrate_event *event);
 /* A thing that an embedder of either end is told. */
 void mover_told(void *ctx, const struct gm_migrate_event *event);
+
+/* ---- mover_advice.c: for free() ---- */
+/* Why it is in this state: the library's words, or ours where we know better. */
+char *mover_why(struct mover *m, uint32_t state, int rc, const char *why);
+/* What to do about a state, or NULL. */
+char *mover_advice(struct mover *m, uint32_t state);
 
 #endif

@@ -24,10 +24,15 @@
 static int on_connect(void *ctx, uint32_t connection, uint32_t index, int *ret_fd)
 {
 	struct mover *m = ctx;
+	const char *why = "";
+	int rc = address_connect(
+		&m->to, connection == GM_MIGRATE_TO_CONTROL ? CONNECT_WAIT : 0, ret_fd, &why);
 
 	(void)index;
-	return address_connect(
-		&m->to, connection == GM_MIGRATE_TO_CONTROL ? CONNECT_WAIT : 0, ret_fd);
+	m->unreached[0] = '\0';
+	if (rc < 0)
+		snprintf(m->unreached, sizeof(m->unreached), "%s: %s", m->to_text, why);
+	return rc;
 }
 
 static void on_pause(void *ctx)
@@ -37,7 +42,13 @@ static void on_pause(void *ctx)
 
 static void on_run(void *ctx)
 {
-	mover_wish(ctx, MOVER_GO_ON);
+	struct mover *m = ctx;
+
+	pthread_mutex_lock(&m->lock);
+	if (m->paused > 0)
+		m->stood = tool_now() - m->paused;
+	pthread_mutex_unlock(&m->lock);
+	mover_wish(m, MOVER_GO_ON);
 }
 
 static void on_save(void *ctx)
@@ -167,6 +178,13 @@ static char *begin(struct mover *m, const struct gm_migrate_out_opts *opts)
 	struct gm_error err = {.text = ""};
 	int rc;
 
+	m->unreached[0] = '\0';
+	m->accepted = false;
+	m->way = opts->way;
+	pthread_mutex_lock(&m->lock);
+	m->paused = 0;
+	m->stood = 0;
+	pthread_mutex_unlock(&m->lock);
 	rc = gm_migrate_out_create(m->engine->memory->space, opts, &ops, &m->out, &err);
 	if (rc == 0)
 		rc = track(m, &err);
@@ -214,6 +232,9 @@ static void pause_guest(struct mover *m)
 	if (!m->held)
 		run_engine_pause(m->engine);
 	m->held = true;
+	pthread_mutex_lock(&m->lock);
+	m->paused = tool_now();
+	pthread_mutex_unlock(&m->lock);
 	if (run_engine_crashed(m->engine))
 		rc = -EIO;
 	gm_migrate_out_paused(m->out, rc);

@@ -57,9 +57,24 @@ static json_t *requests(const struct gm_migrate_stats *s)
 	return json;
 }
 
+static void set_why(json_t *json, struct mover *m, uint32_t state, int rc, const char *why)
+{
+	char *text = mover_why(m, state, rc, why);
+
+	set(json, "error", rc ? json_string(strerror(-rc)) : json_null());
+	set(json, "why", text[0] ? tool_json_text(text) : json_null());
+	free(text);
+}
+
+static const char *runs(uint32_t number)
+{
+	return number == GM_MIGRATE_RUNS_YES ? "yes" : number == GM_MIGRATE_RUNS_MAY ? "may" : "no";
+}
+
 static void add_figures(struct mover *m, const struct gm_migrate_stats *s, json_t *json)
 {
 	set(json, "state", json_string(gm_migrate_state_name(s->state)));
+	set(json, "runs", json_string(runs(s->runs)));
 	set_number(json, "line", s->epoch);
 	set_number(json, "round", s->round);
 	set_number(json, "memory", s->memory);
@@ -84,8 +99,7 @@ static void add_figures(struct mover *m, const struct gm_migrate_stats *s, json_
 		set_number(json, "dropped", s->dropped);
 		set_number(json, "stray", s->stray);
 	}
-	set(json, "error", s->rc ? json_string(strerror(-s->rc)) : json_null());
-	set(json, "why", s->why[0] ? tool_json_text(s->why) : json_null());
+	set_why(json, m, s->state, s->rc, s->why);
 }
 
 json_t *mover_json(void *ctx)
@@ -138,40 +152,13 @@ void mover_metrics(void *ctx, FILE *out)
 
 /* ---- for people ---- */
 
-/* What to do about a state, or NULL. */
-static char *advice(const struct mover *m, uint32_t state)
-{
-	const char *socket = m->socket ? m->socket : "SOCKET";
-
-	switch (state) {
-	case GM_MIGRATE_IS_LOST:
-		if (m->out)
-			return tool_printf(
-				"the line is lost; the guest waits at the destination for pages: "
-				"guestmem migrate resume --control %s",
-				socket);
-		return tool_strdup("the line is lost, and pages are missing here: at the source, "
-				   "guestmem migrate resume --control SOCKET; or, if it is dead, "
-				   "here, guestmem migrate give-up --control SOCKET");
-	case GM_MIGRATE_IS_DOUBT:
-		return tool_printf(
-			"nobody knows whether the guest runs at the destination: guestmem migrate "
-			"resume, or reclaim, --control %s; force only if the destination is dead",
-			socket);
-	case GM_MIGRATE_IS_GIVEN_UP:
-		return tool_strdup("the guest runs at the destination, and some of its pages are "
-				   "lost: who touches them gets a machine check");
-	default:
-		return NULL;
-	}
-}
-
 void mover_text(void *ctx, FILE *out)
 {
 	struct mover *m = ctx;
 	struct gm_migrate_stats s;
 	char bytes[5][TOOL_UNIT_CAP];
 	char *next;
+	char *why;
 
 	if (mover_stats(m, &s) < 0) {
 		fputs("no migration\n", out);
@@ -193,10 +180,13 @@ void mover_text(void *ctx, FILE *out)
 		fprintf(out, "it stood still for %.6f s\n", (double)s.downtime_ns / 1e9);
 	if (s.lost)
 		fprintf(out, "lost %s\n", tool_bytes(s.lost, bytes[0]));
-	if (s.why[0] || s.rc)
-		fprintf(out, "why: %s%s%s\n", s.why, s.why[0] && s.rc ? ": " : "",
-			s.rc ? strerror(-s.rc) : "");
-	next = advice(m, s.state);
+	if (s.stray)
+		fprintf(out, "%" PRIu64 " connections were refused\n", s.stray);
+	why = mover_why(m, s.state, s.rc, s.why);
+	if (why[0])
+		fprintf(out, "why: %s\n", why);
+	free(why);
+	next = mover_advice(m, s.state);
 	if (next)
 		fprintf(out, "%s\n", next);
 	free(next);
@@ -218,14 +208,12 @@ void mover_say(struct mover *m, const char *what, const struct gm_migrate_event 
 	if (strcmp(what, "listening") == 0)
 		set(json, "address", tool_json_text(m->name));
 	if (event) {
-		char *next = advice(m, event->state);
+		char *next = mover_advice(m, event->state);
 
 		set(json, "state", json_string(gm_migrate_state_name(event->state)));
 		set(json, "next", next ? json_string(next) : json_null());
-		if (event->rc)
-			set(json, "error", json_string(strerror(-event->rc)));
-		if (event->why && event->why[0])
-			set(json, "why", tool_json_text(event->why));
+		if (event->rc || (event->why && event->why[0]))
+			set_why(json, m, event->state, event->rc, event->why ? event->why : "");
 		if (event->tell == GM_MIGRATE_TOLD_PAGES) {
 			set_number(json, "gpa", event->gpa);
 			set_number(json, "length", event->len);
@@ -243,22 +231,24 @@ void mover_say(struct mover *m, const char *what, const struct gm_migrate_event 
 }
 
 /* What whoever started the process is told, beside who listens. */
-static void note(const struct mover *m, const struct gm_migrate_event *e)
+static void note(struct mover *m, const struct gm_migrate_event *e)
 {
+	char *why = mover_why(m, e->state, e->rc, e->why ? e->why : "");
 	char *next = e->tell == GM_MIGRATE_TOLD_LOST || e->tell == GM_MIGRATE_TOLD_FAILED
-			     ? advice(m, e->state)
+			     ? mover_advice(m, e->state)
 			     : NULL;
 
 	if (e->tell == GM_MIGRATE_TOLD_PAGES)
 		tool_error("migrate: 0x%" PRIx64 " bytes of memory from 0x%" PRIx64 " on are lost",
 			e->len, e->gpa);
+	else if (e->tell == GM_MIGRATE_TOLD_FAILED && e->state == GM_MIGRATE_IS_RECLAIMED)
+		tool_note("reclaimed: %s", why);
 	else if (e->tell == GM_MIGRATE_TOLD_FAILED && !next)
-		tool_error("migrate: %s: %s%s%s", gm_migrate_state_name(e->state),
-			e->why ? e->why : "", e->why && e->why[0] && e->rc ? ": " : "",
-			e->rc ? strerror(-e->rc) : "");
+		tool_error("migrate: %s: %s", gm_migrate_state_name(e->state), why);
 	else if (next)
-		tool_note("%s", next);
+		tool_note("%s%s%s", why, why[0] ? ": " : "", next);
 	free(next);
+	free(why);
 }
 
 void mover_told(void *ctx, const struct gm_migrate_event *event)
@@ -275,9 +265,11 @@ void mover_told(void *ctx, const struct gm_migrate_event *event)
 	};
 	struct mover *m = ctx;
 	uint32_t tell = event->tell;
+	bool back = tell == GM_MIGRATE_TOLD_FAILED && event->state == GM_MIGRATE_IS_RECLAIMED;
 
+	m->accepted |= event->state >= GM_MIGRATE_IS_PRECOPY && event->state <= GM_MIGRATE_IS_ENDED;
 	if (!m->quiet || tell == GM_MIGRATE_TOLD_FAILED)
 		note(m, event);
 	if (tell < sizeof(names) / sizeof(names[0]) && names[tell])
-		mover_say(m, names[tell], event);
+		mover_say(m, back ? "reclaimed" : names[tell], event);
 }

@@ -102,6 +102,13 @@ struct gm_migrate_event {
 
 #define GM_MIGRATE_BUCKETS 32u
 
+/* Whether the guest has been run at the destination, as far as this end knows. */
+enum gm_migrate_runs {
+	GM_MIGRATE_RUNS_NO = 0, /* it has not run an instruction there */
+	GM_MIGRATE_RUNS_MAY,    /* it was told to, or is being started */
+	GM_MIGRATE_RUNS_YES,    /* it runs there, or ran until it ended */
+};
+
 /**
  * struct gm_migrate_stats - figures of an end, since it was made
  * @size:         sizeof(struct gm_migrate_stats), set by the caller
@@ -110,6 +117,9 @@ struct gm_migrate_event {
  * @round:        of pre-copy
  * @throttle:     per cent of its time that the guest is to be kept from running
  * @rc, @why:     of the end, or of the line that was lost last
+ * @runs:         enum gm_migrate_runs; of a source that was forced: no
+ * @answers:      of a destination: it has ended, and a source may come that does not know. Until it is 0, after
+ *                deadlines.linger at the latest, it is stepped, and told of connections
  * @memory:       bytes of the guest that are to go by connections
  * @left:         bytes that are still to be sent, or are missing
  * @pages:        bytes of pages that went, or came: zeros and what was packed by their length in memory
@@ -139,6 +149,8 @@ struct gm_migrate_stats {
 	uint32_t round;
 	uint32_t throttle;
 	int32_t rc;
+	uint32_t runs;
+	uint32_t answers;
 	uint32_t reserved;
 	uint64_t memory;
 	uint64_t left;
@@ -160,7 +172,7 @@ struct gm_migrate_stats {
 	uint64_t twice;
 	uint64_t dropped;
 	uint64_t stray;
-	char why[128];
+	char why[256];
 };
 
 /**

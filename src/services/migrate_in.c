@@ -60,6 +60,31 @@ uint32_t gm_migrate_in_is(const struct gm_migrate_in *in)
 	return state < GM_DESTINATION_STATES ? is[state] : GM_MIGRATE_IS_IDLE;
 }
 
+static uint32_t runs_here(const struct gm_migrate_destination *d)
+{
+	if (d->started)
+		return GM_MIGRATE_RUNS_YES;
+	return d->state == GM_DESTINATION_MISSING || d->state == GM_DESTINATION_WHOLE
+		       ? GM_MIGRATE_RUNS_MAY
+		       : GM_MIGRATE_RUNS_NO;
+}
+
+/* One that was told on a line, and has left it, knows; one that never will run it has CANCEL for that. */
+static bool answers(const struct gm_migrate_in *in)
+{
+	const struct gm_migrate_destination *d = &in->machine;
+
+	switch (d->state) {
+	case GM_DESTINATION_NEVER:
+		return true;
+	case GM_DESTINATION_DONE:
+	case GM_DESTINATION_GIVEN_UP:
+		return !in->was_told || d->line.open;
+	default:
+		return false;
+	}
+}
+
 void gm_migrate_in_tell(struct gm_migrate_in *in, const struct gm_migrate_event *said)
 {
 	struct gm_migrate_event event = *said;
@@ -67,9 +92,10 @@ void gm_migrate_in_tell(struct gm_migrate_in *in, const struct gm_migrate_event 
 	event.state = gm_migrate_in_is(in);
 	event.round = in->machine.round;
 	in->stats.state = event.state;
-	if (event.rc && event.tell != GM_MIGRATE_TOLD_PEER) {
+	if ((event.rc && event.tell != GM_MIGRATE_TOLD_PEER) ||
+		event.tell == GM_MIGRATE_TOLD_ENDED || event.tell == GM_MIGRATE_TOLD_FAILED) {
 		in->stats.rc = event.rc;
-		gm_copy_name(in->stats.why, sizeof(in->stats.why), event.why);
+		gm_copy_name(in->stats.why, sizeof(in->stats.why), event.why ? event.why : "");
 	}
 	if (!in->ops.told)
 		return;
@@ -347,6 +373,8 @@ int gm_migrate_in_stats(struct gm_migrate_in *in, struct gm_migrate_stats *ret_s
 		return -EINVAL;
 	pthread_mutex_lock(&in->lines.lock);
 	in->stats.state = gm_migrate_in_is(in);
+	in->stats.runs = runs_here(&in->machine);
+	in->stats.answers = answers(in);
 	in->stats.epoch = in->machine.line.epoch;
 	in->stats.round = in->machine.round;
 	in->stats.left = in->machine.missing << GM_MIGRATE_PAGE_LOG2;

@@ -96,6 +96,7 @@ struct gm_migrate_in {
 	uint64_t began;
 	uint64_t last_page; /* when one came before RUN */
 	uint32_t told_state;
+	bool was_told; /* the source, on a line: of the end */
 	/* migrate_in_later.c */
 	struct gm_pager *pager;
 	struct gm_source *source;

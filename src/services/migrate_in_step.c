@@ -520,6 +520,15 @@ static bool send_all(struct gm_migrate_in *in, uint64_t now)
 	return some;
 }
 
+/* RESUMED says it, too. */
+static void look_at_end(struct gm_migrate_in *in)
+{
+	const struct gm_migrate_destination *d = &in->machine;
+
+	in->was_told |= (d->state == GM_DESTINATION_DONE || d->state == GM_DESTINATION_GIVEN_UP) &&
+			(d->line.open & 1) && d->resumed;
+}
+
 static void look_at_state(struct gm_migrate_in *in)
 {
 	uint32_t state = gm_migrate_in_is(in);
@@ -561,6 +570,7 @@ static int pass(struct gm_migrate_in *in)
 		wishes(in, now);
 		some |= actions(in, now);
 		some |= send_all(in, now);
+		look_at_end(in);
 	}
 	in->lines.busy |= some;
 	in->lines.busy |= in->has_action && gm_migrate_lines_idle(&in->lines, in->action.slot);

@@ -78,6 +78,16 @@ uint32_t gm_migrate_out_is(const struct gm_migrate_out *out)
 	return out->machine.state < GM_SOURCE_STATES ? is[out->machine.state] : GM_MIGRATE_IS_IDLE;
 }
 
+static uint32_t runs_there(const struct gm_migrate_source *s)
+{
+	if (s->state >= GM_SOURCE_CANCELLED && s->state <= GM_SOURCE_FORCED)
+		return GM_MIGRATE_RUNS_NO;
+	/* That pages were given up is told on a new line, too, instead of RUNNING. */
+	if (s->phase == GM_MIGRATE_IN_POSTCOPY || s->state >= GM_SOURCE_GIVEN_UP)
+		return GM_MIGRATE_RUNS_YES;
+	return s->phase ? GM_MIGRATE_RUNS_MAY : GM_MIGRATE_RUNS_NO;
+}
+
 void gm_migrate_out_tell(struct gm_migrate_out *out, uint32_t tell, int rc, const char *why)
 {
 	struct gm_migrate_event event = {
@@ -99,7 +109,7 @@ void gm_migrate_out_tell(struct gm_migrate_out *out, uint32_t tell, int rc, cons
 	/* What the peer said is more than what we make of it. */
 	if (rc && out->refusal[0])
 		event.why = out->refusal;
-	if (rc) {
+	if (rc || tell == GM_MIGRATE_TOLD_FAILED || tell == GM_MIGRATE_TOLD_ENDED) {
 		out->stats.rc = rc;
 		gm_copy_name(out->stats.why, sizeof(out->stats.why), event.why);
 	}
@@ -524,6 +534,7 @@ int gm_migrate_out_stats(struct gm_migrate_out *out, struct gm_migrate_stats *re
 		return -EINVAL;
 	pthread_mutex_lock(&out->lines.lock);
 	out->stats.state = gm_migrate_out_is(out);
+	out->stats.runs = runs_there(&out->machine);
 	out->stats.epoch = out->machine.line.epoch;
 	out->stats.wire = gm_migrate_lines_wire(&out->lines);
 	out->stats.stray = out->lines.strays;

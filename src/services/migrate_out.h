@@ -66,7 +66,7 @@ struct gm_migrate_out {
 	uint8_t *state;
 	size_t state_len;
 	struct gm_migrate_stats stats;
-	char refusal[128]; /* in the peer's words */
+	char refusal[256]; /* in the peer's words */
 	/* Of who steps: */
 	struct out_load loads[GM_MIGRATE_SLOTS];
 	struct gm_migrate_action action; /* that waits for its connection */
