@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -22,7 +23,9 @@ struct follow {
 	int signals;
 	char *text; /* what was read, and is no whole line yet */
 	size_t len;
+	bool mute; /* what was to be shown could not be written */
 	bool answered;
+	bool begun; /* the answer was no error */
 	int asked;  /* the signal by which it was asked to cancel */
 	int status; /* -1: it goes on */
 };
@@ -72,9 +75,10 @@ static void show(struct follow *f, json_t *e)
 {
 	const char *event = text_of(e, "event");
 
+	/* What cannot be written is told, once, and no reason to say that it was not begun. */
 	if (f->o->json) {
-		if (!tool_json_write(json_incref(e), &f->json, true))
-			f->status = EXIT_FAILED;
+		if (!f->mute)
+			f->mute = !tool_json_write(json_incref(e), &f->json, true);
 		return;
 	}
 	if (f->o->quiet)
@@ -173,9 +177,10 @@ static void take_line(struct follow *f, const char *line, size_t len)
 
 	if (!json) {
 		tool_error("%s: says what is no JSON", f->o->control);
-		f->status = EXIT_FAILED;
+		f->status = f->begun ? EXIT_LINE : EXIT_FAILED;
 	} else if (!f->answered) {
 		f->answered = true;
+		f->begun = !error[0];
 		if (error[0]) {
 			tool_error("migrate: %s", error);
 			f->status = EXIT_FAILED;
@@ -198,10 +203,14 @@ static void read_more(struct follow *f)
 	if (nr < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (nr <= 0 || f->len > LINE_MAX) {
-		tool_error("%s: the process has gone without a last word: ask the destination, "
-			   "guestmem migrate status, whether the guest is there",
-			f->o->control);
-		f->status = EXIT_FAILED;
+		if (f->begun)
+			tool_error(
+				"%s: the process has gone without a last word: ask the "
+				"destination, guestmem migrate status, whether the guest is there",
+				f->o->control);
+		else
+			tool_error("%s: the process has gone without an answer", f->o->control);
+		f->status = f->begun ? EXIT_LINE : EXIT_FAILED;
 		return;
 	}
 	f->len += (size_t)nr;
@@ -249,6 +258,15 @@ static int signal_fd(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+/* The status says where the guest is, whoever reads what else is said of it. */
+static void forget_stdout(void)
+{
+	if (tool_flush())
+		return;
+	__fpurge(stdout);
+	clearerr(stdout);
+}
+
 static int follow(const struct migrate_opts *o, const char *line)
 {
 	struct follow f = {.o = o, .fd = -1, .signals = signal_fd(), .status = -1};
@@ -264,14 +282,14 @@ static int follow(const struct migrate_opts *o, const char *line)
 			{.fd = f.fd, .events = POLLIN}, {.fd = f.signals, .events = POLLIN}};
 
 		if (poll(fds, 2, -1) < 0 && errno != EINTR)
-			f.status = EXIT_FAILED;
+			f.status = f.begun ? EXIT_LINE : EXIT_FAILED;
 		if (fds[1].revents)
 			take_signal(&f);
 		if (fds[0].revents && f.status < 0)
 			read_more(&f);
 	}
-	if (!tool_output_close(&f.json) && f.status == EXIT_OK)
-		f.status = EXIT_FAILED;
+	(void)tool_output_close(&f.json);
+	forget_stdout();
 	if (f.fd >= 0)
 		close(f.fd);
 	if (f.signals >= 0)

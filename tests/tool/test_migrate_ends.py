@@ -90,6 +90,26 @@ class Ends(Moving):
         os.unlink(self.path("events"))
         self.went_on(left)
 
+    def test_a_source_that_dies_has_begun(self):
+        left = self.begin()
+        _, where = self.listen()
+        sending = self.start_send(where, "--postcopy", "--rate", "1M")
+        self.reaches("post-copy")
+        left.kill()
+        self.assertIn("ask the destination", self.gone(sending, 4))
+
+    def test_what_cannot_be_shown_changes_nothing(self):
+        for args in ("--json=/dev/full",), ("--json",), ():
+            left = self.begin()
+            came, where = self.listen()
+            with open("/dev/full", "w", encoding="ascii") as full:
+                result = guestmem("migrate", "send", where, "--control", self.here, "--stop", "--rounds", "1", *args, stdout=full)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertRegex(result.stderr, r"\Aguestmem: (/dev/full|standard output): No space left on device\n\Z")
+            self.gone(left)
+            self.gone(came)
+            os.unlink(self.path("events"))
+
 
 if __name__ == "__main__":
     main()
