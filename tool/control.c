@@ -52,6 +52,7 @@ struct control {
 	struct client *clients;
 	unsigned int nr_clients;
 	bool accepts;
+	bool stalled; /* for want of descriptors */
 	bool ticks;
 };
 
@@ -82,12 +83,32 @@ static void forget(struct control *c, struct client *client)
 		c->accepts = watch(c, c->listener, EPOLLIN, &c->listener);
 }
 
+/* There is no descriptor for who waits: he is looked at again when the timer strikes, not all the time. */
+static void stall(struct control *c)
+{
+	watch(c, c->listener, 0, NULL);
+	c->accepts = false;
+	c->stalled = true;
+	set_ticks(c, true);
+}
+
+static void unstall(struct control *c)
+{
+	if (c->stalled && !c->accepts)
+		c->accepts = watch(c, c->listener, EPOLLIN, &c->listener);
+	c->stalled = false;
+}
+
 static void accept_all(struct control *c)
 {
 	while (c->nr_clients < CLIENTS_MAX) {
 		int fd = accept4(c->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		struct client *client;
 
+		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) {
+			stall(c);
+			return;
+		}
 		if (fd < 0)
 			return;
 		client = tool_alloc(1, sizeof(*client));
@@ -306,7 +327,7 @@ static void sweep(struct control *c, double now)
 		free(client->out);
 		free(client);
 	}
-	set_ticks(c, c->clients);
+	set_ticks(c, c->clients || c->stalled);
 }
 
 void control_say(struct control *c, const char *line)
@@ -370,8 +391,10 @@ void control_turn(struct control *c)
 
 		if (of == &c->listener)
 			accept_all(c);
+		else if (of == &c->timer && read(c->timer, &count, sizeof(count)) > 0)
+			unstall(c);
 		else if (of == &c->timer)
-			(void)!read(c->timer, &count, sizeof(count));
+			continue;
 		else
 			on_client(c, of);
 	}

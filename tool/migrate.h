@@ -3,7 +3,7 @@
  * migrate.h - the parts of "guestmem migrate".
  *
  * migrate.c reads the command line; migrate_ask.c asks a process that has a control socket, and shows what it says;
- * migrate_listen.c waits for a guest and runs it. The process that is asked has mover.h.
+ * migrate_listen.c waits for a guest and runs it, migrate_check.c looks before whether it could. The process that is asked has mover.h.
  */
 #ifndef TOOL_MIGRATE_H
 #define TOOL_MIGRATE_H
@@ -50,6 +50,10 @@ int migrate_follow(const struct migrate_opts *o);
 /* "cancel" and the like. */
 int migrate_tell(const struct migrate_opts *o);
 int migrate_status(const struct migrate_opts *o);
+
+/* ---- migrate_check.c ---- */
+/* Can memory be made as it is wished? What takes no post-copy says so in @in_flags. False after a message. */
+bool migrate_check_memory(struct migrate_opts *o, const struct gm_host *host);
 
 /* ---- migrate_listen.c ---- */
 int migrate_listen(struct migrate_opts *o);

@@ -55,13 +55,12 @@ static void prepare(struct listen *l)
 {
 	struct mover *m = &l->mover;
 	char bytes[TOOL_UNIT_CAP];
-	bool well = run_memory_take(&l->memory, &l->run->memory, m->places, m->nr_places,
-		m->refusal, sizeof(m->refusal));
+	int rc = run_memory_take(&l->memory, &l->run->memory, m->places, m->nr_places, m->refusal,
+		sizeof(m->refusal));
 
 	close_places(m);
-	gm_migrate_in_prepared(
-		m->in, well ? l->memory.space : NULL, well ? 0 : -ENOMEM, well ? NULL : m->refusal);
-	if (well && !l->o->quiet)
+	gm_migrate_in_prepared(m->in, rc ? NULL : l->memory.space, rc, rc ? m->refusal : NULL);
+	if (!rc && !l->o->quiet)
 		tool_note("a guest comes, with %s of memory", tool_bytes(l->memory.len, bytes));
 }
 
@@ -290,16 +289,20 @@ static int run_guest(struct listen *l)
 
 static bool open_all(struct listen *l)
 {
-	struct mover_in_opts in = {.flags = l->o->in_flags, .memory_max = l->o->memory_max};
+	struct mover_in_opts in = {.memory_max = l->o->memory_max};
 	struct migrate_opts *o = l->o;
 
 	if (!run_watch_signals(&l->signals) || !address_parse(o->address, &in.address) ||
+		!migrate_check_memory(o, &l->host) ||
 		(o->json && !tool_output_open(&l->json, o->json, false)) ||
 		(o->events && !tool_output_open(&l->events, o->events, true)) ||
 		!mover_init(&l->mover, o->control))
 		return false;
 	l->mover.events = o->events ? &l->events : NULL;
 	l->mover.quiet = o->quiet;
+	l->mover.memory_max = o->memory_max;
+	l->mover.backing = o->run.memory.backing.path;
+	in.flags = o->in_flags;
 	if (!mover_listen(&l->mover, &in))
 		return false;
 	if (!o->quiet)
@@ -327,7 +330,7 @@ int migrate_listen(struct migrate_opts *o)
 
 	l = (struct listen){
 		.o = o, .run = &o->run, .signals = -1, .host = {.size = sizeof(l.host)}};
-	l.mover = (struct mover){.wake = -1, .ask = -1, .listener = -1};
+	l.mover = (struct mover){.wake = -1, .ask = -1, .listener = -1, .spare = -1};
 	pthread_mutex_init(&l.mover.lock, NULL);
 	gm_host_probe(&l.host, NULL);
 	if (open_all(&l)) {

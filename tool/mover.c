@@ -106,6 +106,8 @@ int mover_stats(struct mover *m, struct gm_migrate_stats *ret)
 	if (!ret->memory)
 		ret->left = 0;
 	pthread_mutex_lock(&m->lock);
+	if (m->in)
+		ret->stray += m->turned_away;
 	if (m->out && !ret->downtime_ns)
 		ret->downtime_ns = (uint64_t)(m->stood * 1e9);
 	pthread_mutex_unlock(&m->lock);
@@ -163,6 +165,17 @@ static int say_progress(struct mover *m)
 	return (int)ceil((m->said + EACH - now) * 1000) + 1;
 }
 
+/* ms until there is something to do that no descriptor tells. */
+static int timeout_of(struct mover *m, bool accepts)
+{
+	int timeout = say_progress(m);
+	int again = accepts ? -1 : (int)ceil((m->accepts - tool_now()) * 1000) + 1;
+
+	if (again < 0)
+		return timeout;
+	return timeout < 0 || again < timeout ? again : timeout;
+}
+
 static int library_fd(const struct mover *m)
 {
 	return m->out ? gm_migrate_out_fd(m->out) : m->in ? gm_migrate_in_fd(m->in) : -1;
@@ -173,13 +186,14 @@ static void *run(void *arg)
 	struct mover *m = arg;
 
 	while (!quits(m)) {
+		bool accepts = tool_now() >= m->accepts;
 		struct pollfd fds[] = {{.fd = m->wake, .events = POLLIN},
 			{.fd = m->control ? control_fd(m->control) : -1, .events = POLLIN},
 			{.fd = library_fd(m), .events = POLLIN},
-			{.fd = m->listener, .events = POLLIN}};
-		int wait = say_progress(m);
+			{.fd = accepts ? m->listener : -1, .events = POLLIN}};
+		int timeout = timeout_of(m, accepts);
 
-		if (poll(fds, 4, m->joins ? 0 : wait) < 0 && errno != EINTR)
+		if (poll(fds, 4, m->joins ? 0 : timeout) < 0 && errno != EINTR)
 			break;
 		clear(m->wake);
 		if (fds[3].revents)
@@ -205,7 +219,11 @@ bool mover_init(struct mover *m, const char *socket)
 		.text = mover_text,
 		.tell = mover_tell};
 
-	*m = (struct mover){.socket = socket, .listener = -1, .begun = tool_now()};
+	*m = (struct mover){.socket = socket,
+		.listener = -1,
+		.spare = -1,
+		.complained = -INFINITY,
+		.begun = tool_now()};
 	pthread_mutex_init(&m->lock, NULL);
 	m->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	m->ask = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -245,10 +263,12 @@ void mover_fini(struct mover *m)
 		if (!m->tcp)
 			unlink(m->name + strlen("unix:"));
 	}
+	if (m->spare >= 0)
+		close(m->spare);
 	if (m->wake >= 0)
 		close(m->wake);
 	if (m->ask >= 0)
 		close(m->ask);
 	pthread_mutex_destroy(&m->lock);
-	*m = (struct mover){.wake = -1, .ask = -1, .listener = -1};
+	*m = (struct mover){.wake = -1, .ask = -1, .listener = -1, .spare = -1};
 }

@@ -67,6 +67,10 @@ struct mover {
 	struct gm_space *joins; /* pages of it are being made huge, or NULL */
 	uint64_t join_at;
 	uint64_t join_left;
+	int spare;         /* a descriptor to be closed where there are no more, or -1 */
+	double accepts;    /* connections are taken from then on */
+	double complained; /* about one that was not */
+	uint64_t turned_away;
 	uint64_t memory_max;
 	const char *backing;        /* the path of the file that is to have the memory, or NULL */
 	struct tool_output *events; /* or NULL */

@@ -9,9 +9,11 @@
 
 #include "mover.h"
 
-#define ACCEPTS 8 /* of a turn */
 /* Of a turn: each call makes the kernel empty lists of all CPUs, which takes a while on busy ones. */
 #define JOIN_LEN (UINT64_C(64) << 20)
+#define ACCEPTS 8     /* of a turn */
+#define COMPLAIN 10.0 /* seconds between two complaints about connections */
+#define AGAIN 1.0     /* until accept() is tried again */
 
 /* They are borrowed, and the guest's thread looks at them later. */
 static void on_prepare(void *ctx, const struct gm_migrate_in_region *regions, size_t nr)
@@ -65,6 +67,7 @@ bool mover_listen(struct mover *m, const struct mover_in_opts *o)
 		.size = sizeof(opts), .flags = o->flags, .memory_max = o->memory_max};
 	struct gm_error err;
 
+	m->spare = open("/", O_PATH | O_CLOEXEC);
 	if (gm_migrate_in_create(&opts, &ops, &m->in, &err) < 0) {
 		tool_error("migrate: %s", err.text);
 		return false;
@@ -80,15 +83,57 @@ void mover_started(struct mover *m, int rc)
 		gm_migrate_in_started(m->in, rc);
 }
 
+/* Now and then: who connects may do so very often. */
+static void turned_away(struct mover *m, const char *why, const char *hint)
+{
+	double now = tool_now();
+
+	m->turned_away++;
+	if (now < m->complained + COMPLAIN)
+		return;
+	m->complained = now;
+	tool_error("migrate: a connection was refused: %s%s", why, hint);
+	mover_say(m, "peer", NULL);
+}
+
+/* There is no descriptor for who waits there: he is to hear of it now, and others not to wait for ever. */
+static void cannot_accept(struct mover *m, int error)
+{
+	bool none = error == EMFILE || error == ENFILE;
+
+	turned_away(m, strerror(error), none ? " (ulimit -n)" : "");
+	if (none && m->spare >= 0) {
+		int fd;
+
+		close(m->spare);
+		fd = address_accept(m->listener, m->tcp);
+		if (fd >= 0)
+			close(fd);
+		m->spare = open("/", O_PATH | O_CLOEXEC);
+		if (fd >= 0 && m->spare >= 0)
+			return;
+	}
+	m->accepts = tool_now() + AGAIN;
+}
+
 void mover_accept(struct mover *m)
 {
 	for (int i = 0; i < ACCEPTS; i++) {
 		int fd = address_accept(m->listener, m->tcp);
+		int rc = fd < 0 ? -errno : 0;
 
-		if (fd < 0)
+		if (rc == -EAGAIN)
 			return;
-		/* What it does not take it closes, and counts. */
-		gm_migrate_in_connection(m->in, fd);
+		if (rc < 0) {
+			cannot_accept(m, -rc);
+			return;
+		}
+		/* What it does not take it closes. */
+		rc = gm_migrate_in_connection(m->in, fd);
+		if (rc == -EMFILE)
+			turned_away(m, "there are too many that have not said who they are", "");
+		else if (rc < 0)
+			turned_away(m, strerror(-rc), "");
 	}
 }
 

@@ -115,6 +115,7 @@ bool run_memory_space(struct run_memory *m, uint64_t size)
 
 	if (gm_space_create(&opts, &m->space, &err) < 0 ||
 		gm_reader_create(m->space, "run", &m->reader, &err) < 0) {
+		run_memory_words(err.text);
 		tool_error("run: %s", err.text);
 		return false;
 	}

@@ -57,11 +57,14 @@ struct run_memory_place {
 
 /*
  * Makes memory for these, which are judged: low memory, what is measured, data, page tables, of which a guest in
- * threads has the second and third. Of the options pages, backing, placement and sharing count. False after a
- * message, with its words for the other end in @why.
+ * threads has the second and third. Of the options pages, backing, placement and sharing count. 0, or a negative errno
+ * value after a message, with its words for the other end in @why.
  */
-bool run_memory_take(struct run_memory *memory, const struct run_memory_opts *opts,
+int run_memory_take(struct run_memory *memory, const struct run_memory_opts *opts,
 	const struct run_memory_place *places, size_t nr, char *why, size_t cap);
+
+/* A text of the library's without what only its callers can do. */
+void run_memory_words(char *text);
 
 /* Parts of run_memory_init(). False after a message. */
 bool run_memory_space(struct run_memory *memory, uint64_t size);

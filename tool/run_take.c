@@ -5,6 +5,7 @@
  */
 #include "run_memory.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "../payload/abi.h"
@@ -65,7 +66,7 @@ static void choose_pages(const struct run_memory_opts *o, const struct run_memor
 		choices[0] = (struct gm_page_choice){GM_PAGE_HUGETLB, tool_log2(place->page_size)};
 }
 
-static bool add(struct run_memory *m, const struct run_memory_opts *o,
+static int add(struct run_memory *m, const struct run_memory_opts *o,
 	const struct run_memory_place *place, const char *name, struct gm_error *err)
 {
 	bool measured = place->gpa == m->gpa;
@@ -91,7 +92,7 @@ static bool add(struct run_memory *m, const struct run_memory_opts *o,
 	} else {
 		backing.pages[0].kind = GM_PAGE_BASE;
 	}
-	return gm_space_add(m->space, &desc, NULL, err) == 0;
+	return gm_space_add(m->space, &desc, NULL, err);
 }
 
 static const char *name_of(const struct run_memory *m, uint64_t gpa)
@@ -102,14 +103,40 @@ static const char *name_of(const struct run_memory *m, uint64_t gpa)
 				    : "run-tables";
 }
 
-static bool refused(char *why, size_t cap, const char *text)
+/* Some advice of the library's is of names that a user of this command cannot say; a limit he can. */
+void run_memory_words(char *text)
 {
-	snprintf(why, cap, "%s", text);
-	tool_error("migrate: the guest is refused: %s", text);
-	return false;
+	static const char limit[] = "(ulimit -v)";
+	char *at = text;
+
+	while ((at = strchr(at, '('))) {
+		char *end = strchr(at, ')');
+		size_t len = end ? (size_t)(end + 1 - at) : strlen(at);
+
+		if (!memmem(at, len, "GM_", 3) && !memmem(at, len, "gpa_limit", 9)) {
+			at += len;
+			continue;
+		}
+		if (memmem(at, len, "RLIMIT_AS", 9) && len >= sizeof(limit)) {
+			memcpy(at, limit, sizeof(limit) - 1);
+			at += sizeof(limit) - 1;
+			len -= sizeof(limit) - 1;
+		} else if (at > text && at[-1] == ' ') {
+			at--;
+			len++;
+		}
+		memmove(at, at + len, strlen(at + len) + 1);
+	}
 }
 
-bool run_memory_take(struct run_memory *m, const struct run_memory_opts *o,
+static int refused(char *why, size_t cap, int rc, const char *text)
+{
+	snprintf(why, cap, "%s", text);
+	tool_error("migrate: the guest is refused: %s", why);
+	return rc;
+}
+
+int run_memory_take(struct run_memory *m, const struct run_memory_opts *o,
 	const struct run_memory_place *places, size_t nr, char *why, size_t cap)
 {
 	double begun = tool_now();
@@ -117,19 +144,23 @@ bool run_memory_take(struct run_memory *m, const struct run_memory_opts *o,
 
 	*m = (struct run_memory){.taken = true};
 	if (nr > RUN_MEMORY_PLACES_MAX || !judge(m, places, nr))
-		return refused(why, cap, "its memory is not that of a guest of guestmem run");
+		return refused(
+			why, cap, -EINVAL, "its memory is not that of a guest of guestmem run");
 	if (!run_memory_space(m, m->len))
-		return refused(why, cap, "there is no room for its addresses");
+		return refused(why, cap, -ENOMEM, "there is no room for its addresses");
 	for (size_t i = 0; i < nr; i++) {
 		char text[sizeof(err.text) + 64];
 		char bytes[TOOL_UNIT_CAP];
+		int rc = add(m, o, &places[i], name_of(m, places[i].gpa), &err);
 
-		if (add(m, o, &places[i], name_of(m, places[i].gpa), &err))
+		if (!rc)
 			continue;
+		run_memory_words(err.text);
 		snprintf(text, sizeof(text), "%s of memory: %s", tool_bytes(places[i].len, bytes),
 			err.text);
-		return refused(why, cap, text);
+		return refused(why, cap, rc, text);
 	}
 	m->seconds = tool_now() - begun;
-	return run_memory_look(m) || refused(why, cap, "its memory cannot be looked at");
+	return run_memory_look(m) ? 0
+				  : refused(why, cap, -EFAULT, "its memory cannot be looked at");
 }

@@ -7,9 +7,10 @@ import os
 import select
 import socket
 import struct
+import subprocess
 import threading
 
-from common import Case, end, guestmem, read, start, wait_for
+from common import POOL, Case, end, guestmem, read, start, wait_for
 
 SIZE = "16M"
 WAIT = 30
@@ -232,3 +233,26 @@ class Moving(Case):
         self.reaches("line lost")
         self.reaches("line lost", self.there)
         return left, came
+
+    @staticmethod
+    def taken():
+        """Huge pages that somebody has."""
+        return int(read(POOL % 2048 + "nr_hugepages")) - int(read(POOL % 2048 + "free_hugepages"))
+
+    @staticmethod
+    def spare():
+        """What nobody has or was promised, though pages that were promised are taken meanwhile."""
+        pool = POOL % 2048
+        while True:
+            promised = read(pool + "resv_hugepages")
+            free = read(pool + "free_hugepages")
+            if read(pool + "resv_hugepages") == promised:
+                return int(free) - int(promised)
+
+    def begin_hog(self):
+        """Takes all that is left in the pool."""
+        child = start("exec", "--size", f"{2 * self.spare()}M", "--page-size", "2M", "--", "/bin/sh", "-c", "cat", "sh", "{mem}",
+                      stdin=subprocess.PIPE)
+        self.addCleanup(end, child)
+        self.assertTrue(wait_for(lambda: self.spare() <= 0, WAIT))
+        return child

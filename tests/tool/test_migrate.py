@@ -7,9 +7,8 @@ import os
 import re
 import resource
 import signal
-import subprocess
 
-from common import MIB, POOL, ROOT, end, guestmem, main, members, need_pool, read, start, wait_for
+from common import MIB, ROOT, end, guestmem, main, members, need_pool, read, start, wait_for
 from moving import FOREVER, SIZE, WAIT, Moving
 
 
@@ -235,7 +234,8 @@ class Migrate(Moving):
         self.assertRegex(result.stderr, "memory")
         self.gone(came, 3)
         os.unlink(self.path("events"))
-        # Addresses that it has no room for.
+        # Pages that are larger than its own.
+        need_pool(2048, 1)
         came, where = self.listen("--pages", "2M")
         result, _ = self.send(where)
         self.assertEqual(result.returncode, 3, result.stderr)
@@ -257,29 +257,6 @@ class Migrate(Moving):
         if hog:
             self.gone(hog)
         left.kill()
-
-    @staticmethod
-    def taken():
-        """Huge pages that somebody has."""
-        return int(read(POOL % 2048 + "nr_hugepages")) - int(read(POOL % 2048 + "free_hugepages"))
-
-    @staticmethod
-    def spare():
-        """What nobody has or was promised, though pages that were promised are taken meanwhile."""
-        pool = POOL % 2048
-        while True:
-            promised = read(pool + "resv_hugepages")
-            free = read(pool + "free_hugepages")
-            if read(pool + "resv_hugepages") == promised:
-                return int(free) - int(promised)
-
-    def begin_hog(self):
-        """Takes all that is left in the pool."""
-        child = start("exec", "--size", f"{2 * self.spare()}M", "--page-size", "2M", "--", "/bin/sh", "-c", "cat", "sh", "{mem}",
-                      stdin=subprocess.PIPE)
-        self.addCleanup(end, child)
-        self.assertTrue(wait_for(lambda: self.spare() <= 0, WAIT))
-        return child
 
     def test_a_bad_command_line_is_refused(self):
         sock = self.path("none")

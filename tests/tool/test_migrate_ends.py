@@ -3,10 +3,12 @@
 
 import json
 import os
-import signal
+import resource
+import socket
+import subprocess
 
-from common import end, guestmem, main, start, wait_for
-from moving import FOREVER, RUN, WAIT, Moving, Proxy
+from common import end, guestmem, main, need_pool, start, wait_for
+from moving import RUN, WAIT, Moving, Proxy
 
 
 class Ends(Moving):
@@ -109,6 +111,141 @@ class Ends(Moving):
             self.gone(left)
             self.gone(came)
             os.unlink(self.path("events"))
+
+    def refused(self, left, came, where, *args):
+        """What both ends say; the guest stays."""
+        result, events = self.send(where, *args)
+        self.assertEqual(result.returncode, 3, result.stderr)
+        self.assertIsNone(left.poll())
+        self.assertNotRegex(result.stderr, "embedder|GM_|gpa_limit")
+        err = self.gone(came, 3) if came else ""
+        if came:
+            os.unlink(self.path("events"))
+        return result.stderr, err, events[-1]
+
+    def test_why_there_is_no_connection_is_said(self):
+        left = self.begin()
+        for address, why in (("unix:" + self.path("none"), "No such file or directory"), ("tcp:127.0.0.1:1", "Connection refused"),
+                             ("tcp:nobody.invalid:44", "(Name or service not known|failure in name resolution)")):
+            err, _, last = self.refused(left, None, address)
+            self.assertRegex(err, rf"\Aguestmem: migrate: failed, the guest runs here: {address}: [^:]*{why}\n\Z")
+            self.assertRegex(last["why"], why)
+        self.assertRegex(self.text(), r"why: tcp:nobody\.invalid:44: ")
+
+    def test_why_it_was_cancelled_is_said(self):
+        left = self.begin()
+        came, where = self.listen("--no-postcopy")
+        err, _, last = self.refused(left, came, where, "--postcopy")
+        self.assertIn("--postcopy was asked for, and the destination takes no post-copy", err)
+        self.assertEqual(last["error"], "Operation not supported")
+        self.assertNotIn("Operation", err)
+        came, where = self.listen()
+        err, _, _ = self.refused(left, came, where, "--precopy", "--rounds", "1", "--downtime", "1")
+        self.assertRegex(err, "writes faster than its memory goes, and --precopy allows no other way\n")
+        came, where = self.listen("--no-postcopy")
+        err, _, _ = self.refused(left, came, where, "--rounds", "1", "--downtime", "1")
+        self.assertIn("--stop", err)
+
+    def test_sizes_of_what_is_too_much_are_said(self):
+        left = self.begin()
+        came, where = self.listen("--memory-max", "1M")
+        theirs, ours, _ = self.refused(left, came, where)
+        self.assertRegex(theirs, r"more memory than the destination takes: it has [0-9.]+ MiB\n")
+        self.assertRegex(ours, r"more memory than the destination takes: more than --memory-max 1 MiB\n")
+
+    def test_what_a_listener_could_not_make_is_said_at_once(self):
+        where = "unix:" + self.path("line")
+        for args, why in ((("--backing", "/nonexistent/x"), "--backing: /nonexistent/x: No such file"), (("--numa", "bind:63"), "node"),
+                          (("--backing", "/proc/self/"), "no regular file")):
+            result = guestmem("migrate", "listen", where, *args)
+            self.fails(1, why, result=result)
+            self.assertFalse(os.path.exists(self.path("line")))
+        # What went meanwhile is said with its own number.
+        os.mkdir(self.path("files"))
+        left = self.begin()
+        came, address = self.listen("--backing", self.path("files/memory"))
+        os.rmdir(self.path("files"))
+        err, ours, last = self.refused(left, came, address)
+        self.assertEqual(last["error"], "No such file or directory")
+        self.assertEqual(err.count("No such file or directory"), 1, err)
+        self.assertNotIn("Cannot allocate", err + ours)
+
+    def test_an_empty_pool_is_said_at_once(self):
+        need_pool(2048, 4)
+        hog = self.begin_hog()
+        result = guestmem("migrate", "listen", "unix:" + self.path("line"), "--pages", "2M")
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertIn("could not be made", result.stderr)
+        self.assertNotIn("GM_", result.stderr)
+        hog.communicate()
+
+    def test_memory_that_takes_no_demand_takes_no_post_copy(self):
+        left = self.begin()
+        child = start("migrate", "listen", "unix:" + self.path("line"), "--control", self.there, "--backing", "shared",
+                      f"--json={self.path('came')}", "-t", "0.3", "--events", self.path("events"))
+        self.addCleanup(end, child)
+        self.assertTrue(wait_for(lambda: self.events() or child.poll() is not None, WAIT))
+        where = self.events()[0]["address"]
+        self.well(self.send(where, "--rounds", "1", "--downtime", "1", "--stop")[0])
+        self.gone(left)
+        self.assertIn("no post-copy is taken", self.gone(child))
+        self.right()
+        os.unlink(self.path("events"))
+        left = self.begin()
+        came, where = self.listen("--backing", "shared")
+        err, _, _ = self.refused(left, came, where, "--postcopy")
+        self.assertIn("takes no post-copy", err)
+
+    def test_a_full_file_system_is_named(self):
+        small = self.path("small")
+        os.mkdir(small)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8M", "tmpfs", small], check=True)
+        self.addCleanup(subprocess.run, ["umount", small], check=True)
+        left = self.begin()
+        came, where = self.listen("--backing", small + "/memory")
+        err, ours, _ = self.refused(left, came, where, "--stop")
+        self.assertIn("pages could not be stored", err)
+        self.assertIn(f"pages could not be stored: {small}/memory: No space left on device", ours)
+
+    def test_a_listener_without_descriptors_says_so(self):
+        left = self.begin()
+        came, where = self.listen()
+        before = resource.prlimit(came.pid, resource.RLIMIT_NOFILE)
+        fds = set(map(int, os.listdir(f"/proc/{came.pid}/fd")))
+        first = min(set(range(len(fds) + 1)) - fds)
+        resource.prlimit(came.pid, resource.RLIMIT_NOFILE, (first, before[1]))
+        # So is who asks: he waits.
+        asks = socket.socket(socket.AF_UNIX)
+        self.addCleanup(asks.close)
+        asks.settimeout(WAIT)
+        asks.connect(self.there)
+        asks.sendall(b"json\n")
+        err, _, _ = self.refused(left, None, where)
+        self.assertIn(f"{where} closed the connection before it took the guest", err)
+        resource.prlimit(came.pid, resource.RLIMIT_NOFILE, before)
+        self.assertIn(b'"role":"destination"', asks.recv(65536))
+        self.assertGreater(self.status(self.there)["stray"], 0)
+        self.assertIn("connections were refused", self.text(self.there))
+        self.well(self.send(where, "--stop", "--rounds", "1")[0])
+        self.gone(left)
+        self.assertIn("a connection was refused: Too many open files", self.gone(came))
+        self.right()
+
+    def test_strangers_are_told_of(self):
+        left = self.begin()
+        came, where = self.listen()
+        strangers = [socket.socket(socket.AF_UNIX) for _ in range(70)]
+        for one in strangers:
+            one.connect(where.partition(":")[2])
+        self.assertTrue(wait_for(lambda: json.loads(self.ask(b"json", self.there))["stray"] >= 6, WAIT))
+        err, _, _ = self.refused(left, None, where)
+        self.assertIn("closed the connection before it took the guest", err)
+        for one in strangers:
+            one.close()
+        self.assertTrue(wait_for(lambda: self.send(where, "--stop", "--rounds", "1")[0].returncode == 0, WAIT))
+        self.gone(left)
+        self.assertIn("too many that have not said who they are", self.gone(came))
+        self.right()
 
 
 if __name__ == "__main__":
