@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-#include <guestmem/snapshot.h>
-
 static const struct tool_option options[] = {
 	{"control", 'c', "SOCKET", "of the process that has the guest, or is to have one"},
 	{"precopy", 0, NULL, "send: while it runs only; what does not end is cancelled"},
@@ -101,16 +99,20 @@ static bool bad_number(size_t option, const char *value)
 
 static bool parse_codec(const char *value, uint32_t *ret)
 {
-	static const char *const names[] = {
-		[GM_SNAPSHOT_RAW] = "raw", [GM_SNAPSHOT_ZSTD] = "zstd", [GM_SNAPSHOT_LZ4] = "lz4"};
+	*ret = mover_codec_plus(value);
+	return *ret || tool_bad_value("codec", value, "is none of raw, zstd, lz4");
+}
 
-	for (uint32_t i = GM_SNAPSHOT_RAW; i <= GM_SNAPSHOT_LZ4; i++) {
-		if (strcmp(value, names[i]) == 0) {
-			*ret = 1 + i;
-			return true;
-		}
-	}
-	return tool_bad_value("codec", value, "is none of raw, zstd, lz4");
+/* The faster ones of zstd are below 0. */
+static bool parse_level(const char *value, int32_t *ret)
+{
+	bool below = value[0] == '-';
+	uint64_t n;
+
+	if (!tool_parse_number(value + below, below ? -MOVER_LEVEL_LEAST : MOVER_LEVEL_MOST, &n))
+		return bad_number(OPT_LEVEL, value);
+	*ret = below ? -(int32_t)n : (int32_t)n;
+	return true;
 }
 
 static bool take_number(struct migrate_opts *o, size_t option, const char *value)
@@ -121,7 +123,8 @@ static bool take_number(struct migrate_opts *o, size_t option, const char *value
 			    : tool_parse_number(value, UINT32_MAX - 1, &n);
 
 	if (!well || (option == OPT_BULK && n > 16) || (option == OPT_URGENT && n > 4) ||
-		(option == OPT_THROTTLE && n > 99) || (option == OPT_LEVEL && n > 100) ||
+		(option == OPT_THROTTLE && n > 99) ||
+		(option == OPT_ROUNDS && n > MOVER_ROUNDS_MOST) ||
 		((option == OPT_DOWNTIME || option == OPT_ROUNDS) && n == 0))
 		return bad_number(option, value);
 	switch (option) {
@@ -132,8 +135,7 @@ static bool take_number(struct migrate_opts *o, size_t option, const char *value
 		o->urgent_plus = 1 + (uint32_t)n;
 		return true;
 	default:
-		*(option == OPT_LEVEL            ? &o->level
-			: option == OPT_RATE     ? &o->rate
+		*(option == OPT_RATE             ? &o->rate
 			: option == OPT_DOWNTIME ? &o->downtime_ms
 			: option == OPT_ROUNDS   ? &o->rounds
 			: option == OPT_THROTTLE ? &o->throttle
@@ -187,6 +189,8 @@ static bool take_option(void *ctx, size_t option, const char *value)
 		return take_way(r, GM_MIGRATE_OUT_STOP);
 	case OPT_CODEC:
 		return parse_codec(value, &o->codec_plus);
+	case OPT_LEVEL:
+		return parse_level(value, &o->level);
 	case OPT_PAGES:
 	case OPT_BACKING:
 	case OPT_NUMA:

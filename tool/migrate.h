@@ -28,7 +28,7 @@ struct migrate_opts {
 	uint32_t bulk_plus;
 	uint32_t urgent_plus;
 	uint32_t codec_plus;
-	uint64_t level;
+	int32_t level;
 	uint64_t rate;
 	uint64_t downtime_ms;
 	uint64_t rounds;

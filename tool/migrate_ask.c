@@ -298,10 +298,11 @@ static int follow(const struct migrate_opts *o, const char *line)
 	return f.status;
 }
 
-static void set(json_t *json, const char *name, uint64_t n)
+/* What is not given is left to the other side. */
+static void set(json_t *json, const char *name, bool given, int64_t n)
 {
-	if (n)
-		json_object_set_new(json, name, tool_json_number(n));
+	if (given)
+		json_object_set_new(json, name, json_integer(n));
 }
 
 int migrate_send(const struct migrate_opts *o)
@@ -311,16 +312,17 @@ int migrate_send(const struct migrate_opts *o)
 	char *line;
 	int status;
 
-	set(json, "way", o->way);
-	set(json, "bulk_plus", o->bulk_plus);
-	set(json, "urgent_plus", o->urgent_plus);
-	set(json, "codec_plus", o->codec_plus);
-	set(json, "level", o->level);
-	set(json, "rate", o->rate);
-	set(json, "downtime_ms", o->downtime_ms);
-	set(json, "time_ms", (uint64_t)(o->limit * 1000));
-	set(json, "rounds", o->rounds);
-	set(json, "throttle", o->throttle);
+	json_object_set_new(json, "way", json_string(mover_way_name(o->way)));
+	if (o->codec_plus)
+		json_object_set_new(json, "codec", json_string(mover_codec_name(o->codec_plus)));
+	set(json, "bulk", o->bulk_plus, (int64_t)o->bulk_plus - 1);
+	set(json, "urgent", o->urgent_plus, (int64_t)o->urgent_plus - 1);
+	set(json, "level", o->level, o->level);
+	set(json, "rate", o->rate, o->rate > INT64_MAX ? INT64_MAX : (int64_t)o->rate);
+	set(json, "downtime_ms", o->downtime_ms, (int64_t)o->downtime_ms);
+	set(json, "limit_ms", o->limit > 0, (int64_t)(o->limit * 1000));
+	set(json, "rounds", o->rounds, (int64_t)o->rounds);
+	set(json, "throttle", o->throttle, (int64_t)o->throttle);
 	text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 	json_decref(json);
 	if (!text) {

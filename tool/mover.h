@@ -4,7 +4,7 @@
  * answers the control socket. That thread never touches guest memory, which may be missing; pausing, saving, loading
  * and starting are wishes to the thread that owns the guest's engine, which looks at mover_ask().
  *
- * mover.c is the thread and the wishes; mover_out.c the source; mover_in.c the destination; mover_command.c what the
+ * mover.c is the thread and the wishes; mover_out.c the source, mover_options.c what it takes; mover_in.c the destination; mover_command.c what the
  * control socket takes; mover_show.c what is said of it all; mover_advice.c why it is as it is, and what to do next.
  */
 #ifndef TOOL_MOVER_H
@@ -123,6 +123,17 @@ void mover_serve(struct mover *m);
 bool mover_signal(struct mover *m, int signo);
 /* The guest's thread: it has ended here, so the migration has to. */
 void mover_finish(struct mover *m);
+
+/* ---- mover_options.c ---- */
+#define MOVER_LEVEL_LEAST (-131072) /* of zstd */
+#define MOVER_LEVEL_MOST 100
+#define MOVER_ROUNDS_MOST 10000 /* of the library */
+/* The options of "send {...}" but "to". NULL, or what is wrong, for free(). */
+char *mover_options(const json_t *options, struct gm_migrate_out_opts *ret);
+/* Their words: a constant; a number of 0 is no codec. */
+const char *mover_way_name(uint32_t way);
+uint32_t mover_codec_plus(const char *name);
+const char *mover_codec_name(uint32_t codec_plus);
 
 /* ---- mover_in.c: the destination ---- */
 struct mover_in_opts {

@@ -15,8 +15,6 @@
 #include "run_state.h"
 
 #define CONNECT_WAIT 5.0
-#define THROTTLE_FIRST 20u
-#define THROTTLE_STEP 10u
 
 /* ---- the embedder ---- */
 
@@ -98,53 +96,6 @@ void mover_untrack(struct mover *m)
 
 /* ---- beginning ---- */
 
-static bool take_number(const json_t *json, const char *name, uint64_t max, uint64_t *ret)
-{
-	const json_t *value = json_object_get(json, name);
-	json_int_t n = json_integer_value(value);
-
-	*ret = value ? (uint64_t)n : 0;
-	return !value || (json_is_integer(value) && n >= 0 && (uint64_t)n <= max);
-}
-
-static bool take_small(const json_t *json, const char *name, uint32_t *ret)
-{
-	uint64_t n;
-	bool well = take_number(json, name, UINT32_MAX, &n);
-
-	*ret = (uint32_t)n;
-	return well;
-}
-
-/* Bounds are the library's. */
-static bool take_options(const json_t *json, struct gm_migrate_out_opts *o)
-{
-	uint64_t level;
-	bool well = json_is_object(json) && take_small(json, "way", &o->way) &&
-		    take_small(json, "bulk_plus", &o->bulk_plus) &&
-		    take_small(json, "urgent_plus", &o->urgent_plus) &&
-		    take_small(json, "codec_plus", &o->codec_plus) &&
-		    take_number(json, "level", 100, &level) &&
-		    take_number(json, "rate", INT64_MAX, &o->rate) &&
-		    take_small(json, "downtime_ms", &o->downtime_ms) &&
-		    take_small(json, "time_ms", &o->time_ms) &&
-		    take_small(json, "rounds", &o->rounds) &&
-		    take_small(json, "throttle", &o->throttle_max) &&
-		    take_small(json, "line_ms", &o->deadlines.line);
-
-	if (!well)
-		return false;
-	o->level = (int32_t)level;
-	if (json_is_true(json_object_get(json, "fds")))
-		o->flags |= GM_MIGRATE_OUT_FDS;
-	if (o->throttle_max) {
-		o->throttle_first =
-			o->throttle_max < THROTTLE_FIRST ? o->throttle_max : THROTTLE_FIRST;
-		o->throttle_step = THROTTLE_STEP;
-	}
-	return true;
-}
-
 /* That of an earlier one goes, once nobody uses it. */
 static bool clear_away(struct mover *m)
 {
@@ -210,13 +161,18 @@ char *mover_send(struct mover *m, const json_t *json)
 	/* Pairs with the destination's, when the guest that came runs. */
 	const struct run_engine *e = __atomic_load_n(&m->engine, __ATOMIC_ACQUIRE);
 	const char *why = e ? run_engine_stays(e) : "there is no guest yet";
+	char *wrong = NULL;
 
+	if (!why && !json_is_object(json))
+		why = "these are no options";
+	if (!why)
+		wrong = mover_options(json, &opts);
+	if (wrong)
+		return wrong;
 	if (!why && (mover_moves(m) || !clear_away(m)))
 		why = m->in ? "not all of its memory has come yet" : "it is on its way already";
 	if (!why && (!to || strlen(to) >= ADDRESS_CAP || !address_parse(to, &m->to)))
 		why = "where it is to go is no address";
-	if (!why && !take_options(json, &opts))
-		why = "an option cannot be";
 	if (why)
 		return tool_strdup(why);
 	snprintf(m->to_text, sizeof(m->to_text), "%s", to);

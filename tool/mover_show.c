@@ -152,6 +152,21 @@ void mover_metrics(void *ctx, FILE *out)
 
 /* ---- for people ---- */
 
+/* Of a source in rounds. */
+static void show_rates(const struct gm_migrate_stats *s, FILE *out)
+{
+	char bytes[TOOL_UNIT_CAP];
+
+	if (s->state != GM_MIGRATE_IS_PRECOPY || s->expected_downtime_ns == UINT64_MAX)
+		return;
+	fprintf(out, "%s/s written anew; it would stand still for %.3f s",
+		tool_bytes(s->dirty_rate, bytes), (double)s->expected_downtime_ns / 1e9);
+	if (s->expected_end_ns == UINT64_MAX)
+		fputs(", and the rounds do not come to an end by themselves\n", out);
+	else
+		fprintf(out, ", and be there in %.1f s\n", (double)s->expected_end_ns / 1e9);
+}
+
 void mover_text(void *ctx, FILE *out)
 {
 	struct mover *m = ctx;
@@ -171,6 +186,7 @@ void mover_text(void *ctx, FILE *out)
 		tool_bytes(s.pages, bytes[0]), m->out ? "left" : "missing",
 		tool_bytes(s.left, bytes[1]), tool_bytes(s.memory, bytes[2]),
 		tool_bytes(s.wire, bytes[3]), tool_bytes(s.rate, bytes[4]));
+	show_rates(&s, out);
 	if (m->in && s.requests)
 		fprintf(out,
 			"%" PRIu64 " requests: half in less than %" PRIu64

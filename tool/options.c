@@ -151,8 +151,10 @@ static bool find_value(const struct tool_usage *usage, int id, int argc, char **
 			optarg = argv[optind++];
 		return true;
 	}
-	if (optarg == argv[optind - 1]) /* a word of its own */
-		return !looks_like_option(optarg) || complain_of_no_value(usage, o, optarg);
+	/* A word of its own: one like an option is a value that was forgotten, unless it is a number. */
+	if (optarg == argv[optind - 1])
+		return !looks_like_option(optarg) || (optarg[1] >= '0' && optarg[1] <= '9') ||
+		       complain_of_no_value(usage, o, optarg);
 	if (id < ID_HELP && optarg[0] == '=')
 		optarg++;
 	return true;

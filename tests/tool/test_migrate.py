@@ -30,7 +30,7 @@ class Migrate(Moving):
         self.assertNotIn("post-copy", states)
 
     def test_it_goes_by_tcp_of_both_sorts(self):
-        self.move("--stop", "--rounds", "2", "--bulk", "2", "--urgent", "2", "--codec", "zstd", address="tcp:127.0.0.1:0", run=("-c", "2"))
+        self.move("--stop", "--rounds", "2", "--bulk", "2", "--urgent", "2", "--codec", "zstd", "--level", "-5", address="tcp:127.0.0.1:0", run=("-c", "2"))
         self.move("--postcopy", "--bulk", "0", "--urgent", "0", address="tcp:[::1]:0")
 
     def test_pages_are_those_it_had(self):
@@ -268,6 +268,8 @@ class Migrate(Moving):
                           (("send", "unix:x", "--control", sock, "--pages", "2M"), "none of its options"),
                           (("listen", "unix:x", "--postcopy"), "none of its options"),
                           (("send", "unix:x", "--control", sock, "--bulk", "17"), "--bulk"),
+                          (("send", "unix:x", "--control", sock, "--level", "-200000"), "--level: '-200000'"),
+                          (("send", "unix:x", "--control", sock, "--rounds", "10001"), "--rounds"),
                           (("send", "unix:x", "--control", sock, "--codec", "gzip"), "--codec")):
             self.fails(2, why, args=("migrate", *args))
         self.fails(1, "No such file", args=("migrate", "status", "--control", sock))
@@ -281,20 +283,29 @@ class Migrate(Moving):
         idle = self.status()
         self.assertEqual((idle["role"], idle["state"]), (None, "idle"))
         self.assertEqual(guestmem("migrate", "status", "--control", self.here).stdout, "no migration\n")
-        for line, why in ((b"nonsense", "is wanted"), (b"send", "is wanted"), (b"send {", "no options"), (b"send []", "no address"),
-                          (b'send {"to":"x"}', "no address"), (b'send {"to":"unix:x","bulk_plus":-1}', "cannot be"),
-                          (b'send {"to":"unix:x","bulk_plus":99}', "options"), (b"resume", "at the source"), (b"reclaim", "reclaimed"),
+        for line, why in ((b"nonsense", "is wanted"), (b"send", "is wanted"), (b"send {", "no options"), (b"send []", "no options"),
+                          (b'send {"to":"x"}', "no address"), (b'send {"to":"unix:x","bulk":99}', "bulk: is no whole number of 0 to 16"),
+                          (b'send {"to":"unix:x","bogus":1}', "bogus: there is no such option"), (b'send {"to":"unix:x","fds":1}', "true nor false"),
+                          (b'send {"to":"unix:x","way":"fast"}', "none of auto"), (b'send {"to":"unix:x","codec":1}', "none of raw"),
+                          (b'send {"to":"unix:x","rate":1e99}', "rate: "), (b'send {"to":"unix:x","urgent":-1}', "urgent: "),
+                          (b'send {"to":"unix:x","downtime_ms":0}', "downtime_ms: "), (b'send {"to":"unix:x","rounds":10001}', "rounds: "),
+                          (b'send {"to":"unix:x","throttle":100}', "throttle: "), (b'send {"to":"unix:x","level":101}', "level: "),
+                          (b"resume", "at the source"), (b"reclaim", "reclaimed"),
                           (b"force", "forced"), (b"give-up", "destination"), (b"stop", "pre-copy")):
             self.assertIn(why, json.loads(self.ask(line))["error"])
         self.assertIn("404", self.ask(b"GET /force HTTP/1.0\r\n\r"))
         self.assertIn("guestmem_migrate_state 0", self.ask(b"metrics"))
         came, where = self.listen()
-        result, events = self.send(where)
-        self.well(result)
+        options = {"to": where, "way": "stop", "fds": False, "bulk": 2, "urgent": 1, "codec": "zstd", "level": -5, "rate": 1 << 32,
+                   "downtime_ms": 2000, "rounds": 3, "limit_ms": 60000, "throttle": 0, "line_ms": 5000}
+        # Until all is said: it listens on.
+        events = [json.loads(line) for line in self.ask(b"send " + json.dumps(options).encode()).splitlines()]
+        self.assertEqual(events[0], {"ok": True})
+        self.assertIn("ended", [e["event"] for e in events[1:]])
         self.gone(left)
         self.gone(came)
         page = set(re.findall(r"\*([a-z0-9_]+)\*", read(os.path.join(ROOT, "man", "guestmem-migrate.1.scd"))))
-        self.assertEqual(members([events, self.events(), idle]) - page, set())
+        self.assertEqual(members([events[1:], self.events(), idle, options]) - page, set())
 
     def test_no_descriptor_or_memory_is_left_behind(self):
         left = self.begin(time="20")

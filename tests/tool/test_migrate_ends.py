@@ -247,6 +247,20 @@ class Ends(Moving):
         self.assertIn("too many that have not said who they are", self.gone(came))
         self.right()
 
+    def test_status_says_how_rounds_get_on(self):
+        left = self.begin()
+        came, where = self.listen()
+        text = self.text(self.there)
+        self.assertIn("missing 0 B of 0 B", text)
+        self.assertEqual(self.status(self.there)["missing"], 0)
+        # A round takes seconds, and is not the last.
+        sending = self.start_send(where, "--rate", "4M", "--downtime", "1", "--rounds", "10000")
+        self.assertTrue(wait_for(lambda: "written anew; it would stand still for" in self.ask(b"text"), WAIT))
+        self.tell("cancel")
+        self.gone(sending, 3)
+        self.gone(came, 3)
+        left.kill()
+
 
 if __name__ == "__main__":
     main()
