@@ -92,7 +92,7 @@ static void stall(struct control *c)
 	set_ticks(c, true);
 }
 
-static void unstall(struct control *c)
+static void look_again(struct control *c)
 {
 	if (c->stalled && !c->accepts)
 		c->accepts = watch(c, c->listener, EPOLLIN, &c->listener);
@@ -392,7 +392,7 @@ void control_turn(struct control *c)
 		if (of == &c->listener)
 			accept_all(c);
 		else if (of == &c->timer && read(c->timer, &count, sizeof(count)) > 0)
-			unstall(c);
+			look_again(c);
 		else if (of == &c->timer)
 			continue;
 		else

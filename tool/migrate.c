@@ -264,6 +264,10 @@ static bool options_fit(const struct reading *r, size_t command, int nr)
 		tool_error("migrate %s: --control SOCKET is missing", name);
 	else if (r->ways > 1)
 		tool_error("migrate send: --precopy, --postcopy and --stop do not go together");
+	else if (o->run.memory.share && o->run.memory.backing.backing != GM_BACKING_ANON)
+		tool_error(
+			"migrate listen: --share is for --backing anon: what else there is has a "
+			"descriptor, or has none");
 	else
 		return true;
 	return false;

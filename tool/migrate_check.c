@@ -35,32 +35,55 @@ static bool check_file(const char *path)
 	return !error;
 }
 
-/* One page of those that are wished, where they are wished. */
-static bool check_page(const struct migrate_opts *o, const struct gm_host *host)
+static uint64_t length_of(const struct gm_page_choice *choice, const struct gm_host *host)
 {
-	const struct run_memory_opts *m = &o->run.memory;
+	if (choice->log2)
+		return UINT64_C(1) << choice->log2;
+	return choice->kind == GM_PAGE_THP ? host->thp_page : host->base_page;
+}
+
+/* One page of this sort, where it is wished. */
+static bool make_page(const struct run_memory_opts *m, const struct gm_page_choice *choice,
+	const struct gm_host *host, struct gm_error *err)
+{
 	struct gm_block_opts opts = {.size = sizeof(opts),
-		.len = memory_largest_page(&m->pages, host),
+		.len = length_of(choice, host),
 		.backing = m->backing.path ? GM_BACKING_ANON : m->backing.backing,
 		.flags = m->share && !m->backing.path ? GM_BLOCK_SHARE : 0,
 		.fd = -1,
-		.name = "migrate-listen",
-		.numa = m->numa};
+		.name = "memory",
+		.numa = m->numa,
+		.pages = {*choice}};
 	struct gm_block *block;
+
+	if (gm_block_create(&opts, &block, err) < 0)
+		return false;
+	gm_block_put(block);
+	return true;
+}
+
+/* Of those that are wished one has to be there; how many a guest needs is known when it comes. */
+static bool check_pages(const struct run_memory_opts *m, const struct gm_host *host)
+{
+	static const struct gm_page_choice any = {GM_PAGE_NONE, 0};
+	const struct gm_page_choice *choices = m->pages.choices;
+	struct gm_error first;
 	struct gm_error err;
 
 	/* Which pages a file has is the business of its file system. */
-	if (m->backing.path)
-		opts.len = host->base_page;
-	else
-		memcpy(opts.pages, m->pages.choices, sizeof(opts.pages));
-	if (gm_block_create(&opts, &block, &err) < 0) {
-		run_memory_words(err.text);
-		tool_error("migrate listen: a guest's memory could not be made: %s", err.text);
-		return false;
+	if (m->backing.path || choices[0].kind == GM_PAGE_NONE) {
+		if (make_page(m, &any, host, &first))
+			return true;
+	} else {
+		for (size_t i = 0; i < GM_PAGE_CHOICES_MAX && choices[i].kind != GM_PAGE_NONE;
+			i++) {
+			if (make_page(m, &choices[i], host, i ? &err : &first))
+				return true;
+		}
 	}
-	gm_block_put(block);
-	return true;
+	run_memory_words(first.text);
+	tool_error("migrate listen: a guest's memory could not be made: %s", first.text);
+	return false;
 }
 
 /* Pages come on demand to anonymous memory, to memfds, and to files of their file systems. */
@@ -83,7 +106,7 @@ bool migrate_check_memory(struct migrate_opts *o, const struct gm_host *host)
 {
 	const struct memory_backing *backing = &o->run.memory.backing;
 
-	if ((backing->path && !check_file(backing->path)) || !check_page(o, host))
+	if ((backing->path && !check_file(backing->path)) || !check_pages(&o->run.memory, host))
 		return false;
 	if (o->in_flags & GM_MIGRATE_IN_NO_POSTCOPY || on_demand(backing))
 		return true;

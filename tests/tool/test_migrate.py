@@ -267,6 +267,7 @@ class Migrate(Moving):
                           (("send", "unix:x", "--control", sock, "--stop", "--precopy"), "do not go together"),
                           (("send", "unix:x", "--control", sock, "--pages", "2M"), "none of its options"),
                           (("listen", "unix:x", "--postcopy"), "none of its options"),
+                          (("listen", "unix:x", "--share", "--backing", "memfd"), "--share"),
                           (("send", "unix:x", "--control", sock, "--bulk", "17"), "--bulk"),
                           (("send", "unix:x", "--control", sock, "--level", "-200000"), "--level: '-200000'"),
                           (("send", "unix:x", "--control", sock, "--rounds", "10001"), "--rounds"),
