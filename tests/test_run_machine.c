@@ -343,6 +343,29 @@ static void nothing_is_left_behind(void **state)
 	}
 }
 
+static void words_of_the_library_are_left_out(void **state)
+{
+	static const char *const texts[][2] = {
+		{"no room", "no room"},
+		{"4 MiB available (GM_RESERVE_NONE asks for no such check)", "4 MiB available"},
+		{"no fd (see /proc) for it (GM_A or GM_B) here", "no fd (see /proc) for it here"},
+		{"(GM_A)(GM_B (b) c", " c"},
+		{"none (a smaller gpa_limit, or a larger RLIMIT_AS, may help): 12",
+			"none (ulimit -v): 12"},
+		{"cut (GM_", "cut"},
+		{"", ""},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		char text[128];
+
+		snprintf(text, sizeof(text), "%s", texts[i][0]);
+		run_memory_words(text);
+		assert_string_equal(text, texts[i][1]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -354,6 +377,7 @@ int main(void)
 		cmocka_unit_test(a_guest_goes_on_wherever_it_was_stopped),
 		cmocka_unit_test(a_vcpu_that_has_ended_stays_so),
 		cmocka_unit_test(nothing_is_left_behind),
+		cmocka_unit_test(words_of_the_library_are_left_out),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

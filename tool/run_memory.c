@@ -106,6 +106,32 @@ static bool add_measured(struct run_memory *m, const struct run_memory_opts *o)
 	return run_memory_look(m);
 }
 
+/* Some advice of the library's is of names that a user of this command cannot say; a limit he can. */
+void run_memory_words(char *text)
+{
+	static const char limit[] = "(ulimit -v)";
+	char *at = text;
+
+	while ((at = strchr(at, '('))) {
+		char *end = strchr(at, ')');
+		size_t len = end ? (size_t)(end + 1 - at) : strlen(at);
+
+		if (!memmem(at, len, "GM_", 3) && !memmem(at, len, "gpa_limit", 9)) {
+			at += len;
+			continue;
+		}
+		if (memmem(at, len, "RLIMIT_AS", 9) && len >= sizeof(limit)) {
+			memcpy(at, limit, sizeof(limit) - 1);
+			at += sizeof(limit) - 1;
+			len -= sizeof(limit) - 1;
+		} else if (at > text && at[-1] == ' ') {
+			at--;
+			len++;
+		}
+		memmove(at, at + len, strlen(at + len) + 1);
+	}
+}
+
 bool run_memory_space(struct run_memory *m, uint64_t size)
 {
 	struct gm_space_opts opts = {.size = sizeof(opts),

@@ -63,12 +63,12 @@ struct run_memory_place {
 int run_memory_take(struct run_memory *memory, const struct run_memory_opts *opts,
 	const struct run_memory_place *places, size_t nr, char *why, size_t cap);
 
-/* A text of the library's without what only its callers can do. */
-void run_memory_words(char *text);
-
 /* Parts of run_memory_init(). False after a message. */
 bool run_memory_space(struct run_memory *memory, uint64_t size);
 bool run_memory_look(struct run_memory *memory);
+
+/* A text of the library's without what only its callers can do. */
+void run_memory_words(char *text);
 
 /* A region of zeroed base pages at @gpa, a multiple of the page. False after a message. */
 bool run_memory_add(struct run_memory *memory, uint64_t gpa, uint64_t len, const char *name);
