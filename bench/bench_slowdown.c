@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * bench_slowdown.c - how much the store of "guestmem run" gets done in a KVM guest while that is moved: by stop-and-copy,
- * pre-copy, post-copy, and a round of the one before the other; as a chart, beside the longest standstill or the pause.
+ * bench_slowdown.c - how much the store of "guestmem run" gets done in a KVM guest while that is moved: by
+ * stop-and-copy, pre-copy, post-copy, and a round of the one before the other; as a chart, beside the longest
+ * standstill or the pause.
  *
  * usage: bench_slowdown [--json FILE] [--pairs N] [--svg FILE]
  */

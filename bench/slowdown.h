@@ -3,8 +3,9 @@
  * slowdown.h - a KVM guest that runs the store of "guestmem run", and how much it gets done while it is moved from a
  * process to another.
  *
- * Both processes are children of the bench. Either reads the guest's count of operations, in guest memory, through a view
- * of its own space: the source until it has nothing left to do, the destination from the moment on at which it runs it.
+ * Both processes are children of the bench. Either reads the guest's count of operations, in guest memory, through a
+ * view of its own space: the source until it has nothing left to do, the destination from the moment on at which it
+ * runs it.
  */
 #ifndef GM_BENCH_SLOWDOWN_H
 #define GM_BENCH_SLOWDOWN_H
