@@ -336,7 +336,8 @@ static void finish(struct side *e)
 
 /*
  * A virtual machine's memory that was free for long may have been taken back by its host, and is slow when it is
- * touched first: so is whatever copies into it, and what is measured would be that. What was used a moment ago is there.
+ * touched first: so is whatever copies into it, and what is measured would be that. What was used a moment ago is
+ * there.
  */
 static void warm_memory(uint64_t len)
 {
