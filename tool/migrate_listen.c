@@ -207,11 +207,27 @@ static bool take_guest(struct listen *l)
 	return l->starts;
 }
 
+/* What was said last is to be read before the sockets are gone. */
+static void let_read(struct listen *l)
+{
+	struct pollfd fd = {.fd = l->signals, .events = POLLIN};
+	double left;
+
+	pthread_mutex_lock(&l->mover.lock);
+	left = l->mover.ended + LAST_WORD - tool_now();
+	pthread_mutex_unlock(&l->mover.lock);
+	if (left > 0)
+		poll(&fd, 1, (int)(left * 1000) + 1);
+}
+
 /* A source that does not know how it ended may come and ask: as long as the library says, or until a signal comes. */
 static void let_ask(struct listen *l)
 {
 	bool said = l->o->quiet;
 
+	/* It may be about to take its leave. */
+	if (mover_answers(&l->mover))
+		let_read(l);
 	while (mover_answers(&l->mover)) {
 		int signo;
 
@@ -225,19 +241,6 @@ static void let_ask(struct listen *l)
 		l->signo = l->signo ? l->signo : signo;
 		return;
 	}
-}
-
-/* What was said last is to be read before the sockets are gone. */
-static void let_read(struct listen *l)
-{
-	struct pollfd fd = {.fd = l->signals, .events = POLLIN};
-	double left;
-
-	pthread_mutex_lock(&l->mover.lock);
-	left = l->mover.ended + LAST_WORD - tool_now();
-	pthread_mutex_unlock(&l->mover.lock);
-	if (left > 0)
-		poll(&fd, 1, (int)(left * 1000) + 1);
 }
 
 /* The guest has ended, and the source may not know that all is there. */

@@ -53,7 +53,7 @@ class Migrate(Moving):
         """Nothing is wished: there may be no pool, and what was written after a round goes again by small pages."""
         left = self.begin("--pages", "thp", size="64M", words=("store", "ops=1000000000000", "writes=1", "skew=2"))
         came, where = self.listen()
-        result, events = self.send(where, "--rounds", "1", "--downtime", "1", "--rate", "32M")
+        result, events = self.send(where, "--rounds", "1", "--downtime", "1", "--rate", "96M")
         self.well(result)
         self.gone(left)
         self.gone(came)
@@ -61,7 +61,7 @@ class Migrate(Moving):
         self.assertIn("post-copy", [event["state"] for event in events])
         again = events[-1]["sent"] - events[-1]["memory"]
         # Most blocks of 2 MiB were written to.
-        self.assertTrue(0 < again < 32 * MIB, again)
+        self.assertTrue(0 < again < 48 * MIB, again)
 
     def test_what_came_by_pages_becomes_huge(self):
         left = self.begin("--pages", "thp")
