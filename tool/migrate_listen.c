@@ -22,6 +22,7 @@
 #include "run_state.h"
 
 #define LAST_WORD 0.2 /* seconds */
+#define FAREWELL 1.0  /* the same, for a source that is to read why it was refused */
 
 struct listen {
 	struct migrate_opts *o;
@@ -208,13 +209,13 @@ static bool take_guest(struct listen *l)
 }
 
 /* What was said last is to be read before the sockets are gone. */
-static void let_read(struct listen *l)
+static void let_read(struct listen *l, double seconds)
 {
 	struct pollfd fd = {.fd = l->signals, .events = POLLIN};
 	double left;
 
 	pthread_mutex_lock(&l->mover.lock);
-	left = l->mover.ended + LAST_WORD - tool_now();
+	left = l->mover.ended + seconds - tool_now();
 	pthread_mutex_unlock(&l->mover.lock);
 	if (left > 0)
 		poll(&fd, 1, (int)(left * 1000) + 1);
@@ -227,7 +228,7 @@ static void let_ask(struct listen *l)
 
 	/* It may be about to take its leave. */
 	if (mover_answers(&l->mover))
-		let_read(l);
+		let_read(l, LAST_WORD);
 	while (mover_answers(&l->mover)) {
 		int signo;
 
@@ -263,7 +264,7 @@ static bool take_rest(struct listen *l)
 		if (signo)
 			gm_migrate_in_give_up(l->mover.in, -ECANCELED);
 	}
-	let_read(l);
+	let_read(l, LAST_WORD);
 	let_ask(l);
 	return mover_state(&l->mover) == GM_MIGRATE_IS_ENDED;
 }
@@ -340,6 +341,9 @@ int migrate_listen(struct migrate_opts *o)
 		if (take_guest(&l)) {
 			status = run_guest(&l);
 		} else {
+			/* It may still be opening connections, and would find nobody. */
+			if (mover_state(&l.mover) == GM_MIGRATE_IS_FAILED)
+				let_read(&l, FAREWELL);
 			let_ask(&l);
 			status = l.signo ? EXIT_SIGNAL + l.signo : EXIT_STAYED;
 		}
