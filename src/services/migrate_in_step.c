@@ -136,6 +136,20 @@ static bool push(struct gm_migrate_in *in, struct gm_migrate_link *link, uint64_
 	return true;
 }
 
+/* Places of DISCARD of which something is there: most were named before the guest was paused. */
+static void mark_drops(struct gm_migrate_in *in, const struct gm_migrate_msg *msg)
+{
+	memset(in->stale, 0, sizeof(in->stale));
+	for (uint32_t i = 0; i < msg->nr; i++) {
+		struct gm_range bits;
+		struct gm_range run;
+
+		if (gm_migrate_map_bits(&in->map, &msg->places[i], &bits) &&
+			gm_bits_next(in->machine.have, bits.first, bits.last, &run))
+			in->stale[i / 64] |= UINT64_C(1) << i % 64;
+	}
+}
+
 /* What the machine need not see: 1: go on; 0: it was refused. */
 static int look(struct gm_migrate_in *in, struct gm_migrate_link *link, uint64_t now)
 {
@@ -150,6 +164,8 @@ static int look(struct gm_migrate_in *in, struct gm_migrate_link *link, uint64_t
 		(void)gm_migrate_destination_give_up(&in->machine, rc, why, now);
 		return 0;
 	}
+	if (msg->type == GM_MIGRATE_DISCARD && in->machine.have)
+		mark_drops(in, msg);
 	if (msg->type == GM_MIGRATE_PAGES && in->machine.later) {
 		struct gm_range bits;
 
@@ -330,8 +346,10 @@ static void do_message(struct gm_migrate_in *in, const struct gm_migrate_action 
 			link->held = true;
 		}
 	} else if (a->what == GM_MIGRATE_DO_DISCARD) {
-		for (uint32_t i = 0; i < link->heard.msg.nr; i++)
-			gm_migrate_in_drop(in, &link->heard.msg.places[i]);
+		for (uint32_t i = 0; i < link->heard.msg.nr; i++) {
+			if (in->stale[i / 64] >> i % 64 & 1)
+				gm_migrate_in_drop(in, &link->heard.msg.places[i]);
+		}
 	} else if (gm_migrate_in_keep_state(in, link->heard.memory, a->len)) {
 		(void)gm_migrate_destination_give_up(
 			&in->machine, -ENOMEM, "the destination has no memory for the state", now);
