@@ -203,17 +203,15 @@ int address_listen(const struct address *a, char name[ADDRESS_CAP])
 	struct addrinfo *list = NULL;
 	const char *why;
 	int fd = -1;
-	int rc;
 
 	if (!a->tcp) {
 		snprintf(name, ADDRESS_CAP, "unix:%s", a->path);
 		return listen_on(a->path, SOCK_STREAM, S_IRUSR | S_IWUSR);
 	}
-	rc = look_up(a, AI_PASSIVE, &list, &why);
+	(void)look_up(a, AI_PASSIVE, &list, &why);
 	for (const struct addrinfo *i = list; i && fd < 0; i = i->ai_next) {
 		fd = listen_one(i);
-		rc = fd < 0 ? -errno : 0;
-		why = strerror(-rc);
+		why = fd < 0 ? strerror(errno) : NULL;
 	}
 	if (list)
 		freeaddrinfo(list);

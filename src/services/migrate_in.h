@@ -88,8 +88,8 @@ struct gm_migrate_in {
 	uint32_t asked;  /* of which somebody was asked for the answer */
 	int wish_rc[4];
 	const char *wish_why[4];
-	uint64_t stale[GM_MIGRATE_PLACES_MAX /
-		       64]; /* places of the DISCARD at hand that have pages */
+	/* Places of the DISCARD at hand that have pages. */
+	uint64_t stale[GM_MIGRATE_PLACES_MAX / 64];
 	struct gm_migrate_stats stats;
 	/* Of who steps: */
 	struct gm_migrate_action action;

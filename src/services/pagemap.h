@@ -9,6 +9,7 @@
 #define GM_SERVICES_PAGEMAP_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "sys/uapi.h"
 
@@ -17,5 +18,20 @@
  * was too small for all, or what the kernel answered; interrupted calls are made again.
  */
 int gm_pagemap_scan(int fd, struct pm_scan_arg *arg, bool *ret_more);
+
+/* For the extents of a range that have pages, here or in swap. */
+static inline struct pm_scan_arg gm_pagemap_of_pages(
+	uint64_t addr, uint64_t len, struct page_region *vec, uint32_t nr)
+{
+	return (struct pm_scan_arg){
+		.size = sizeof(struct pm_scan_arg),
+		.start = addr,
+		.end = addr + len,
+		.vec = (uintptr_t)vec,
+		.vec_len = nr,
+		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+		.return_mask = PAGE_IS_PRESENT,
+	};
+}
 
 #endif

@@ -251,7 +251,9 @@ static uint64_t install_next(struct step *s, int *rc)
 		drop(s);
 		return 1;
 	}
-	if (!(PAGER_IN(state) & wanted(s->how))) {
+	/* An image that is mapped privately has bytes of a page yet that was given back since this was begun. */
+	if (!(PAGER_IN(state) & wanted(s->how)) ||
+		(s->how == PAGER_FILE && state == GM_PAGE_REMOVED && !s->area->shared)) {
 		gm_pager_uffd_wake(s->u, s->addr, s->area->page);
 		return 1;
 	}

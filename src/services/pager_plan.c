@@ -351,15 +351,8 @@ int gm_pager_record(struct gm_pager *pager, uint64_t area, struct gm_wset_record
 static int look_at(const struct pager_area *area, int pagemap)
 {
 	struct page_region found[REGIONS];
-	struct pm_scan_arg arg = {
-		.size = sizeof(arg),
-		.start = area->addr,
-		.end = area->addr + area->nr * area->page,
-		.vec = (uintptr_t)found,
-		.vec_len = REGIONS,
-		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-		.return_mask = PAGE_IS_PRESENT,
-	};
+	struct pm_scan_arg arg =
+		gm_pagemap_of_pages(area->addr, area->nr * area->page, found, REGIONS);
 	bool more = true;
 
 	while (more) {

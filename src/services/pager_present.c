@@ -146,15 +146,8 @@ static int give_back_mapped(struct pager_area *area, const struct pager_place *p
 	const uint64_t *present, int *ret_rc)
 {
 	struct page_region found[REGIONS];
-	struct pm_scan_arg arg = {
-		.size = sizeof(arg),
-		.start = area->addr,
-		.end = area->addr + area->nr * area->page,
-		.vec = (uintptr_t)found,
-		.vec_len = REGIONS,
-		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-		.return_mask = PAGE_IS_PRESENT,
-	};
+	struct pm_scan_arg arg =
+		gm_pagemap_of_pages(area->addr, area->nr * area->page, found, REGIONS);
 	int pagemap = gm_sys_open("/proc/self/pagemap", O_RDONLY, 0);
 	int nr = pagemap < 0 ? pagemap : 0;
 	bool more = true;
