@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * bench_clones.c - live clones in processes of their own: how soon they run, how long the source is paused, and what its
- * writes cost while they are filled.
+ * bench_clones.c - live clones in processes of their own: how soon they run, how long the source is paused, and what
+ * its writes cost while they are filled.
  *
  * usage: bench_clones [--json FILE] [--pairs N]
  *
  * Of writes: each page is written once, in an order of no pattern, by one thread; first while nobody watches, then from
  * the instant on, while clones are filled so slowly that nearly each page has to be kept for them. Beside that stands
- * the same by a loop of nothing but userfaultfd: protect, read the fault, copy the page, lift. They run in turn, and the
- * best of each counts.
+ * the same by a loop of nothing but userfaultfd: protect, read the fault, copy the page, lift. They run in turn, and
+ * the best of each counts.
  */
 #include "moved.h"
 

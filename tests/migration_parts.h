@@ -136,7 +136,8 @@ static inline struct gm_space *space_of_fds(const struct gm_migrate_in_region *r
 {
 	struct gm_space *space;
 
-	assert_ok(gm_space_create(NULL, &space, &err));
+	assert_ok(gm_space_create(
+		GM_OPTS(gm_space_opts, .gpa_limit = UINT64_C(1) << 36), &space, &err));
 	for (size_t i = 0; i < nr; i++) {
 		struct gm_block_opts block = {.size = sizeof(block),
 			.len = regions[i].len,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * test_migrate_clone_fault.c - each call of the source of a clone fails once, from the first connection to the end: the
- * guest goes on, nothing stays protected, and the clone, in a process of its own, has pages of the instant or knows that
- * it has none.
+ * guest goes on, nothing stays protected, and the clone, in a process of its own, has pages of the instant or knows
+ * that it has none.
  */
 #include "clone_apart.h"
 

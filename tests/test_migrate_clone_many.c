@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_migrate_clone_many.c - as many destinations as there may be, on sockets of several kinds. One in a process of its
- * own dies, or stands still; one reads nothing: the others have the instant, and go on.
+ * test_migrate_clone_many.c - as many destinations as there may be, on sockets of several kinds. One in a process of
+ * its own dies, or stands still; one reads nothing: the others have the instant, and go on.
  */
 #include "clone_apart.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_migrate_clone_pages.c - which pages of a guest that is cloned are kept for whom, and who waits for what. Where an
- * order of messages matters they are given to the source by hand, while nobody else steps it.
+ * test_migrate_clone_pages.c - which pages of a guest that is cloned are kept for whom, and who waits for what. Where
+ * an order of messages matters they are given to the source by hand, while nobody else steps it.
  */
 #include "one_clone_run.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_migrate_fails.c - what becomes of a guest that somebody does not want, or cannot have, or whose line is cut: before
- * it is handed over, and after it.
+ * test_migrate_fails.c - what becomes of a guest that somebody does not want, or cannot have, or whose line is cut:
+ * before it is handed over, and after it.
  */
 #include "one_migration.h"
 
@@ -237,7 +237,7 @@ static struct move_opts slow_demand(void)
 		.high = MIB(6),
 		.out.way = GM_MIGRATE_OUT_POSTCOPY,
 		.slow = true,
-		.out.rate = MIB(4)};
+		.out.rate = MIB(8)};
 }
 
 /* It runs there, and some pages have come. */

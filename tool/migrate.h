@@ -3,7 +3,8 @@
  * migrate.h - the parts of "guestmem migrate".
  *
  * migrate.c reads the command line; migrate_ask.c asks a process that has a control socket, and shows what it says;
- * migrate_listen.c waits for a guest and runs it, migrate_check.c looks before whether it could. The process that is asked has mover.h.
+ * migrate_listen.c waits for a guest and runs it, migrate_check.c looks before whether it could. The process that is
+ * asked has mover.h.
  */
 #ifndef TOOL_MIGRATE_H
 #define TOOL_MIGRATE_H

@@ -4,8 +4,9 @@
  * answers the control socket. That thread never touches guest memory, which may be missing; pausing, saving, loading
  * and starting are wishes to the thread that owns the guest's engine, which looks at mover_ask().
  *
- * mover.c is the thread and the wishes; mover_out.c the source, mover_options.c what it takes; mover_in.c the destination; mover_command.c what the
- * control socket takes; mover_show.c what is said of it all; mover_advice.c why it is as it is, and what to do next.
+ * mover.c is the thread and the wishes; mover_out.c the source, mover_options.c what it takes; mover_in.c the
+ * destination; mover_command.c what the control socket takes; mover_show.c what is said of it all; mover_advice.c why
+ * it is as it is, and what to do next.
  */
 #ifndef TOOL_MOVER_H
 #define TOOL_MOVER_H

@@ -130,8 +130,8 @@ enum gm_migrate_runs {
  * @rate:         bytes of memory a second: of the last quarter of a second or more, else of the last rounds
  * @dirty_rate:   bytes a second that the guest wrote anew in the last round
  * @expected_downtime_ns: if it were paused now; UINT64_MAX: nothing was measured
- * @expected_end_ns: from now until it runs there (in the first round: if nothing is written meanwhile), in post-copy until
- *                all of it is there; UINT64_MAX: it does not come to that by itself, or nothing was measured
+ * @expected_end_ns: from now until it runs there (in the first round: if nothing is written meanwhile), in post-copy
+ *                until all of it is there; UINT64_MAX: it does not come to that by itself, or nothing was measured
  * @downtime_ns:  from the pause until RUNNING was read (source), or from the last page that came before the state until
  *                the guest was run (destination); 0 = not yet
  * @total_ns:     since the start

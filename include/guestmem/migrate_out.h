@@ -213,8 +213,8 @@ GM_API int gm_migrate_out_reclaim(struct gm_migrate_out *out);
  * gm_migrate_out_force() - somebody knows that it runs nowhere else, and never will
  * @out: borrowed
  *
- * If that is wrong there are two of it, and both write to its disks. Returns 0, -EINVAL (it was not handed over, or there
- * is a line to the destination, which is not dead then). Threads: any. Since: 0.1.
+ * If that is wrong there are two of it, and both write to its disks. Returns 0, -EINVAL (it was not handed over, or
+ * there is a line to the destination, which is not dead then). Threads: any. Since: 0.1.
  */
 GM_API int gm_migrate_out_force(struct gm_migrate_out *out);
 

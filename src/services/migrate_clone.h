@@ -9,8 +9,8 @@
  * Parts, bits and the pool are those of a live save (snapshot_live.h), whose taker is another here: "todo" says that a
  * destination may need the page yet, and @needs of which one. A page that is needed is held, or has a slot.
  *
- * Locks: a destination's (its step), then the live save's. The clone's is of what any thread may ask, and alone, but that
- * destinations begin with it.
+ * Locks: a destination's (its step), then the live save's. The clone's is of what any thread may ask, and alone, but
+ * that destinations begin with it.
  */
 #ifndef GM_SERVICES_MIGRATE_CLONE_H
 #define GM_SERVICES_MIGRATE_CLONE_H

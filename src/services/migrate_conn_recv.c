@@ -3,7 +3,8 @@
  * migrate_conn_recv.c - what comes on a connection of a migration: bytes to openings and messages.
  *
  * A head is judged before anything that follows it is read, and where descriptors may come not one byte more than the
- * message is: so what comes with the first byte of a head belongs to it. Sums are taken of pieces as they come, while they are in the cache.
+ * message is: so what comes with the first byte of a head belongs to it. Sums are taken of pieces as they come, while
+ * they are in the cache.
  */
 #include <assert.h>
 #include <errno.h>

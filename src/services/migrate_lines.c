@@ -92,8 +92,8 @@ static void is_unused(struct gm_migrate_lines *lines, struct gm_migrate_link *li
 }
 
 /*
- * Room to send is waited for only while a socket is full: one of this host wakes who waits for it each time its peer has
- * read, in the midst of what the peer was waiting for.
+ * Room to send is waited for only while a socket is full: one of this host wakes who waits for it each time its peer
+ * has read, in the midst of what the peer was waiting for.
  */
 static int wait_for(struct gm_migrate_lines *lines, struct gm_migrate_link *link, bool room)
 {

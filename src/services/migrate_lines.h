@@ -76,8 +76,8 @@ void gm_migrate_lines_drop(struct gm_migrate_lines *lines, struct gm_migrate_lin
 void gm_migrate_lines_leave(
 	struct gm_migrate_lines *lines, struct gm_migrate_link *link, uint64_t now);
 /*
- * What came on it is no message, so nothing is read any more; if that can still be said to the peer: true, and it leaves
- * with the others (@has: the machine has it, and closes all).
+ * What came on it is no message, so nothing is read any more; if that can still be said to the peer: true, and it
+ * leaves with the others (@has: the machine has it, and closes all).
  */
 bool gm_migrate_lines_may_tell(struct gm_migrate_link *link, int rc, bool has);
 /* CANCEL or REFUSED: said at once, or behind what is being said. It leaves next. */

@@ -113,7 +113,8 @@ static bool is_hole(const struct pager_area *area, uint64_t first, uint64_t len)
 	uint64_t off = area->fd_off + first * area->page;
 	int64_t data = gm_sys_seek(area->fd, off, SEEK_DATA);
 
-	return data == -ENXIO || (data >= 0 && (uint64_t)data >= off + len);
+	return data == -ENXIO ||
+	       (data >= 0 && (uint64_t)data >= off && (uint64_t)data - off >= len);
 }
 
 static int give_back(struct pager_area *area, uint64_t first, uint64_t nr)
@@ -139,13 +140,13 @@ static int give_back(struct pager_area *area, uint64_t first, uint64_t nr)
 }
 
 /*
- * Private memory: what is there is looked up first, all in a few calls, rather than a call for each stretch that is none.
- * *ret_rc: why something could not be given back. Negative: it cannot be looked up here.
+ * Private memory: what is there is looked up first, all in a few calls, rather than a call for each stretch that is
+ * none. *ret_rc: why something could not be given back. Negative: it cannot be looked up here.
  */
 static int give_back_mapped(struct pager_area *area, const struct pager_place *place,
 	const uint64_t *present, int *ret_rc)
 {
-	struct page_region found[REGIONS];
+	struct page_region found[REGIONS] = {{0}};
 	struct pm_scan_arg arg =
 		gm_pagemap_of_pages(area->addr, area->nr * area->page, found, REGIONS);
 	int pagemap = gm_sys_open("/proc/self/pagemap", O_RDONLY, 0);
